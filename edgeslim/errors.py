@@ -1,0 +1,90 @@
+"""Every exception edgeslim raises on purpose; each carries the exit code of the command that met it.
+
+    EdgeslimError              1   (never raised itself)
+    ├── BadInput               2   the user's words or files are wrong
+    │   ├── BadProfile         2   a device profile that breaks the rules of its format
+    │   ├── BadModel           2   a model that cannot be loaded or traced
+    │   └── BadData            2   images or labels that cannot be used
+    ├── Refused                3   an impossible build, or a result below what was demanded
+    ├── DeviceFailed           4   the device or the agent on it
+    ├── InvalidMeasurement     5   a run whose figures must not be believed
+    ├── IntegrityFailed        6   an artifact that is not what its manifest says
+    └── ToolFailed             7   an exporter, a runtime, the disk
+        └── MissingPackage     7   an extra that is not installed
+
+Anything else that reaches the command line is our bug: exit code 1, with a report.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EdgeslimError(Exception):
+    """Base of all; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class BadInput(EdgeslimError):
+    """The words or files a user gave cannot be used; the message says where, what and what was expected."""
+
+    exit_code = 2
+
+
+class BadProfile(BadInput):
+    """A device profile breaks the rules of its format."""
+
+
+class BadModel(BadInput):
+    """A model cannot be loaded, traced or is of a kind edgeslim does not take."""
+
+
+class BadData(BadInput):
+    """Images or labels cannot be used."""
+
+
+class Refused(EdgeslimError):
+    """The device cannot run what was asked for, or a result fell below a demand; `reasons` holds every one."""
+
+    exit_code = 3
+
+    def __init__(self, summary: str, reasons: Iterable[str] = ()) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([summary, *(f"  - {reason}" for reason in self.reasons)]))
+
+
+class DeviceFailed(EdgeslimError):
+    """The device, or the agent on it, failed."""
+
+    exit_code = 4
+
+
+class InvalidMeasurement(EdgeslimError):
+    """A run ended, but its figures must not be believed."""
+
+    exit_code = 5
+
+
+class IntegrityFailed(EdgeslimError):
+    """An artifact is not what its manifest says."""
+
+    exit_code = 6
+
+
+class ToolFailed(EdgeslimError):
+    """An exporter, a runtime or the machine failed."""
+
+    exit_code = 7
+
+
+class MissingPackage(ToolFailed):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'edgeslim[{extra}]'")
+
+
+def near_misses(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ...?` for the known names closest to `name`, or an empty string."""
+    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""

@@ -1,0 +1,58 @@
+"""Quantities as people write them ("4 GiB", "1.8 GHz", "40 ms") to numbers in base units, and back."""
+
+import re
+
+_FACTORS: dict[str, dict[str, float]] = {
+    "bytes": {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9},
+    "hertz": {"Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9},
+    "seconds": {"s": 1, "ms": 1e-3, "us": 1e-6, "min": 60},
+    "watts": {"W": 1, "mW": 1e-3},
+    "bytes per second": {"GB/s": 10**9, "MB/s": 10**6},
+    "floating-point operations per second": {"GFLOPS": 10**9, "TFLOPS": 10**12},
+    "operations per second": {"GOPS": 10**9, "TOPS": 10**12},
+}
+
+
+def parse(text: str, kind: str) -> float:
+    """Return `text` ("1.8 GHz") in the base unit of `kind` (hertz); ValueError says what was expected."""
+    units = _FACTORS[kind]
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z/]+)\s*", text)
+    if match is None or match[2] not in units:
+        raise ValueError(f"`{text}` is not a quantity of {kind}; write a number and one of {', '.join(units)}")
+    return float(match[1]) * units[match[2]]
+
+
+def show(value: float, kind: str) -> str:
+    """Return `value`, in the base unit of `kind`, in the largest unit that keeps it at 1 or above ("1.8 GHz")."""
+    if kind == "bytes":
+        return show_bytes(value)
+    if kind == "seconds":
+        return show_seconds(value)
+    by_size = sorted(_FACTORS[kind].items(), key=lambda item: item[1])
+    unit, factor = next((item for item in reversed(by_size) if item[1] <= value), by_size[0])
+    return f"{value / factor:g} {unit}"
+
+
+def show_bytes(count: float) -> str:
+    """Return a byte count as "512 B", "1.4 MB" or "4 GiB" (binary units only where they are exact)."""
+    for unit in ("GiB", "MiB", "KiB"):
+        factor = _FACTORS["bytes"][unit]
+        if count >= factor and count % factor == 0:
+            return f"{count / factor:.0f} {unit}"
+    for unit in ("GB", "MB", "KB"):
+        factor = _FACTORS["bytes"][unit]
+        if count >= factor:
+            return f"{_three_digits(count / factor)} {unit}"
+    return f"{count:.0f} B"
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a duration as "1.24 ms", "38.1 ms" or "2.5 s"."""
+    if seconds >= 1:
+        return f"{_three_digits(seconds)} s"
+    return f"{_three_digits(seconds * 1e3)} ms" if seconds >= 1e-3 else f"{_three_digits(seconds * 1e6)} us"
+
+
+def _three_digits(number: float) -> str:
+    """Return `number` with three significant digits, from 100 on to the unit: no exponent for large ones."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
