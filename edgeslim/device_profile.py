@@ -1,0 +1,360 @@
+"""Device profiles: what edgeslim knows of a device, each number with its source, read strictly from one YAML file."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
+
+from edgeslim import units
+from edgeslim.bundled import bundled
+from edgeslim.errors import BadProfile, near_misses
+from edgeslim.machine import this_machine
+from edgeslim.strict_yaml import Section, read_strictly
+
+RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
+Precision = Literal["fp32", "fp16", "int8"]
+Isa = Literal["neon", "fp16", "bf16", "dotprod", "i8mm", "avx2", "avx_vnni", "avx512f", "avx512_vnni"]
+Sensor = Literal["rapl", "ina3221", "hwmon", "pi_pmic"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Sourced(Section):
+    """A number and where it was read or measured; `value` is None where nobody measured it."""
+
+    kind: ClassVar[str]
+    value: float | None
+    source: Text | None = None
+
+    @property
+    def shown(self) -> str:
+        """The number with its unit, or "not measured"."""
+        return "not measured" if self.value is None else units.show(self.value, self.kind)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _parse(cls, written: Any) -> float | None:
+        return None if written is None else units.parse(str(written), cls.kind)
+
+    @model_validator(mode="after")
+    def _refuse_a_number_without_source(self) -> Self:
+        if self.value is not None and self.source is None:
+            raise ValueError(f"{self.shown} has no source; say where it was read or measured, or write `value: null`")
+        return self
+
+
+class Bytes(Sourced):
+    """A size, in bytes."""
+
+    kind = "bytes"
+    value: int | None
+
+
+class BytesPerSecond(Sourced):
+    """A bandwidth, in bytes per second."""
+
+    kind = "bytes per second"
+
+
+class Hertz(Sourced):
+    """A clock, in hertz."""
+
+    kind = "hertz"
+
+
+class Seconds(Sourced):
+    """A duration, in seconds."""
+
+    kind = "seconds"
+
+
+class Watts(Sourced):
+    """A power, in watts."""
+
+    kind = "watts"
+
+
+class Flops(Sourced):
+    """A rate of floating-point operations, per second."""
+
+    kind = "floating-point operations per second"
+
+
+class Ops(Sourced):
+    """A rate of integer operations, per second."""
+
+    kind = "operations per second"
+
+
+class Count(Sourced):
+    """A whole number from 1 on, without a unit."""
+
+    value: int | None
+
+    @property
+    def shown(self) -> str:
+        """The number, or "not measured"."""
+        return "not measured" if self.value is None else str(self.value)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _parse(cls, written: Any) -> int | None:
+        if written is None or (type(written) is int and written > 0):
+            return written
+        raise ValueError(f"expected a whole number from 1 on, got `{written}`")
+
+
+class Identification(Section):
+    """How a running machine is recognized as this device: any of these is enough."""
+
+    device_tree_models: tuple[Text, ...] = ()
+    cpu_models: tuple[Text, ...] = ()
+    any_machine: StrictBool = False
+
+
+class CoreCluster(Section):
+    """Equal cores; `cpu_part` is the part number in /proc/cpuinfo on Arm; `source` vouches for name, part and ISA."""
+
+    name: Text
+    count: Count
+    max_clock: Hertz
+    cpu_part: Annotated[str, Field(pattern=r"^0x[0-9a-f]{3}$")] | None = None
+    isa: tuple[Isa, ...]
+    source: Text
+
+
+class Cache(Section):
+    """One kind of cache; `shared_by` counts the cores that share one of them."""
+
+    level: Literal[1, 2, 3, 4]
+    holds: Literal["data", "instructions", "both"]
+    size: Bytes
+    ways: Count
+    shared_by: Count
+
+
+class Memory(Section):
+    """Main memory: `ram` is the smallest a board of this name is sold with, so that what fits it fits them all."""
+
+    ram: Bytes
+    bandwidth: BytesPerSecond
+
+
+class Compute(Section):
+    """What all CPU cores together reach in double-precision High Performance Linpack."""
+
+    hpl: Flops
+
+
+class Accelerator(Section):
+    """A processor beside the CPU."""
+
+    name: Text
+    kind: Literal["gpu", "npu"]
+    peak: Ops
+    notes: Text | None = None
+
+
+class KnownFailure(Section):
+    """What goes wrong with one precision in one runtime on this device."""
+
+    precision: Precision
+    effect: Literal["fails", "runs_as_fp16", "runs_as_bf16", "slow"]
+    text: Text
+    source: Text
+
+
+class RuntimeSupport(Section):
+    """One runtime on this device.
+
+    `precisions` are those it offers; `known_failures` says which of them go wrong here. `source` vouches for the
+    version, the precisions and per-channel weights.
+    """
+
+    name: RuntimeName
+    min_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+    precisions: tuple[Precision, ...]
+    per_channel_weights: StrictBool
+    source: Text
+    channel_multiple: dict[Precision, Count]
+    known_failures: tuple[KnownFailure, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_precisions(self) -> Self:
+        if not self.precisions:
+            raise ValueError("`precisions` is empty; expected at least one")
+        if set(self.channel_multiple) != set(self.precisions):
+            raise ValueError(f"`channel_multiple` needs one entry for each of {', '.join(self.precisions)}")
+        failing = [failure.precision for failure in self.known_failures]
+        if len(set(failing)) != len(failing) or not set(failing) <= set(self.precisions):
+            raise ValueError(f"`known_failures` needs at most one entry for each of {', '.join(self.precisions)}")
+        return self
+
+
+class Power(Section):
+    """What the whole board draws, and the sensors on it that edgeslim can read."""
+
+    idle: Watts
+    active: Watts
+    sensors: tuple[Sensor, ...]
+
+
+class LatencyReference(Section):
+    """A published latency of one inference, batch 1."""
+
+    model: Text
+    runtime: Text
+    processor: Literal["cpu", "gpu", "npu"]
+    precision: Precision
+    threads: StrictInt | None = None
+    latency: Seconds
+
+
+class Limits(Section):
+    """What the device cannot exceed."""
+
+    max_model: Bytes
+    max_batch: Count
+
+
+class DeviceProfile(Section):
+    """Everything edgeslim knows about one device; `runtimes` stand in order of preference."""
+
+    name: Name
+    title: Text
+    aliases: tuple[Name, ...] = ()
+    device_class: Literal["cpu", "gpu", "npu"]
+    soc: Text
+    architecture: Literal["aarch64", "x86_64", "armv7l"]
+    transport: Literal["local", "ssh"]
+    identification: Identification
+    cores: tuple[CoreCluster, ...]
+    caches: tuple[Cache, ...]
+    memory: Memory
+    compute: Compute
+    accelerators: tuple[Accelerator, ...]
+    runtimes: tuple[RuntimeSupport, ...]
+    power: Power
+    limits: Limits
+    latency_references: tuple[LatencyReference, ...]
+
+    @model_validator(mode="after")
+    def _check_runtimes(self) -> Self:
+        names = [runtime.name for runtime in self.runtimes]
+        if not names:
+            raise ValueError("`runtimes` is empty; expected at least one")
+        if len(set(names)) != len(names):
+            raise ValueError(f"`runtimes` names one twice: {', '.join(names)}")
+        return self
+
+    def runtime(self, name: str) -> RuntimeSupport | None:
+        """Return what is known of the runtime `name` here, or None where the device has no use for it."""
+        return next((runtime for runtime in self.runtimes if runtime.name == name), None)
+
+    def failure(self, runtime: str, precision: str) -> KnownFailure | None:
+        """Return the known failure of `precision` in `runtime` on this device, if there is one."""
+        support = self.runtime(runtime)
+        failures = support.known_failures if support else ()
+        return next((failure for failure in failures if failure.precision == precision), None)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of what a profile knows; `source` is None where the profile names none."""
+
+    section: str
+    name: str
+    value: str
+    source: str | None
+
+
+def known_devices() -> list[str]:
+    """Return the names of the bundled profiles, sorted, without reading them."""
+    return sorted(file.stem for file in bundled("device_profiles").glob("*.yaml"))
+
+
+def all_profiles() -> list[DeviceProfile]:
+    """Return every bundled profile, sorted by name."""
+    return [load_profile(name) for name in known_devices()]
+
+
+def load_profile(name_or_path: str | Path) -> DeviceProfile:
+    """Return the profile of a bundled device (by name or alias) or of a YAML file.
+
+    Anything that ends in .yaml or .yml or holds a path separator is a file. BadProfile names the near misses of an
+    unknown device, and says of a broken file which section and key is wrong and what was expected.
+    """
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")) or os.sep in text:
+        return read_strictly(Path(text), DeviceProfile, BadProfile)
+    if text in known_devices():
+        return read_strictly(bundled("device_profiles") / f"{text}.yaml", DeviceProfile, BadProfile)
+    names: list[str] = []
+    for profile in all_profiles():
+        if text in profile.aliases:
+            return profile
+        names += [profile.name, *profile.aliases]
+    raise BadProfile(f"unknown device `{text}`{near_misses(text, names)} (`edgeslim devices` lists them all)")
+
+
+def describe(profile: DeviceProfile) -> list[Fact]:
+    """Return everything the profile holds, in its order, null numbers as "not measured"."""
+    return list(_facts(profile, "device"))
+
+
+def profile_sha256(profile: DeviceProfile) -> str:
+    """Return the SHA-256 of the profile's content: layout, comments, units and place of the file do not change it."""
+    canonical = json.dumps(profile.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def is_this_machine(profile: DeviceProfile, root: Path = Path("/"), machine: str | None = None) -> bool:
+    """Return whether the machine whose /proc lies under `root` is the profile's device.
+
+    `machine` is the kernel's name for the architecture, by default this interpreter's. ToolFailed where the
+    architecture fits and /proc cannot be read.
+    """
+    architecture = machine or platform.machine()
+    marks = profile.identification
+    if architecture != profile.architecture or marks.any_machine:
+        return architecture == profile.architecture
+    here = this_machine(root, architecture)
+    board = here.board or ""
+    return any(mark in board for mark in marks.device_tree_models) or any(m in here.cpu_model for m in marks.cpu_models)
+
+
+def _facts(section: Section, title: str) -> Iterator[Fact]:
+    source = getattr(section, "source", None)
+    heading = ("source",) if isinstance(section, DeviceProfile) else ("source", "name")
+    for key in type(section).model_fields:
+        value, name = getattr(section, key), key.replace("_", " ")
+        inner = name if isinstance(section, DeviceProfile) else f"{title}, {name}"
+        match value:
+            case Sourced():
+                yield Fact(title, name, value.shown, value.source)
+            case Section():
+                yield from _facts(value, inner)
+            case dict():
+                yield from (Fact(title, f"{name} {item}", value[item].shown, value[item].source) for item in value)
+            case (Section(), *_):
+                for number, item in enumerate(value, start=1):
+                    yield from _facts(item, f"{inner} {getattr(item, 'name', f'#{number}')}")
+            case _ if key not in heading:
+                yield Fact(title, name, _plain(value), source)
+
+
+def _plain(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return ", ".join(value) or "none"
+        case None:
+            return "none"
+    return str(value)

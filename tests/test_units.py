@@ -1,0 +1,85 @@
+"""Quantities as people write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeslim import units
+
+RATES = [
+    "hertz",
+    "watts",
+    "bytes per second",
+    "floating-point operations per second",
+    "operations per second",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "number"),
+    [
+        ("4 GiB", "bytes", 4 * 2**30),
+        ("1.5 MB", "bytes", 1.5e6),
+        ("1.8 GHz", "hertz", 1.8e9),
+        ("93 ms", "seconds", 0.093),
+        ("2 min", "seconds", 120),
+        ("7.2 W", "watts", 7.2),
+        ("5.5 GB/s", "bytes per second", 5.5e9),
+        ("11.9 GFLOPS", "floating-point operations per second", 11.9e9),
+        ("67 TOPS", "operations per second", 67e12),
+        (" 40ms ", "seconds", 0.04),
+    ],
+)
+def test_a_quantity_becomes_a_number_in_base_units(text: str, kind: str, number: float) -> None:
+    assert units.parse(text, kind) == pytest.approx(number)
+
+
+@pytest.mark.parametrize("text", ["", "4", "GiB", "4 Gib", "4 GHz", "-4 GiB", "4,5 GiB", "4 GiB each", "1e3 B"])
+def test_what_is_no_size_is_refused_and_the_units_are_named(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity of bytes; write a number and one of B, KiB"):
+        units.parse(text, "bytes")
+
+
+def test_floating_point_and_integer_rates_are_different_kinds() -> None:
+    with pytest.raises(ValueError, match="GOPS, TOPS"):
+        units.parse("1 GFLOPS", "operations per second")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "text"),
+    [
+        (1.8e9, "hertz", "1.8 GHz"),
+        (600e6, "hertz", "600 MHz"),
+        (0.37e9, "floating-point operations per second", "0.37 GFLOPS"),
+        (67e12, "operations per second", "67 TOPS"),
+        (0.5, "watts", "500 mW"),
+        (4 * 2**30, "bytes", "4 GiB"),
+        (0.093, "seconds", "93 ms"),
+    ],
+)
+def test_a_number_is_shown_in_its_largest_fitting_unit(number: float, kind: str, text: str) -> None:
+    assert units.show(number, kind) == text
+
+
+@given(st.sampled_from(RATES), st.floats(min_value=1e6, max_value=1e14))
+def test_what_is_shown_reads_back_as_the_same_number(kind: str, number: float) -> None:
+    if kind == "watts":
+        number /= 1e9
+    assert units.parse(units.show(number, kind), kind) == pytest.approx(number, rel=1e-5)
+
+
+@given(st.integers(min_value=0, max_value=2**50))
+def test_a_shown_size_reads_back_within_its_digits(count: int) -> None:
+    assert units.parse(units.show_bytes(count), "bytes") == pytest.approx(count, rel=6e-3)
+
+
+@given(st.floats(min_value=1e-6, max_value=900))
+def test_a_shown_duration_reads_back_within_its_digits(seconds: float) -> None:
+    assert units.parse(units.show_seconds(seconds), "seconds") == pytest.approx(seconds, rel=6e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(512, "512 B"), (1_400_000, "1.4 MB"), (2**20, "1 MiB"), (250e6, "250 MB")]
+)
+def test_a_size_is_binary_only_where_that_is_exact(count: float, text: str) -> None:
+    assert units.show_bytes(count) == text
