@@ -1,0 +1,133 @@
+"""Classify one image with this artifact: `python run.py IMAGE [--model PATH]`.
+
+Needs numpy, Pillow and one runtime (onnxruntime, openvino, ai-edge-litert or tflite-runtime), nothing else.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = {
+    "onnxruntime": ["onnxruntime"],
+    "openvino": ["openvino"],
+    "litert": ["ai_edge_litert", "tflite_runtime"],
+}
+SHOWN = 3
+
+
+def main() -> int:
+    """Print the likeliest labels with their probabilities; return the exit code."""
+    parser = argparse.ArgumentParser(description="Classify one image with this artifact.")
+    parser.add_argument("image", help="the image file")
+    parser.add_argument("--model", help="a model file of this artifact; without it the primary model runs")
+    arguments = parser.parse_args()
+    manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["status"] == "rejected":
+        say("this artifact is marked rejected: " + "; ".join(manifest["reasons"]))
+    try:
+        model = choose(manifest, arguments.model)
+        inputs = read_image(arguments.image, manifest["preprocessing"])
+    except ValueError as error:
+        say(str(error))
+        return 2
+    if model["inputs"][0]["layout"] == "NCHW":
+        inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+    probabilities = softmax(run(model["runtime"], HERE / model["path"], inputs)[0])
+    for index in np.argsort(-probabilities)[:SHOWN]:
+        sys.stdout.write(f"{manifest['labels'][index]}\t{probabilities[index]:.4f}\n")
+    return 0
+
+
+def choose(manifest: dict[str, Any], wanted: str | None) -> dict[str, Any]:
+    """Return the wanted model, else the primary, else the first whose runtime is installed; ValueError if none is."""
+    models: list[dict[str, Any]] = manifest["models"]
+    if wanted is not None:
+        named = [m for m in models if wanted == m["path"] or Path(wanted).resolve() == HERE / m["path"]]
+        if not named:
+            raise ValueError(f"{wanted} is no model of this artifact; it holds {', '.join(m['path'] for m in models)}")
+        if not installed(named[0]["runtime"]):
+            raise ValueError(f"{wanted} needs {' or '.join(PACKAGES[named[0]['runtime']])}, which is not installed")
+        return named[0]
+    ordered = sorted(models, key=lambda m: m["path"] != manifest["primary"])
+    usable = [m for m in ordered if installed(m["runtime"])]
+    if not usable:
+        packages = sorted({PACKAGES[m["runtime"]][0].replace("_", "-") for m in models})
+        raise ValueError(f"no runtime is installed; install one of {', '.join(packages)}")
+    if usable[0]["path"] != manifest["primary"]:
+        say(f"running {usable[0]['path']}: " + why_not_primary(ordered[0], manifest["primary"]))
+    return usable[0]
+
+
+def why_not_primary(first: dict[str, Any], primary: str | None) -> str:
+    """Return why another model than the primary runs."""
+    return f"{primary} needs {first['runtime']}, which is not installed" if primary else "no model is marked primary"
+
+
+def installed(runtime: str) -> bool:
+    """Return whether a package with this runtime can be imported."""
+    return any(importlib.util.find_spec(package) is not None for package in PACKAGES[runtime])
+
+
+def read_image(path: str, settings: dict[str, Any]) -> np.ndarray:
+    """Return the image as a batch of one, NHWC float32, by the preprocessing.py beside this file."""
+    sys.dont_write_bytecode = True  # a __pycache__ would be a file that the manifest does not list
+    sys.path.insert(0, str(HERE))
+    preprocessing = importlib.import_module("preprocessing")
+    how = preprocessing.Preprocessing.from_dict(settings)
+    batch: np.ndarray = preprocessing.preprocess(preprocessing.decode(path, how), how)[None]
+    return batch
+
+
+def run(runtime: str, model: Path, inputs: np.ndarray) -> np.ndarray:
+    """Return the model's first output for a batch."""
+    return {"onnxruntime": run_onnxruntime, "openvino": run_openvino, "litert": run_litert}[runtime](model, inputs)
+
+
+def run_onnxruntime(model: Path, inputs: np.ndarray) -> np.ndarray:
+    """Run an .onnx file."""
+    onnxruntime = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    outputs: np.ndarray = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    return outputs
+
+
+def run_openvino(model: Path, inputs: np.ndarray) -> np.ndarray:
+    """Run an .xml file with its .bin; the hint keeps float layers from silently running in 16 bits."""
+    openvino = importlib.import_module("openvino")
+    compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs: np.ndarray = compiled(inputs)[0]
+    return outputs
+
+
+def run_litert(model: Path, inputs: np.ndarray) -> np.ndarray:
+    """Run a .tflite file."""
+    package = next(name for name in PACKAGES["litert"] if importlib.util.find_spec(name) is not None)
+    interpreter = importlib.import_module(f"{package}.interpreter").Interpreter(str(model), num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
+    interpreter.invoke()
+    outputs: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return outputs
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return scores as probabilities that add up to 1."""
+    powers: np.ndarray = np.exp(scores - scores.max())
+    shares: np.ndarray = powers / powers.sum()
+    return shares
+
+
+def say(text: str) -> None:
+    """Write one line to stderr."""
+    sys.stderr.write(f"run.py: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

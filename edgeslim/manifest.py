@@ -1,0 +1,221 @@
+"""What an artifact says about itself: the models of `manifest.json`, read strictly, and their JSON Schema.
+
+Nothing that depends on the time or on a path of the building machine may enter, so that two builds give equal bytes.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from edgeslim.errors import IntegrityFailed
+from edgeslim.preprocessing import Preprocessing
+
+MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
+GOLDEN_IMAGES = "golden/images.npy"
+GOLDEN_INPUTS = {"NCHW": "golden/inputs_nchw.npy", "NHWC": "golden/inputs_nhwc.npy"}
+
+# No segment may begin with a dot: that keeps `..` and hidden files out, and needs no escaping in SHA256SUMS.
+PATH_PATTERN = r"^[A-Za-z0-9_+@][A-Za-z0-9._+@-]*(/[A-Za-z0-9_+@][A-Za-z0-9._+@-]*)*$"
+RelativePath = Annotated[str, Field(pattern=PATH_PATTERN)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArtifactName(_Part):
+    """Name and version; together they name the folder inside the archive."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+
+
+class Compatible(_Part):
+    """The one device this artifact was built for, and the profile that described it."""
+
+    device: str
+    architecture: str
+    soc: str | None
+    profile_sha256: Sha256
+
+
+class TensorSpec(_Part):
+    """One input or output; `scale` and `zero_point` give the grid its values lie on, null where there is none."""
+
+    name: str
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    dtype: Literal["float32"]
+    layout: Literal["NHWC", "NCHW", "NC"]
+    scale: Positive | None = None
+    zero_point: int | None = None
+
+
+class SourceModel(_Part):
+    """The compressed network all model files were written from; `macs` for one image, `flops` = 2 x `macs`."""
+
+    source: str
+    weights_sha256: Sha256
+    parameters: Count
+    macs: Count
+    flops: Count
+    classes: Annotated[int, Field(ge=1)]
+    inputs: tuple[TensorSpec, ...]
+
+
+class DataUsed(_Part):
+    """How many images served each purpose; `synthetic` images say nothing about accuracy."""
+
+    calibration: Count
+    selection: Count
+    evaluation: Count
+    source: str
+    synthetic: bool
+    labelled: bool
+
+
+class Quality(_Part):
+    """What this file answered in its real runtime: top-1 against labels, or against the float model's own answers."""
+
+    kind: Literal["accuracy", "agreement"]
+    top1_pct: Percent
+    top5_pct: Percent | None
+    ci95_pct: tuple[Percent, Percent]
+    images: Annotated[int, Field(ge=1)]
+    agreement_with_fp32_pct: Percent | None
+    sqnr_db: float | None
+
+
+class IntegerLayers(_Part):
+    """How many layers were to run in integers, and how many the runtime itself showed to do so."""
+
+    planned: Count
+    proven: Count
+
+
+class LsbTolerance(_Part):
+    """Outputs lie on a grid of step `scale` and may be `lsb` steps away from the golden ones."""
+
+    kind: Literal["lsb"] = "lsb"
+    lsb: Count
+    scale: Positive
+
+
+class RelativeTolerance(_Part):
+    """Outputs may differ by `atol` + `rtol` x |golden|."""
+
+    kind: Literal["relative"] = "relative"
+    rtol: Annotated[float, Field(ge=0)]
+    atol: Annotated[float, Field(ge=0)]
+
+
+Tolerance = Annotated[LsbTolerance | RelativeTolerance, Field(discriminator="kind")]
+
+
+class ModelFile(_Part):
+    """One model in one format; `bytes` counts `path` and its `companions` (the .bin of an OpenVINO .xml)."""
+
+    format: Literal["onnx", "openvino", "tflite"]
+    runtime: Literal["onnxruntime", "openvino", "litert"]
+    min_runtime_version: str
+    precision: Literal["fp32", "int8"]
+    path: RelativePath
+    companions: tuple[RelativePath, ...] = ()
+    bytes: Count
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    quality: Quality
+    integer_layers: IntegerLayers | None
+    golden_outputs: RelativePath
+    tolerance: Tolerance
+
+    @model_validator(mode="after")
+    def _takes_one_image_batch(self) -> Self:
+        if len(self.inputs) != 1 or self.inputs[0].layout not in GOLDEN_INPUTS:
+            raise ValueError("a model takes exactly one input, laid out NHWC or NCHW")
+        return self
+
+
+class FileEntry(_Part):
+    """One file of the artifact; all are listed but manifest.json and SHA256SUMS themselves."""
+
+    path: RelativePath
+    sha256: Sha256
+    bytes: Count
+
+
+class Manifest(_Part):
+    """Everything an artifact says about itself; `files` is filled in by `artifact.pack`."""
+
+    format: Literal["edgeslim-manifest/1"] = "edgeslim-manifest/1"
+    artifact: ArtifactName
+    compatible: Compatible
+    status: Literal["accepted", "rejected"]
+    reasons: tuple[str, ...] = ()
+    model: SourceModel
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    data: DataUsed
+    models: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
+    primary: RelativePath | None
+    recipe: dict[str, JsonValue]
+    numerics: RelativePath
+    ledger: RelativePath
+    tool_versions: dict[str, str]
+    host_dependent: tuple[str, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        paths = [model.path for model in self.models]
+        if len(set(paths)) != len(paths):
+            raise ValueError("two models have the same path")
+        if self.primary is not None and self.primary not in paths:
+            raise ValueError(f"primary: `{self.primary}` is none of the models: {', '.join(paths)}")
+        if (self.status == "rejected") != bool(self.reasons):
+            raise ValueError("a rejected artifact has reasons, an accepted one has none")
+        if len(self.labels) != self.model.classes:
+            raise ValueError(f"labels: {len(self.labels)} labels for {self.model.classes} classes")
+        if self.model.flops != 2 * self.model.macs:
+            raise ValueError(f"model: flops is {self.model.flops}; expected 2 x macs = {2 * self.model.macs}")
+        return self
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return the manifest as canonical JSON: sorted keys, two spaces, one newline at the end."""
+    return _canonical(manifest.model_dump(mode="json"))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of an artifact's folder; IntegrityFailed if it is missing, or names every wrong key."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise IntegrityFailed(f"{folder}: is no artifact, its {MANIFEST} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        problems = "; ".join(_problem(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
+        raise IntegrityFailed(f"{path}: {problems}") from error
+
+
+def schema_text() -> str:
+    """Return the JSON Schema (draft 2020-12) of the manifest, as published in `manifest.schema.json`."""
+    schema = Manifest.model_json_schema(mode="validation")
+    return _canonical({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def _problem(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    where = ".".join(str(part) for part in location)
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"unknown key `{where}`"
+    return f"[{where}] {message}" if where else message

@@ -1,0 +1,165 @@
+"""Does an artifact still do what it did when it was packed? Hashes, preprocessing, golden vectors in every runtime."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
+from edgeslim.harness import run_model
+from edgeslim.machine import Machine, this_machine
+from edgeslim.manifest import GOLDEN_IMAGES, GOLDEN_INPUTS, LsbTolerance, Manifest, ModelFile, Tolerance
+from edgeslim.preprocessing import preprocess_batch
+
+PREPROCESSING_ATOL = 1e-5  # one grey level is above 0.003 wherever std is at most 1
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One model file replayed: `max_abs_error` against the golden outputs, null where it gave none to compare."""
+
+    model: str
+    runtime: str
+    status: Literal["passed", "failed", "skipped"]
+    max_abs_error: float | None
+    tolerance: Tolerance
+    detail: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found; `files` is how many were hashed, `preprocessing_error` the largest against golden inputs."""
+
+    name: str
+    version: str
+    files: int
+    preprocessing_error: float
+    replays: tuple[Replay, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Everything that failed, a sentence each; skipped replays are no failures."""
+        failed = [f"{replay.model}: {replay.detail}" for replay in self.replays if replay.status == "failed"]
+        if not self.preprocessing_error <= PREPROCESSING_ATOL:
+            failed.insert(
+                0, f"preprocessing: inputs differ from the golden ones by up to {self.preprocessing_error:.3g}"
+            )
+        return tuple(failed)
+
+
+class ReplayFailed(IntegrityFailed):
+    """The files are whole, but something no longer computes what it did; `report` holds everything that was found."""
+
+    def __init__(self, path: Path, report: VerifyReport) -> None:
+        self.report = report
+        super().__init__("\n".join([f"{path}: failed its golden vectors", *(f"  - {one}" for one in report.failures)]))
+
+
+def verify(path: Path) -> VerifyReport:
+    """Check an artifact's folder or archive: every hash, its preprocessing, its golden vectors in each runtime present.
+
+    The artifact's own Python files are not executed. A runtime that is missing makes a skipped replay. IntegrityFailed:
+    a file is not what it was; ReplayFailed, a kind of it: a result is not. BadInput, ToolFailed as `open_artifact`.
+    """
+    with open_artifact(path) as artifact:
+        check_integrity(artifact.folder)
+        manifest = artifact.manifest
+        report = VerifyReport(
+            name=manifest.artifact.name,
+            version=manifest.artifact.version,
+            files=len(manifest.files),
+            preprocessing_error=_preprocessing_error(artifact.folder, manifest),
+            replays=tuple(_replay(artifact.folder, model) for model in manifest.models),
+            notes=_notes(manifest, artifact.folder),
+        )
+    if report.failures:
+        raise ReplayFailed(path, report)
+    return report
+
+
+def _preprocessing_error(folder: Path, manifest: Manifest) -> float:
+    """Return the largest error of all golden inputs against today's preprocessing of the golden images."""
+    try:
+        nhwc = preprocess_batch(_load(folder, GOLDEN_IMAGES), manifest.preprocessing)
+    except ValueError as error:
+        raise IntegrityFailed(f"{folder}: `{GOLDEN_IMAGES}` does not suit the preprocessing: {error}") from error
+    made = {"NHWC": nhwc, "NCHW": nhwc.transpose(0, 3, 1, 2)}
+    layouts = {model.inputs[0].layout for model in manifest.models}
+    return max(_max_abs_error(made[layout], _load(folder, GOLDEN_INPUTS[layout])) for layout in layouts)
+
+
+def _replay(folder: Path, model: ModelFile) -> Replay:
+    inputs = _load(folder, GOLDEN_INPUTS[model.inputs[0].layout])
+    golden = _load(folder, model.golden_outputs)
+    try:
+        outputs = run_model(model.runtime, folder / model.path, inputs, precision=model.precision)
+    except MissingPackage as missing:
+        return Replay(model.path, model.runtime, "skipped", None, model.tolerance, str(missing))
+    except DeviceFailed as failure:
+        return Replay(model.path, model.runtime, "failed", None, model.tolerance, f"{model.runtime} failed: {failure}")
+    if outputs.shape != golden.shape:
+        detail = f"outputs have the shape {outputs.shape}, the golden ones {golden.shape}"
+        return Replay(model.path, model.runtime, "failed", None, model.tolerance, detail)
+    error = _max_abs_error(outputs, golden)
+    if _within(outputs, golden, model.tolerance):
+        return Replay(
+            model.path, model.runtime, "passed", error, model.tolerance, f"{len(golden)} golden vectors agree"
+        )
+    detail = (
+        f"outputs differ by up to {error:.3g}, allowed is {_spelled(model.tolerance)}{_advice(model, this_machine())}"
+    )
+    return Replay(model.path, model.runtime, "failed", error, model.tolerance, detail)
+
+
+def _within(outputs: np.ndarray, golden: np.ndarray, tolerance: Tolerance) -> bool:
+    """Return whether every output is close enough; NaN never is."""
+    difference = np.abs(outputs.astype(np.float64) - golden)
+    if isinstance(tolerance, LsbTolerance):
+        # A hundredth of a step is left for the rounding of code x scale in float32.
+        return bool(np.all(difference <= (tolerance.lsb + 0.01) * tolerance.scale))
+    return bool(np.all(difference <= tolerance.atol + tolerance.rtol * np.abs(golden.astype(np.float64))))
+
+
+def _advice(model: ModelFile, machine: Machine) -> str:
+    """Return what is known about integer products on this machine that explains a difference, or nothing."""
+    multiplies_u8s8 = model.runtime == "onnxruntime" and model.precision == "int8"
+    if not multiplies_u8s8 or machine.architecture != "x86_64" or machine.has_vnni:
+        return ""
+    return (
+        "; this CPU has no VNNI, and ONNX Runtime's products of unsigned and signed 8-bit numbers (U8S8) saturate"
+        " there: the difference may be the CPU's, not the file's"
+    )
+
+
+def _spelled(tolerance: Tolerance) -> str:
+    if isinstance(tolerance, LsbTolerance):
+        return f"{tolerance.lsb} step(s) of {tolerance.scale:.3g}"
+    return f"{tolerance.atol:.3g} + {tolerance.rtol:.3g} x |golden|"
+
+
+def _max_abs_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float(np.max(np.abs(actual.astype(np.float64) - expected)))
+
+
+def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
+    own = Path(__file__).with_name("preprocessing.py").read_bytes()
+    notes = list(manifest.host_dependent)
+    copy = folder / "preprocessing.py"
+    if copy.is_file() and copy.read_bytes() != own:
+        notes.append("preprocessing.py is not this edgeslim's; golden inputs were compared with this edgeslim's")
+    return tuple(notes)
+
+
+def _load(folder: Path, path: str) -> np.ndarray:
+    try:
+        array = np.load(folder / path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise IntegrityFailed(f"{folder}: `{path}` is no NumPy array file: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim < 2 or len(array) == 0:
+        raise IntegrityFailed(f"{folder}: `{path}` holds no batch of golden vectors")
+    return array

@@ -1,0 +1,66 @@
+"""The manifest is read strictly, and its published schema is the one it follows."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
+pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
+
+from small_artifact import stage
+
+from edgeslim import manifest as manifest_module
+from edgeslim.artifact import Artifact, pack
+from edgeslim.errors import IntegrityFailed
+from edgeslim.manifest import MANIFEST, Manifest, manifest_text, read_manifest, schema_text
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory) -> tuple[Path, Manifest]:
+    staging = tmp_path_factory.mktemp("staged") / "staging"
+    return staging, stage(staging)
+
+
+@pytest.fixture(scope="module")
+def packed(staged, tmp_path_factory) -> Artifact:
+    """One packed artifact for all tests that only read it, or put back what they change."""
+    return pack(*staged, tmp_path_factory.mktemp("packed") / "tiny")
+
+
+def test_the_manifest_follows_its_published_schema(packed):
+    schema = json.loads((packed.folder / "manifest.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(json.loads((packed.folder / MANIFEST).read_text()), schema)
+
+
+def test_the_published_schema_is_the_generated_one():
+    published = Path(manifest_module.__file__).with_name("manifest.schema.json")
+    assert published.read_text() == schema_text(), (
+        "write edgeslim.manifest.schema_text() to edgeslim/manifest.schema.json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda m: m | {"primary": "models/none.onnx"}, "primary: `models/none.onnx` is none of the models"),
+        (lambda m: m | {"status": "rejected"}, "a rejected artifact has reasons"),
+        (lambda m: m | {"reasons": ["too slow"]}, "an accepted one has none"),
+        (lambda m: m | {"labels": ["one"]}, "labels: 1 labels for 4 classes"),
+        (lambda m: m | {"numerics": "../numerics.json"}, "[numerics] String should match pattern"),
+        (lambda m: m | {"numerics": "/numerics.json"}, "[numerics] String should match pattern"),
+        (lambda m: m | {"model": m["model"] | {"flops": 1}}, "flops is 1; expected 2 x macs"),
+        (lambda m: m | {"models": [m["models"][0]] * 2}, "two models have the same path"),
+        (lambda m: m | {"format": "edgeslim-manifest/2"}, "[format] Input should be 'edgeslim-manifest/1'"),
+        (lambda m: m | {"surprise": 1}, "unknown key `surprise`"),
+        (lambda m: m | {"preprocessing": m["preprocessing"] | {"gamma": 2}}, "unknown key `preprocessing.gamma`"),
+        (lambda m: m | {"data": m["data"] | {"labelled": "yes"}}, "[data.labelled] Input should be a valid boolean"),
+    ],
+)
+def test_a_manifest_that_breaks_the_rules_is_refused_by_key(packed, tmp_path, spoil, complaint):
+    (tmp_path / MANIFEST).write_text(json.dumps(spoil(json.loads(manifest_text(packed.manifest)))))
+    with pytest.raises(IntegrityFailed, match=re.escape(complaint)):
+        read_manifest(tmp_path)

@@ -1,0 +1,144 @@
+"""Golden vectors are replayed in real runtimes; what no longer computes the same is refused with the reason."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
+pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
+
+from small_artifact import STEP, stage
+
+from edgeslim.artifact import Artifact, archive_path, pack
+from edgeslim.errors import IntegrityFailed
+from edgeslim.harness import runtime_available
+from edgeslim.machine import this_machine
+from edgeslim.manifest import LsbTolerance, Manifest
+from edgeslim.verify import ReplayFailed, VerifyReport, _advice, verify
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory) -> tuple[Path, Manifest]:
+    staging = tmp_path_factory.mktemp("staged") / "staging"
+    return staging, stage(staging)
+
+
+def only(manifest: Manifest, path: str) -> Manifest:
+    """Return the manifest with one of its models, so that a test runs one runtime."""
+    models = tuple(model for model in manifest.models if model.path == path)
+    return manifest.model_copy(update={"models": models, "primary": path})
+
+
+def pack_with(staged: tuple[Path, Manifest], folder: Path, golden: str, change) -> Artifact:
+    """Pack with one golden array changed and only the INT8 ONNX model."""
+    staging = Path(shutil.copytree(staged[0], folder / "staging"))
+    file = staging / "golden" / golden
+    np.save(file, change(np.load(file)))
+    return pack(staging, only(staged[1], "models/tiny_int8.onnx"), folder / "tiny")
+
+
+def failure_of(artifact: Artifact) -> VerifyReport:
+    with pytest.raises(ReplayFailed) as caught:
+        verify(artifact.folder)
+    assert isinstance(caught.value, IntegrityFailed), "a failed replay has another exit code"
+    for sentence in caught.value.report.failures:
+        assert sentence in str(caught.value), "the message hides a failure"
+    return caught.value.report
+
+
+def test_what_was_packed_passes_in_every_runtime(staged, tmp_path):
+    artifact = pack(*staged, tmp_path / "tiny")
+    report = verify(archive_path(artifact.folder))
+    assert report.preprocessing_error == 0.0, "the same code on the same pixels gave other inputs"
+    assert report.files == len(artifact.manifest.files), "files were not counted"
+    for replay in report.replays:
+        if runtime_available(replay.runtime) is None:
+            assert replay.status == "skipped", "a missing runtime is no failure"
+            assert "pip install" in replay.detail, "the way to enable it is not told"
+        else:
+            assert replay.status == "passed", replay.detail
+    assert len(report.replays) == len(artifact.manifest.models), "a model was not looked at"
+
+
+def test_an_output_one_step_away_passes(staged, tmp_path):
+    artifact = pack_with(staged, tmp_path, "outputs_onnx_int8.npy", lambda golden: golden + np.float32(STEP))
+    (replay,) = verify(artifact.folder).replays
+    assert replay.max_abs_error == pytest.approx(STEP, rel=1e-3), "the error is not the one step that was put in"
+
+
+@pytest.mark.parametrize("spoil", [lambda g: g + np.float32(2 * STEP), lambda g: g * np.float32(np.nan)])
+def test_an_output_two_steps_away_or_not_a_number_fails(staged, tmp_path, spoil):
+    (replay,) = failure_of(pack_with(staged, tmp_path, "outputs_onnx_int8.npy", spoil)).replays
+    assert replay.status == "failed", "a wrong output passed"
+    assert "allowed is 1 step(s) of 0.05" in replay.detail, "the tolerance is not told"
+
+
+def test_golden_outputs_of_another_shape_fail(staged, tmp_path):
+    (replay,) = failure_of(pack_with(staged, tmp_path, "outputs_onnx_int8.npy", lambda golden: golden[:, :3])).replays
+    assert "outputs have the shape (3, 4), the golden ones (3, 3)" in replay.detail
+
+
+def test_golden_inputs_that_the_preprocessing_does_not_make_fail(staged, tmp_path):
+    report = failure_of(pack_with(staged, tmp_path, "inputs_nchw.npy", lambda inputs: inputs + np.float32(0.015)))
+    assert report.failures[0].startswith("preprocessing: inputs differ from the golden ones by up to 0.015")
+
+
+def test_golden_images_of_the_wrong_type_are_refused_by_name(staged, tmp_path):
+    artifact = pack_with(staged, tmp_path, "images.npy", lambda images: images.astype(np.float32))
+    with pytest.raises(IntegrityFailed, match=r"`golden/images.npy` does not suit the preprocessing"):
+        verify(artifact.folder)
+
+
+def test_golden_vectors_with_a_pickle_inside_are_refused(staged, tmp_path):
+    artifact = pack_with(staged, tmp_path, "images.npy", lambda images: np.array([[{}]], object))
+    with pytest.raises(IntegrityFailed, match=r"`golden/images.npy` is no NumPy array file"):
+        verify(artifact.folder)
+
+
+def test_a_model_that_its_runtime_cannot_load_fails_with_the_runtimes_words(staged, tmp_path):
+    staging = Path(shutil.copytree(staged[0], tmp_path / "staging"))
+    model = staging / "models" / "tiny_int8.onnx"
+    model.write_bytes(b"\xff" * model.stat().st_size)
+    manifest = only(staged[1], "models/tiny_int8.onnx")
+    (replay,) = failure_of(pack(staging, manifest, tmp_path / "tiny")).replays
+    assert replay.status == "failed"
+    assert replay.detail.startswith("onnxruntime failed: "), replay.detail
+
+
+def test_a_changed_file_is_refused_before_anything_runs(staged, tmp_path):
+    artifact = pack(*staged, tmp_path / "tiny")
+    (artifact.folder / "run.py").write_text("import os")
+    with pytest.raises(IntegrityFailed, match=r"`run\.py` was changed"):
+        verify(artifact.folder)
+
+
+def test_preprocessing_of_another_version_is_noted_and_not_executed(staged, tmp_path):
+    staging = Path(shutil.copytree(staged[0], tmp_path / "staging"))
+    (staging / "preprocessing.py").write_text("raise SystemExit('executed')\n")
+    report = verify(pack(staging, only(staged[1], "models/tiny_fp32.onnx"), tmp_path / "tiny").folder)
+    assert any("preprocessing.py is not this edgeslim's" in note for note in report.notes), "the difference is not told"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "path", "is_told"),
+    [
+        ("x86_64", ("avx2",), "models/tiny_int8.onnx", True),
+        ("x86_64", ("avx2", "avx512_vnni"), "models/tiny_int8.onnx", False),
+        ("x86_64", ("avx2", "avx_vnni"), "models/tiny_int8.onnx", False),
+        ("aarch64", ("asimd",), "models/tiny_int8.onnx", False),
+        ("x86_64", ("avx2",), "models/tiny_fp32.onnx", False),
+        ("x86_64", ("avx2",), "models/tiny_fp32.xml", False),
+    ],
+)
+def test_saturating_products_are_told_only_where_they_explain_a_difference(staged, architecture, flags, path, is_told):
+    (model,) = only(staged[1], path).models
+    machine = replace(this_machine(), architecture=architecture, cpu_flags=flags)
+    assert ("saturate" in _advice(model, machine)) is is_told
+
+
+def test_the_report_of_a_failure_names_the_tolerance_of_each_model(staged, tmp_path):
+    report = failure_of(pack_with(staged, tmp_path, "outputs_onnx_int8.npy", lambda golden: -golden))
+    assert [replay.tolerance for replay in report.replays] == [LsbTolerance(lsb=1, scale=STEP)]
