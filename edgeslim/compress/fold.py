@@ -1,0 +1,144 @@
+"""Fold every batch norm into the convolution before it, exactly; what stands alone becomes a 1x1 convolution.
+
+With y = gamma * (w * x + b - mean) / sqrt(var + eps) + beta and s = gamma / sqrt(var + eps), the folded
+convolution has weights s * w and bias s * (b - mean) + beta. A batch norm without a convolution before it
+is the depthwise 1x1 convolution with weights s and bias beta - s * mean, which every runtime runs in int8.
+What exporters would rewrite each in its own way is rewritten once, exactly: a global average pool is the mean over
+height and width, SiLU is x * sigmoid(x), dropout is nothing, and no operator changes its input in place.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+
+from edgeslim.context import Context
+from edgeslim.graph import ATEN, layers_of, parameter, trace
+from edgeslim.model import Model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Folding has nothing to set."""
+
+
+def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa: ARG001 - the Step seam
+    """Return the model as a traced graph without batch norms, in which every layer has its own weight and bias."""
+    graph = trace(model.network, model.input_shape)
+    norms = [n for n in graph.graph.nodes if n.target is ATEN.batch_norm.default]
+    with torch.no_grad():
+        for norm in norms:
+            _fold(graph, norm)
+        for layer in layers_of(graph).values():
+            _own_parameters(graph, layer)
+    for node in list(graph.graph.nodes):
+        _normalize(graph, node)
+    graph.graph.eliminate_dead_code()
+    graph.graph.lint()
+    graph.recompile()
+    _drop_unused(graph)
+    return model.after(f"fold: {len(norms)} batch norms", network=trace(graph, model.input_shape))
+
+
+IN_PLACE = {
+    ATEN.add_.Tensor: ATEN.add.Tensor,
+    ATEN.mul_.Tensor: ATEN.mul.Tensor,
+    ATEN.relu_.default: ATEN.relu.default,
+    ATEN.hardtanh_.default: ATEN.hardtanh.default,
+    ATEN.hardswish_.default: ATEN.hardswish.default,
+    ATEN.hardsigmoid_.default: ATEN.hardsigmoid.default,
+    ATEN.sigmoid_.default: ATEN.sigmoid.default,
+    ATEN.silu_.default: ATEN.silu.default,
+}
+
+
+def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Rewrite one operator into the form every exporter understands alike."""
+    if node.target in IN_PLACE:
+        node.target = IN_PLACE[node.target]
+    if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type] # a list of sizes
+        node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
+    elif node.target in (ATEN.dropout.default, ATEN.dropout_.default):
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type] # its input
+        graph.graph.erase_node(node)
+    elif node.target is ATEN.silu.default:
+        with graph.graph.inserting_before(node):
+            gate = graph.graph.call_function(ATEN.sigmoid.default, (node.args[0],))
+        node.target, node.args = ATEN.mul.Tensor, (node.args[0], gate)
+
+
+def _fold(graph: fx.GraphModule, norm: fx.Node) -> None:
+    source = norm.args[0]
+    gamma, beta, mean, variance = (parameter(graph, argument) for argument in norm.args[1:5])
+    epsilon = norm.args[7]
+    if not isinstance(source, fx.Node) or mean is None or variance is None or not isinstance(epsilon, float):
+        return  # statistics of the batch itself: not a constant, so nothing can be folded
+    scale = (variance.double() + epsilon).rsqrt() * (1.0 if gamma is None else gamma.double())
+    shift = (0.0 if beta is None else beta.double()) - scale * mean.double()
+    convolution = ATEN.conv2d.default
+    if source.target in (convolution, ATEN.conv2d.padding) and len(source.users) == 1:
+        weight, bias = (
+            parameter(graph, source.args[1]),
+            parameter(graph, source.args[2] if len(source.args) > 2 else None),
+        )
+        if weight is None:
+            return
+        folded = weight.double() * scale.view(-1, 1, 1, 1)
+        _set_parameters(graph, source, folded, shift if bias is None else shift + scale * bias.double())
+        norm.replace_all_uses_with(source)
+    else:
+        channels = len(scale)
+        with graph.graph.inserting_after(norm):
+            alone = graph.graph.call_function(convolution, (source, None, None, [1, 1], [0, 0], [1, 1], channels))
+        _set_parameters(graph, alone, scale.view(-1, 1, 1, 1), shift)
+        alone.meta["val"] = norm.meta["val"]
+        norm.replace_all_uses_with(alone)
+    graph.graph.erase_node(norm)
+
+
+def _own_parameters(graph: fx.GraphModule, layer: fx.Node) -> None:
+    """Give a layer a bias where it has none, and copies where it shares its weight with another layer."""
+    weight = parameter(graph, layer.args[1])
+    bias = parameter(graph, layer.args[2] if len(layer.args) > 2 else None)
+    if weight is not None and (bias is None or _is_shared(graph, layer)):
+        _set_parameters(graph, layer, weight, torch.zeros(len(weight)) if bias is None else bias)
+
+
+def _is_shared(graph: fx.GraphModule, layer: fx.Node) -> bool:
+    """Tell whether another node reads the weight of this layer."""
+    weight = layer.args[1]
+    readers = [
+        n for n in graph.graph.nodes if n.op == "get_attr" and isinstance(weight, fx.Node) and n.target == weight.target
+    ]
+    return sum(len(n.users) for n in readers) > 1
+
+
+def _set_parameters(graph: fx.GraphModule, layer: fx.Node, weight: Tensor, bias: Tensor) -> None:
+    """Store new parameters for one layer, under the layer's own name where the old ones were shared."""
+    old = layer.args[1]
+    base = str(old.target).rpartition(".")[0] if isinstance(old, fx.Node) else layer.name
+    if not base or _is_shared(graph, layer):
+        base = f"{base}.{layer.name}".lstrip(".")
+    owner = _submodule(graph, base)
+    for suffix, value in (("weight", weight), ("bias", bias)):
+        owner.register_parameter(suffix, nn.Parameter(value.detach().float().contiguous(), requires_grad=False))
+    with graph.graph.inserting_before(layer):
+        new = [graph.graph.get_attr(f"{base}.{suffix}") for suffix in ("weight", "bias")]
+    layer.args = (layer.args[0], *new, *layer.args[3:])
+
+
+def _submodule(graph: fx.GraphModule, path: str) -> nn.Module:
+    owner: nn.Module = graph
+    for part in path.split("."):
+        if not hasattr(owner, part):
+            owner.add_module(part, nn.Module())
+        owner = getattr(owner, part)
+    return owner
+
+
+def _drop_unused(graph: fx.GraphModule) -> None:
+    """Forget the parameters that no node reads any more."""
+    used = {str(n.target) for n in graph.graph.nodes if n.op == "get_attr"}
+    for name in [n for n, _ in (*graph.named_parameters(), *graph.named_buffers()) if n not in used]:
+        owner, _, attribute = name.rpartition(".")
+        delattr(graph.get_submodule(owner), attribute)

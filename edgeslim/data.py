@@ -1,0 +1,218 @@
+"""Data: three disjoint sets of images for calibration, selection and evaluation."""
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeslim.bundled import default_model_folder
+from edgeslim.errors import BadData
+from edgeslim.preprocessing import Preprocessing, decode, preprocess_batch
+
+CALIBRATION_MOST, SELECTION_MOST = 512, 2000
+CALIBRATION_LEAST = 32
+SYNTHETIC_IMAGES = 48
+BATCH = 64
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images before preprocessing (uint8 H x W x C arrays or files), with labels where they are known."""
+
+    images: NDArray[np.uint8] | list[Path]  # (N, H, W, C), or files
+    labels: NDArray[np.int64] | None
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def raw(self, count: int) -> list[NDArray[np.uint8]]:
+        """Return the first `count` images, decoded but not preprocessed."""
+        return [_decoded(image, self.preprocessing) for image in self.images[:count]]
+
+    def inputs(self) -> Iterator[NDArray[np.float32]]:
+        """Yield preprocessed batches (n, H, W, C), n at most 64."""
+        for start in range(0, len(self), BATCH):
+            yield preprocess_batch(
+                [_decoded(image, self.preprocessing) for image in self.images[start : start + BATCH]],
+                self.preprocessing,
+            )
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield preprocessed batches as torch wants them: (n, C, H, W)."""
+        for batch in self.inputs():
+            yield torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three sets and where they come from."""
+
+    source: str
+    synthetic: bool
+    calibration: ImageSet
+    selection: ImageSet
+    evaluation: ImageSet
+
+    @property
+    def labelled(self) -> bool:
+        """Tell whether accuracy can be measured, or only agreement with the float model."""
+        return self.evaluation.labels is not None
+
+
+def load_data(
+    source: str | None,
+    preprocessing: Preprocessing,
+    classes: int,
+    *,
+    bundled: bool,
+    random_weights: bool = False,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Data:
+    """Return the data that `source` names, split into three disjoint sets.
+
+    `source`: None (what the bundled model ships; synthetic for random weights) · "synthetic" · a folder of
+    images by class, or of images without classes · an .npz with `images` (N, H, W[, C]) uint8 and, perhaps,
+    `labels` (N,). Raises BadData naming every image that cannot be used.
+    """
+    if source is None and bundled:
+        return _bundled(preprocessing)
+    if source == "synthetic" or (source is None and random_weights):
+        return _synthetic(preprocessing, seed)
+    if source is None:
+        raise BadData(
+            "quantization is calibrated on images: pass --data FOLDER or FILE.npz (or --data synthetic, "
+            "which says nothing about accuracy and is labelled so)"
+        )
+    path = Path(source)
+    images: NDArray[np.uint8] | list[Path]
+    if path.is_dir():
+        images, labels = _read_folder(path, preprocessing, skip_bad=skip_bad)
+    elif path.suffix == ".npz":
+        images, labels = _read_npz(path, preprocessing)
+    else:
+        raise BadData(f"{source} is neither a folder of images nor an .npz file")
+    _check_labels(labels, classes, source)
+    return _split(path.name, images, labels, preprocessing, seed)
+
+
+def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:
+    if labels is not None and (labels.min() < 0 or labels.max() >= classes):
+        raise BadData(
+            f"{source} has labels from {labels.min()} to {labels.max()}; the model has {classes} classes "
+            f"(0 to {classes - 1})"
+        )
+
+
+def _split(
+    source: str,
+    images: NDArray[np.uint8] | list[Path],
+    labels: NDArray[np.int64] | None,
+    preprocessing: Preprocessing,
+    seed: int,
+) -> Data:
+    """Shuffle once, then cut: a quarter (at most 512) calibrates, a quarter (at most 2,000) selects, the rest judge."""
+    count = len(images)
+    calibration, selection = min(CALIBRATION_MOST, count // 4), min(SELECTION_MOST, count // 4)
+    if calibration < CALIBRATION_LEAST:
+        raise BadData(
+            f"{source} has {count} images, of which a quarter calibrates; at least {4 * CALIBRATION_LEAST} are needed"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+
+    def part(chosen: NDArray[np.int64]) -> ImageSet:
+        chosen = np.sort(chosen)
+        picked = images[chosen] if isinstance(images, np.ndarray) else [images[i] for i in chosen]
+        return ImageSet(picked, None if labels is None else labels[chosen], preprocessing)
+
+    first, second = calibration, calibration + selection
+    return Data(source, False, part(order[:first]), part(order[first:second]), part(order[second:]))
+
+
+def _bundled(preprocessing: Preprocessing) -> Data:
+    def read(name: str) -> ImageSet:
+        images, labels = _read_npz(default_model_folder() / f"{name}.npz", preprocessing)
+        return ImageSet(images, labels, preprocessing)
+
+    return Data("Fashion-MNIST (bundled)", False, read("calibration"), read("selection"), read("evaluation"))
+
+
+def _synthetic(preprocessing: Preprocessing, seed: int) -> Data:
+    """Return seeded images of coloured noise, smooth as photographs are (amplitude falls with frequency)."""
+    height, width = preprocessing.height, preprocessing.width
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    falloff = 1.0 / np.maximum(frequency, 1.0 / max(height, width))
+    generator = np.random.default_rng(seed)
+
+    def draw() -> NDArray[np.uint8]:
+        noise = generator.standard_normal((preprocessing.channels, height, width))
+        smooth = np.fft.ifft2(np.fft.fft2(noise) * falloff).real
+        smooth -= smooth.mean()
+        scaled = 127.5 + 60.0 * smooth / smooth.std()
+        return np.asarray(scaled.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+    def some() -> ImageSet:
+        return ImageSet(np.stack([draw() for _ in range(SYNTHETIC_IMAGES)]), None, preprocessing)
+
+    return Data(f"synthetic noise, seed {seed}", True, some(), some(), some())
+
+
+def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BadData(f"{path} is no readable .npz file: {error}") from error
+    if "images" not in arrays:
+        raise BadData(f"{path} has no array `images`; it holds {', '.join(sorted(arrays)) or 'nothing'}")
+    images = arrays["images"]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != preprocessing.channels:
+        raise BadData(
+            f"{path}: `images` is {images.dtype} {images.shape}; expected uint8 (N, height, width, "
+            f"{preprocessing.channels}) for this model"
+        )
+    labels = arrays.get("labels")
+    if labels is None:
+        return images, None
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        raise BadData(f"{path}: `labels` is {labels.dtype} {labels.shape}; expected {len(images)} integers")
+    return images, labels.astype(np.int64)
+
+
+def _read_folder(
+    folder: Path, preprocessing: Preprocessing, *, skip_bad: bool
+) -> tuple[list[Path], NDArray[np.int64] | None]:
+    classes = sorted(p for p in folder.iterdir() if p.is_dir())
+    groups = classes or [folder]
+    images, labels, bad = [], [], []
+    for label, group in enumerate(groups):
+        for path in sorted(p for p in group.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
+            try:
+                decode(path, preprocessing)
+            except (OSError, ValueError) as error:
+                bad.append(f"{path}: {error}")
+                continue
+            images.append(path)
+            labels.append(label)
+    if bad and not skip_bad:
+        shown = "\n".join(f"  - {line}" for line in bad[:20])
+        raise BadData(
+            f"{len(bad)} of {len(images) + len(bad)} images under {folder} cannot be used "
+            f"(--skip-bad leaves them out):\n{shown}"
+        )
+    if not images:
+        raise BadData(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return images, np.array(labels, np.int64) if classes else None
+
+
+def _decoded(image: NDArray[np.uint8] | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    return decode(image, preprocessing) if isinstance(image, Path) else image

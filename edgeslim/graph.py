@@ -1,0 +1,131 @@
+"""A network as a graph of aten operators: tracing, its layers, its costs, and looking at what flows in it."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from edgeslim.errors import BadModel
+
+ATEN = torch.ops.aten
+LAYERS = (ATEN.conv2d.default, ATEN.conv2d.padding, ATEN.linear.default)
+# Activations that saturate: a quantized range that ends where they do makes them free.
+CLIPPING = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
+
+
+def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
+    """Return the network as a graph of aten operators for one input of `shape` (N, C, H, W).
+
+    Raises BadModel where torch.export cannot follow it (control flow that depends on data, say).
+    """
+    network.eval()
+    try:
+        exported = torch.export.export(network, (torch.zeros(shape),))
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise BadModel(
+            f"torch.export cannot trace the model for an input of {shape}: "
+            f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
+        ) from error
+    return graph_of(exported)
+
+
+def graph_of(exported: torch.export.ExportedProgram) -> fx.GraphModule:
+    """Return the callable graph of an exported program without the guards torch adds to it."""
+    module = exported.module()
+    if not isinstance(module, fx.GraphModule):
+        raise TypeError(f"torch.export gave a {type(module).__name__} where a GraphModule was expected")
+    for node in list(module.graph.nodes):
+        if node.op == "call_module" and not node.users:
+            module.graph.erase_node(node)
+    plain = fx.GraphModule(module, module.graph)  # without the ban on eval() that exported modules carry
+    plain.eval()
+    return plain
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """Return the static shape of the tensor a node produces."""
+    return tuple(int(d) for d in node.meta["val"].shape)
+
+
+def is_activation(node: fx.Node) -> bool:
+    """Tell whether a node produces one float tensor that is no parameter."""
+    value = node.meta.get("val")
+    return node.op in ("placeholder", "call_function") and isinstance(value, Tensor) and value.dtype.is_floating_point
+
+
+def layers_of(graph: fx.GraphModule) -> dict[str, fx.Node]:
+    """Return the convolutions and linear layers by node name, in execution order."""
+    return {n.name: n for n in graph.graph.nodes if n.op == "call_function" and n.target in LAYERS}
+
+
+def parameter(graph: fx.GraphModule, node: Any) -> Tensor | None:
+    """Return the tensor behind a get_attr node, or None when `node` is none."""
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    owner, _, name = str(node.target).rpartition(".")
+    value = getattr(graph.get_submodule(owner), name)
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{node.target} is a {type(value).__name__}, not a tensor")
+    return value
+
+
+def input_of(graph: fx.GraphModule) -> fx.Node:
+    """Return the one input of a classifier's graph."""
+    found: fx.Node = next(n for n in graph.graph.nodes if n.op == "placeholder")
+    return found
+
+
+def output_of(graph: fx.GraphModule) -> fx.Node:
+    """Return the node whose value the graph returns."""
+    value = next(n for n in graph.graph.nodes if n.op == "output").args[0]
+    found: fx.Node = value[0] if isinstance(value, tuple | list) else value
+    return found
+
+
+def macs_of(graph: fx.GraphModule) -> int:
+    """Return the multiply-accumulates of all convolutions and linear layers for one input."""
+    total = 0
+    for node in layers_of(graph).values():
+        weight = parameter(graph, node.args[1])
+        if weight is not None:
+            total += math.prod(shape_of(node)) * math.prod(weight.shape[1:])
+    return total
+
+
+class _Observer(fx.Interpreter):
+    """Runs a graph and shows every activation to a function."""
+
+    def __init__(self, graph: fx.GraphModule, see: Callable[[str, Tensor], None]) -> None:
+        super().__init__(graph)
+        self._see = see
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if is_activation(n):
+            self._see(n.name, value)
+        return value
+
+
+@torch.no_grad()
+def observe(graph: fx.GraphModule, batches: Iterable[Tensor], see: Callable[[str, Tensor], None]) -> None:
+    """Run the graph on batches of one image each row, one row at a time, calling `see(node name, value)`."""
+    observer = _Observer(graph, see)
+    for row in rows(batches):
+        observer.run(row)
+
+
+def rows(batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield single images (1, C, H, W): an exported graph is static and takes one at a time."""
+    for batch in batches:
+        yield from batch.split(1)
+
+
+@torch.no_grad()
+def values_of(graph: fx.GraphModule, image: Tensor) -> dict[str, Tensor]:
+    """Return every activation for one image, by node name."""
+    values: dict[str, Tensor] = {}
+    observe(graph, [image], lambda name, value: values.update({name: value.clone()}))
+    return values

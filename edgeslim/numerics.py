@@ -1,0 +1,121 @@
+"""Numerics: the quantization of a network decided once, which every exporter then spells."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = 255
+MATCH_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class EdgeNumerics:
+    """One quantized activation: real = scale * (code - zero_point), code in 0..255 (uint8, per tensor)."""
+
+    scale: float
+    zero_point: int
+    tied_to: str  # the first edge of the group that shares this scale; its own name when it stands alone
+
+    @property
+    def low(self) -> float:
+        """The real value of code 0."""
+        return -self.zero_point * self.scale
+
+    @property
+    def high(self) -> float:
+        """The real value of code 255."""
+        return (LEVELS - self.zero_point) * self.scale
+
+
+@dataclass(frozen=True)
+class LayerNumerics:
+    """One convolution or linear layer: weights symmetric int8 per output channel, or kept float."""
+
+    weight: str  # qualified name of the weight in the network
+    precision: str  # "int8" or "fp32"
+    inputs: str  # the edge it reads
+    output: str  # the edge it produces, after a fused activation
+    weight_scales: tuple[float, ...]  # one per output channel; empty when kept float
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """Edges and layers, keyed by the node's name in the folded network's torch.export graph."""
+
+    edges: Mapping[str, EdgeNumerics]
+    layers: Mapping[str, LayerNumerics]
+
+    @property
+    def integer_layers(self) -> list[str]:
+        """Names of the layers planned to run in int8, in graph order."""
+        return [name for name, layer in self.layers.items() if layer.precision == "int8"]
+
+    def save(self, path: Path) -> None:
+        """Write the plan as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def load_numerics(path: Path) -> Numerics:
+    """Read a plan that `Numerics.save` wrote."""
+    raw = json.loads(path.read_text())
+    return Numerics(
+        {name: EdgeNumerics(**edge) for name, edge in raw["edges"].items()},
+        {
+            name: LayerNumerics(**{**layer, "weight_scales": tuple(layer["weight_scales"])})
+            for name, layer in raw["layers"].items()
+        },
+    )
+
+
+def match_values(
+    planned: Mapping[str, NDArray[np.float32]], found: Mapping[str, NDArray[np.float32]]
+) -> dict[str, str]:
+    """Return {found tensor: planned edge} for the tensors that hold an edge's values on the same input.
+
+    Converters rename tensors, so a name proves nothing; the values do. Planned values are NCHW; a found
+    tensor may hold them in any shape of the same size, as NCHW or as NHWC. Two edges with equal values
+    (a flatten, say) are the same numbers with the same scale, so either answer is right.
+    """
+    by_size: dict[int, list[tuple[str, NDArray[np.float32]]]] = {}
+    for name, value in planned.items():
+        by_size.setdefault(value.size, []).append((name, value))
+    matched = {}
+    for tensor, value in found.items():
+        errors = {name: _distance(wanted, value) for name, wanted in by_size.get(value.size, [])}
+        if errors and min(errors.values()) <= MATCH_TOLERANCE:
+            matched[tensor] = min(errors, key=errors.__getitem__)
+    return matched
+
+
+def absences(
+    planned: Mapping[str, NDArray[np.float32]], matched: Mapping[str, str], spelled: Mapping[str, str], unused: str
+) -> dict[str, str]:
+    """Return {planned edge: why a file does not quantize it} for the edges that are not `spelled`.
+
+    `matched` is what `match_values` found in the float file; `unused` says why a tensor that is there stays float.
+    """
+    found = set(matched.values())
+    reasons = {}
+    for edge in planned:
+        if edge in spelled:
+            continue
+        twin = match_values({e: planned[e] for e in spelled}, {edge: planned[edge]}).get(edge)
+        if twin is not None:
+            reasons[edge] = f"same values as `{twin}`"
+        else:
+            reasons[edge] = unused if edge in found else "fused away: no tensor of the file holds it"
+    return reasons
+
+
+def _distance(planned: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Return the largest difference relative to the largest value, in the better of the two layouts."""
+    flat = found.reshape(-1)
+    layouts = [planned.reshape(-1)]
+    if planned.ndim == 4:
+        layouts.append(planned.transpose(0, 2, 3, 1).reshape(-1))
+    peak = float(np.abs(flat).max(initial=0.0)) + 1e-12
+    return min(float(np.abs(layout - flat).max(initial=0.0)) for layout in layouts) / peak

@@ -1,0 +1,159 @@
+"""Train the bundled default model on Fashion-MNIST and write everything edgeslim ships of it.
+
+Needs the four files of Debian's `dataset-fashion-mnist` (apt-get install dataset-fashion-mnist).
+The 2,000 selection images are held out of the training; the checkpoint is chosen on them, the test
+images are looked at once, at the end. Seeded: the same machine gives the same weights.
+"""
+
+import argparse
+import copy
+import gzip
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeslim.default_model.network import make
+
+PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim" / "default_model"
+MEAN, STD = 0.2860, 0.3530
+SELECTION, CALIBRATION = 2000, 512
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Return the uint8 array of one gzipped IDX file."""
+    raw = gzip.decompress(path.read_bytes())
+    rank = raw[3]
+    shape = np.frombuffer(raw, ">i4", rank, 4)
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip, shift by up to 2 pixels and erase an 8x8 patch, each image on its own; x is (N, 1, 28, 28)."""
+    n = len(x)
+    flip = torch.rand(n, generator=generator) < 0.5
+    x = torch.where(flip.view(-1, 1, 1, 1), x.flip(3), x)
+    padded = functional.pad(x, (2, 2, 2, 2), value=-MEAN / STD)
+    shift = torch.randint(0, 5, (2, n, 1), generator=generator)
+    rows, columns = shift[0] + torch.arange(28), shift[1] + torch.arange(28)
+    x = padded[torch.arange(n).view(-1, 1, 1), 0, rows.unsqueeze(2), columns.unsqueeze(1)].unsqueeze(1)
+    corner = torch.randint(-4, 28, (2, n, 1), generator=generator)
+    axis = torch.arange(28)
+    inside = [(axis >= c) & (axis < c + 8) for c in corner]
+    erased = (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
+    return x.masked_fill(erased, 0.0)
+
+
+@torch.no_grad()
+def top1_pct(network: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Return the share of x classified as y, in percent."""
+    network.eval()
+    hits = sum(int((network(x[i : i + 500]).argmax(1) == y[i : i + 500]).sum()) for i in range(0, len(x), 500))
+    return 100.0 * hits / len(x)
+
+
+def train(
+    x: Tensor, y: Tensor, chosen_on: tuple[Tensor, Tensor], epochs: int, seed: int
+) -> tuple[nn.Module, list[float]]:
+    """Return the averaged network of the epoch that does best on `chosen_on`, and every epoch's score there."""
+    generator = torch.Generator().manual_seed(seed)
+    network = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload] # missing in torch's stubs
+    average = copy.deepcopy(network)
+    batch = 256
+    steps = len(x) // batch
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=epochs * steps, pct_start=0.2)
+    best, best_state, scores = -1.0, copy.deepcopy(average.state_dict()), []
+    for epoch in range(epochs):
+        started = time.monotonic()
+        network.train()
+        order = torch.randperm(len(x), generator=generator)
+        for step in range(steps):
+            index = order[step * batch : (step + 1) * batch]
+            inputs = augment(x[index], generator).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(inputs)
+            loss = functional.cross_entropy(logits.float(), y[index], label_smoothing=0.1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            follow(average, network, decay=0.998)
+        score = top1_pct(average, *chosen_on)
+        scores.append(score)
+        if score >= best:
+            best, best_state = score, copy.deepcopy(average.state_dict())
+        print(f"epoch {epoch + 1}/{epochs}: selection {score:.2f} %, {time.monotonic() - started:.0f} s", flush=True)
+    average.load_state_dict(best_state)
+    return average.eval(), scores
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move every float state of `average` towards `network` (Polyak averaging)."""
+    for ours, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if ours.dtype.is_floating_point:
+            ours.lerp_(theirs, 1.0 - decay)
+        else:
+            ours.copy_(theirs)
+
+
+def main() -> None:
+    """Train, test once, write weights, the three data sets and the figures of the model card."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--epochs", type=int, default=26)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+
+    images, labels = (read_idx(arguments.data / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    test_images, test_labels = (
+        read_idx(arguments.data / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
+    )
+    torch.manual_seed(arguments.seed)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(arguments.seed)).numpy()
+    selection, rest = order[:SELECTION], order[SELECTION:]
+    calibration = rest[:CALIBRATION]
+    for name, x, y in (
+        ("calibration", images[calibration], labels[calibration]),
+        ("selection", images[selection], labels[selection]),
+        ("evaluation", test_images, test_labels),
+    ):
+        np.savez_compressed(PACKAGE / f"{name}.npz", images=x, labels=y)
+
+    def prepare(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+        scaled = (torch.from_numpy(x.astype(np.float32)) / 255.0 - MEAN) / STD
+        return scaled.unsqueeze(1), torch.from_numpy(y.astype(np.int64))
+
+    network, scores = train(
+        *prepare(images[rest], labels[rest]),
+        prepare(images[selection], labels[selection]),
+        arguments.epochs,
+        arguments.seed,
+    )
+    tested = top1_pct(network, *prepare(test_images, test_labels))
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, PACKAGE / "weights.safetensors")
+    figures = {
+        "dataset": "Fashion-MNIST",
+        "training_images": len(rest),
+        "selection_images": SELECTION,
+        "calibration_images": CALIBRATION,
+        "test_images": len(test_images),
+        "epochs": arguments.epochs,
+        "seed": arguments.seed,
+        "selection_top1_pct": max(scores),
+        "test_top1_pct": tested,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "torch": torch.__version__,
+    }
+    (PACKAGE / "training.json").write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
