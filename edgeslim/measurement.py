@@ -2,8 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -149,6 +150,13 @@ class Measurement:
 
 
 _ADAPTER = TypeAdapter(Measurement)
+
+
+def save(measurements: Iterable[Measurement], folder: Path) -> None:
+    """Write each measurement, raw times included, into `folder` as LABEL.json."""
+    folder.mkdir(exist_ok=True)
+    for one in measurements:
+        (folder / f"{one.label.replace(' ', '_')}.json").write_text(one.to_json())
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def read_strictly(file: Path, kind: type[_SectionT], error: type[BadInput]) -> _
     try:
         return kind.model_validate(_read(file, error))
     except ValidationError as invalid:
-        raise error("\n".join(f"{file.name}{_explain(problem)}" for problem in invalid.errors())) from invalid
+        raise error("\n".join(f"{file.name}{explain(problem)}" for problem in invalid.errors())) from invalid
 
 
 def _read(file: Path, error: type[BadInput]) -> Any:
@@ -85,7 +85,7 @@ def _refuse_keys_twice(document: yaml.Node | None, file_name: str, error: type[B
                 waiting.append(value)
 
 
-def _explain(problem: ErrorDetails) -> str:
+def explain(problem: ErrorDetails) -> str:
     """Return " [section]: `key`: what was expected" for one of pydantic's errors."""
     path: list[str] = []
     for part in problem["loc"]:

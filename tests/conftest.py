@@ -15,7 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.harness import runtime_available
+# Before anything loads them: ONNX Runtime and OpenVINO report to their makers unless told not to.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+sys.modules["openvino_telemetry"] = None
+
+from edgeslim.harness import runtime_available  # noqa: E402 - after the lines above
 
 HARDWARE = "hardware:"
 EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "litert": "tflite"}

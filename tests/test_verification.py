@@ -17,7 +17,7 @@ from edgeslim.errors import IntegrityFailed
 from edgeslim.harness import runtime_available
 from edgeslim.machine import this_machine
 from edgeslim.manifest import LsbTolerance, Manifest
-from edgeslim.verify import ReplayFailed, VerifyReport, _advice, verify
+from edgeslim.verification import ReplayFailed, VerifyReport, _advice, verify
 
 
 @pytest.fixture(scope="module")

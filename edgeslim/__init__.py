@@ -1,0 +1,38 @@
+"""edgeslim compresses a CNN for one device and hands over an artifact in which nothing is believed before it ran.
+
+The functions behind the command line, loaded at their first use (`import edgeslim` imports no torch):
+
+- `build(source, device=...)`: compress, export, run and pack; a `BuildReport`
+- `bench(path)`: measure an artifact's files; a list of `Measurement`
+- `verify(path)`: hashes and golden vectors; a `VerifyReport`
+- `inspect(path)`: the ledger, plan against file; rows by file
+- `check(source, device=...)`: every reason why a device cannot have a model
+- `load_profile(name)`: a `DeviceProfile`
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeslim.benchmark import bench
+    from edgeslim.device_profile import load_profile
+    from edgeslim.inspection import inspect
+    from edgeslim.pipeline import build, check
+    from edgeslim.verification import verify
+
+_HOME = {
+    "bench": "benchmark",
+    "build": "pipeline",
+    "check": "pipeline",
+    "inspect": "inspection",
+    "load_profile": "device_profile",
+    "verify": "verification",
+}
+
+__all__ = ["bench", "build", "check", "inspect", "load_profile", "verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module `edgeslim` has no attribute `{name}`")
+    return getattr(import_module(f"edgeslim.{_HOME[name]}"), name)

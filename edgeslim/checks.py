@@ -1,0 +1,78 @@
+"""What a device or edgeslim cannot do, found before any work: one function a rule, its docstring is the rule."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+from torch import fx
+
+from edgeslim.device_profile import DeviceProfile
+from edgeslim.graph import is_activation, shape_of
+from edgeslim.model import Model
+from edgeslim.units import show_bytes
+
+Rule = Callable[[Model, DeviceProfile], list[str]]
+
+# Every operator of the graphs that all three exporters were seen to write and all three runtimes to run.
+OPERATORS = frozenset(
+    {
+        "adaptive_avg_pool2d", "add", "add_", "avg_pool2d", "batch_norm", "cat", "chunk", "contiguous", "conv2d",
+        "dropout", "dropout_", "flatten", "getitem", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_",
+        "hardtanh", "hardtanh_", "linear", "max_pool2d", "mean", "mul", "mul_", "permute", "relu", "relu6", "relu_",
+        "reshape", "sigmoid", "sigmoid_", "silu", "silu_", "transpose", "view",
+    }
+)  # fmt: skip
+
+
+def device_class(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
+    """Edgeslim builds for CPU devices; building for GPU and NPU devices is not there yet."""
+    if profile.device_class == "cpu":
+        return []
+    return [f"{profile.name} is a {profile.device_class.upper()} device; building for these is not there yet"]
+
+
+def operators(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
+    """Every operator is one that all exporters were seen to write and all runtimes to run."""
+    unknown = Counter(
+        name
+        for name in (_operator(n) for n in model.graph.graph.nodes if n.op == "call_function")
+        if name not in OPERATORS
+    )
+    return [
+        f"operator `{name}` ({count}x) was never seen to survive all three exporters"
+        for name, count in sorted(unknown.items())
+    ]
+
+
+def memory(model: Model, profile: DeviceProfile) -> list[str]:
+    """The float weights and the two largest activations fit into half of the device's RAM."""
+    ram = profile.memory.ram.value
+    if ram is None:
+        return []
+    sizes = sorted((4 * math.prod(shape_of(n)) for n in model.graph.graph.nodes if is_activation(n)), reverse=True)
+    needed = 4 * model.parameters + sum(sizes[:2])
+    if needed <= ram / 2:
+        return []
+    return [f"the float model needs {show_bytes(needed)}, more than half of the {show_bytes(ram)} of {profile.name}"]
+
+
+def model_size(model: Model, profile: DeviceProfile) -> list[str]:
+    """The INT8 weights stay below the largest model the device takes, where its profile names one."""
+    limit = profile.limits.max_model.value
+    if limit is None or model.parameters <= limit:
+        return []
+    return [f"{model.parameters} weights, a byte each, exceed the {show_bytes(limit)} that {profile.name} takes"]
+
+
+RULES: tuple[Rule, ...] = (device_class, operators, memory, model_size)
+
+
+def refusals(model: Model, profile: DeviceProfile) -> list[str]:
+    """Return every reason why the device cannot have this model, all rules asked."""
+    return [reason for rule in RULES for reason in rule(model, profile)]
+
+
+def _operator(node: fx.Node) -> str:
+    """Return the plain name of an operator: `conv2d` of aten.conv2d.default."""
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", packet))

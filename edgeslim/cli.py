@@ -1,0 +1,288 @@
+"""The command line: parse, call one function, print. stdout is the result, stderr progress and errors."""
+
+import json
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import edgeslim
+from edgeslim.device_profile import all_profiles, describe, load_profile
+from edgeslim.errors import EdgeslimError
+from edgeslim.progress import silent
+
+STDOUT = Console(soft_wrap=False)
+STDERR = Console(stderr=True, soft_wrap=True)
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
+WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="edgeslim")
+def commands() -> None:
+    """Compress a CNN for one device and hand over an artifact in which nothing is believed before it ran."""
+
+
+@commands.command()
+@click.argument("model", required=False)
+@DEVICE
+@WEIGHTS
+@click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
+@click.option("--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all.")
+@click.option("--max-drop", type=float, help="Points of top-1 an INT8 file may lose (default 1.0).")
+@click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers to leave in float (regular expression).")
+@click.option("--strict", is_flag=True, help="Fail when a file departs from the plan without a stated reason.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
+@click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), help="The artifact's folder (default artifacts/MODEL-DEVICE)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
+@AS_JSON
+@QUIET
+@click.option("-v", "--verbose", is_flag=True, help="Show how the model changed, step by step.")
+def build(
+    model: str | None, device: str, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, **wishes: Any
+) -> None:
+    """Build MODEL for a device: compress, export, run each export, pack.
+
+    MODEL is FILE.py:FACTORY or torchvision:NAME; without it the bundled default is built.
+    """
+    recipe = _recipe(device, wishes)
+    if dry_run:
+        click.echo(recipe.text(), nl=False)
+        return
+    from edgeslim.pipeline import Rejected
+
+    with _progress(quiet=quiet or as_json) as progress:
+        try:
+            report = edgeslim.build(
+                model, device=device, weights=wishes["weights"], data=wishes["data"], recipe=recipe, out=wishes["out"],
+                overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], progress=progress,
+            )  # fmt: skip
+            rejected = None
+        except Rejected as error:
+            report, rejected = error.report, error
+    from edgeslim.show import build_summary, summary_data
+
+    artifact = report.artifact
+    if as_json:
+        _print_json(
+            {
+                "folder": str(artifact.folder),
+                **summary_data(artifact.manifest, report.measurements, report.warnings),
+            }
+        )
+    else:
+        STDOUT.print(
+            build_summary(artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings)
+        )
+        if verbose:
+            click.echo((artifact.folder / "CHANGELOG.md").read_text())
+    if rejected is not None:
+        raise rejected
+
+
+def _recipe(device: str, wishes: dict[str, Any]) -> Any:
+    """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
+    from edgeslim.recipe import default_recipe, load_recipe, with_settings, with_step_settings
+
+    file = wishes["recipe_file"]
+    recipe = load_recipe(file) if file else default_recipe(load_profile(device))
+    given = {
+        "formats": wishes["formats"] or None,
+        "max_drop_points": wishes["max_drop"],
+        "strict": wishes["strict"] or None,
+        "threads": wishes["threads"],
+        "seed": wishes["seed"],
+    }
+    recipe = with_settings(recipe, **{name: value for name, value in given.items() if value is not None})
+    if wishes["keep_float"]:
+        recipe = with_step_settings(recipe, "quantize", keep_float=list(wishes["keep_float"]))
+    return recipe
+
+
+@commands.command()
+@click.argument("model", required=False)
+@DEVICE
+@WEIGHTS
+@click.option("--data", help="Images that must fit the model too.")
+@AS_JSON
+def check(model: str | None, device: str, weights: str | None, data: str | None, as_json: bool) -> None:
+    """Say in seconds whether a device can have MODEL: every reason why not, before any work (exit code 3)."""
+    from edgeslim.errors import Refused
+
+    reasons = edgeslim.check(model, device=device, weights=weights, data=data)
+    if as_json:
+        _print_json({"possible": not reasons, "reasons": reasons})
+    elif not reasons:
+        click.echo(f"{model or 'the bundled default'} can be built for {device}")
+    if reasons:
+        raise Refused(f"{model or 'the bundled default'} cannot be built for {device}:", reasons)
+
+
+@commands.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--on", default="local", show_default=True, help="Where to measure.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--processes", type=click.IntRange(1), default=9, show_default=True, help="Fresh processes for each file."
+)
+@AS_JSON
+@QUIET
+def bench(artifact: Path, on: str, threads: int, processes: int, as_json: bool, quiet: bool) -> None:
+    """Measure latency and memory of every file of ARTIFACT, fp32 beside INT8."""
+    from edgeslim.artifact import open_artifact
+    from edgeslim.show import measurement_data, measurement_table, place
+
+    with _progress(quiet=quiet or as_json) as progress:
+        measured = edgeslim.bench(
+            artifact, on=on, threads=threads, processes=processes,
+            progress=lambda label, done, total: progress(f"timing {label}", done / total),
+        )  # fmt: skip
+    if as_json:
+        _print_json([measurement_data(one) for one in measured])
+        return
+    with open_artifact(artifact) as opened:
+        device = opened.manifest.compatible.device
+    STDOUT.print(measurement_table(measured, place(measured, device)))
+
+
+@commands.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
+@AS_JSON
+def inspect(artifact: Path, everything: bool, as_json: bool) -> None:
+    """Show the ledger of ARTIFACT: per layer and edge what was planned and what each file holds, read back from it."""
+    from edgeslim.show import ledger_table
+
+    rows = edgeslim.inspect(artifact)
+    if as_json:
+        _print_json({path: [asdict(row) for row in lines] for path, lines in rows.items()})
+    else:
+        STDOUT.print(ledger_table(rows, everything=everything))
+
+
+@commands.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@AS_JSON
+def verify(artifact: Path, as_json: bool) -> None:
+    """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
+    from edgeslim.show import verify_text
+    from edgeslim.verification import ReplayFailed
+
+    failed = None
+    try:
+        report = edgeslim.verify(artifact)
+    except ReplayFailed as error:
+        report, failed = error.report, error
+    if as_json:
+        _print_json(asdict(report))
+    else:
+        STDOUT.print(verify_text(report))
+    if failed is not None:
+        raise failed
+
+
+@commands.command()
+@click.argument("name", required=False)
+@click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
+@AS_JSON
+def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
+    """List the devices, or everything known about one, with sources."""
+    if validate is not None:
+        click.echo(f"{validate}: a valid profile of {load_profile(validate).name}")
+        return
+    if as_json:
+        profiles = [load_profile(name)] if name else all_profiles()
+        _print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
+        return
+    from edgeslim.show import devices_table, facts_table
+
+    STDOUT.print(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
+
+
+@commands.command()
+@AS_JSON
+def doctor(as_json: bool) -> None:
+    """Show what is installed and usable here, and the command that would enable what is not."""
+    from edgeslim.doctor import diagnose
+    from edgeslim.show import findings_table
+
+    findings = diagnose()
+    if as_json:
+        _print_json([asdict(one) for one in findings])
+    else:
+        STDOUT.print(findings_table(findings))
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Yield a function that shows (stage, share done) on stderr: a bar on a terminal, a line a stage elsewhere."""
+    if quiet:
+        yield silent
+        return
+    if not STDERR.is_terminal:
+        last = [""]
+
+        def line(stage: str, share: float) -> None:  # noqa: ARG001 - a log has no bar
+            if stage != last[0]:
+                click.echo(stage, err=True)
+                last[0] = stage
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=STDERR, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda stage, share: bar.update(task, description=stage, completed=share)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with the code of what happened."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        commands.main(standalone_mode=False)
+    except EdgeslimError as error:
+        _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; nothing half-written was left", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read stdout has gone, and Python would complain about it at its exit
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - our bug: the one place that must catch everything
+        with tempfile.NamedTemporaryFile("w", prefix="edgeslim-report-", suffix=".txt", delete=False) as report:
+            report.write(f"edgeslim {sys.argv[1:]}\n{traceback.format_exc()}")
+        _fail(f"a bug in edgeslim; please report it with {report.name}", 1)
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    STDERR.print("error:", message, markup=False, highlight=False)
+    sys.exit(code)

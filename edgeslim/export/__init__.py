@@ -1,0 +1,103 @@
+"""Exporters, one format a file with `write(job)` and `read_back(path, spelling)`; each job runs in a fresh process."""
+
+import importlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
+from edgeslim.export.job import Held, Job, Spelling, load_spelling
+
+
+@dataclass(frozen=True)
+class Format:
+    """What is fixed for one format: who runs its files, how they are named, what must be installed."""
+
+    runtime: str
+    suffix: str
+    extra: str
+    packages: tuple[str, ...]
+
+
+FORMATS = {
+    "onnx": Format("onnxruntime", ".onnx", "onnx", ("onnx", "onnxruntime", "onnxscript")),
+    "openvino": Format("openvino", ".xml", "openvino", ("openvino", "onnx", "onnxruntime", "onnxscript")),
+    "tflite": Format("litert", ".tflite", "tflite", ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")),
+}
+TIMEOUT_S = 1800.0
+
+
+def require_format(name: str) -> None:
+    """Raise BadInput for an unknown format, MissingPackage for one whose packages are not installed."""
+    if name not in FORMATS:
+        raise BadInput(f"unknown format `{name}`; formats are {', '.join(FORMATS)}{near_misses(name, FORMATS)}")
+    for package in FORMATS[name].packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackage(package, FORMATS[name].extra)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of an exporter process: offline, without telemetry, and repeatable."""
+    return {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "GLOG_minloglevel": "2",
+        "HF_HUB_OFFLINE": "1",
+        "JAX_PLATFORMS": "cpu",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
+
+
+def export(job: Job, log: Path) -> Spelling:
+    """Run one job in a fresh process and return where the plan went; what the libraries say goes to `log`.
+
+    Raises ToolFailed naming the format, what happened and the log. The process dies with an interrupt here.
+    """
+    folder = job.target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = log.with_suffix("")
+    told, answer = stem.with_suffix(".job.json"), stem.with_suffix(".spelling.json")
+    job.save(told)
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "edgeslim.export.worker", str(told), str(answer)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=child_environment(),
+            start_new_session=True,
+        )
+        try:
+            code = child.wait(TIMEOUT_S)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+    if code:
+        raise ToolFailed(f"the {job.format} exporter ({job.precision}) {_ending(code, log)}; its log: {log}")
+    return load_spelling(answer)
+
+
+def _ending(code: int, log: Path) -> str:
+    if code < 0:
+        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+        return f"was killed by {signal.Signals(-code).name}{hint}"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"failed: {lines[-1].strip() if lines else f'exit code {code}'}"
+
+
+def read_back(name: str, path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
+    """Return what a file of format `name` holds: by edge for activations, by layer for weights."""
+    require_format(name)
+    held: tuple[dict[str, Held], dict[str, Held]] = importlib.import_module(f"edgeslim.export.{name}").read_back(
+        path, spelling
+    )
+    return held

@@ -1,0 +1,80 @@
+"""What an exporter process is told and what it answers, as files in its work folder."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.numerics import Numerics, load_numerics
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to write, in a fresh process."""
+
+    format: str  # the exporter's module: "onnx", "openvino", "tflite"
+    precision: str  # "fp32" or "int8"
+    source: Path  # a torch.export program; for OpenVINO the ONNX file it is made from
+    target: Path
+    probe: Path  # one preprocessed image (1, C, H, W), float32
+    numerics: Path | None = None  # the plan; None for fp32
+    spelling: Path | None = None  # how the source already spells it, where the source is an exported file
+
+    @property
+    def files(self) -> list[Path]:
+        """The files this job writes, the one to load first."""
+        return [self.target, self.target.with_suffix(".bin")] if self.format == "openvino" else [self.target]
+
+    def plan(self) -> Numerics:
+        """Return the plan of an int8 job."""
+        if self.numerics is None:
+            raise ValueError(f"the {self.format} {self.precision} job has no numerics")
+        return load_numerics(self.numerics)
+
+    def probe_input(self) -> NDArray[np.float32]:
+        """Return the probe image."""
+        image: NDArray[np.float32] = np.load(self.probe)
+        return image
+
+    def save(self, path: Path) -> None:
+        """Write the job as JSON."""
+        raw = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        path.write_text(json.dumps(raw, indent=1))
+
+
+def load_job(path: Path) -> Job:
+    """Read a job that `Job.save` wrote."""
+    raw = json.loads(path.read_text())
+    paths = {k: Path(raw[k]) for k in ("source", "target", "probe", "numerics", "spelling") if raw[k] is not None}
+    return Job(raw["format"], raw["precision"], **paths)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a written file holds for one planned edge or layer."""
+
+    operator: str
+    dtype: str
+    scale: tuple[float, ...]
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """Where in a file the plan went."""
+
+    edges: dict[str, str] = field(default_factory=dict)  # edge: tensor
+    weights: dict[str, str] = field(default_factory=dict)  # layer: tensor of its weight
+    nodes: dict[str, str] = field(default_factory=dict)  # layer: operator, as the runtime will name it
+    absent: dict[str, str] = field(default_factory=dict)  # edge: why this file does not quantize it
+
+    def save(self, path: Path) -> None:
+        """Write the spelling as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+
+def load_spelling(path: Path) -> Spelling:
+    """Read a spelling that `Spelling.save` wrote."""
+    return Spelling(**json.loads(path.read_text()))

@@ -1,0 +1,263 @@
+"""ONNX: fp32 by torch's exporter; INT8 as QDQ with the planned scales, written by us.
+
+Around every integer operator stand QuantizeLinear / DequantizeLinear pairs: activations uint8 per tensor,
+weights int8 per output channel, biases int32 with the product of both scales. An activation that clips
+(ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeslim.export.job import Held, Job, Spelling
+from edgeslim.graph import graph_of, values_of
+from edgeslim.numerics import EdgeNumerics, Numerics, absences, match_values
+
+OPSET = 20
+LAYER_OPERATORS = ("Conv", "Gemm", "MatMul")
+# What ONNX Runtime and OpenVINO run on integers between a DequantizeLinear and a QuantizeLinear.
+INTEGER_OPERATORS = (
+    *LAYER_OPERATORS, "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Flatten",
+    "Transpose", "Slice", "Split", "Pad", "Squeeze", "Unsqueeze",
+)  # fmt: skip
+CLIPPING_OPERATORS = ("Relu", "Clip")
+
+
+def write(job: Job) -> Spelling:
+    """Write job.target from a torch.export program; return where the plan went."""
+    program = torch.export.load(job.source)
+    exported = torch.onnx.export(
+        program, (), dynamo=True, opset_version=OPSET, input_names=["input"], output_names=["logits"], verbose=False
+    )
+    if exported is None:
+        raise ValueError("torch.onnx returned no program")
+    model = exported.model_proto
+    spelling = Spelling()
+    if job.precision == "int8":
+        numerics = job.plan()
+        probe = job.probe_input()
+        wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}
+        wanted = {k: v for k, v in wanted.items() if k in numerics.edges}
+        matched = match_values(wanted, _values(model, probe))
+        spelling = _spell(model, numerics, matched)
+        spelling.absent.update(absences(wanted, matched, spelling.edges, "no integer operator writes or reads it"))
+    _strip(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, job.target)
+    return spelling
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what differs between two folders: the exporter notes absolute source paths in the metadata."""
+    for message in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del message.metadata_props[:]
+    for named in (*model.graph.input, *model.graph.output):
+        del named.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+
+
+def _values(model: onnx.ModelProto, probe: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return every float activation of the model for one input, by tensor name."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {o.name for o in watched.graph.output}
+    for node in watched.graph.node:
+        for name in node.output:
+            if name and name not in present:
+                watched.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    values = dict(zip(names, session.run(names, {"input": probe}), strict=True))
+    values["input"] = probe
+    return {k: v for k, v in values.items() if v.dtype == np.float32}
+
+
+def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str]) -> Spelling:
+    """Insert the QDQ pairs of the plan into a float model in place."""
+    graph = model.graph
+    layers = _layer_nodes(model, numerics)
+    kept = {node.output[0] for name, node in layers.items() if numerics.layers[name].precision == "fp32"}
+    constants = {i.name for i in graph.initializer}
+    integer = [n for n in graph.node if n.output[0] not in kept and _is_integer(model, n, matched, constants)]
+    touched = [name for n in integer for name in (*n.input, *(_leaving(model, o) for o in n.output))]
+    quantized = {name: numerics.edges[matched[name]] for name in touched if name in matched}
+    names = {n.output[0] for n in integer}
+    written = {name: node for name, node in layers.items() if node.output[0] in names}
+    spelling = Spelling(
+        edges={matched[name]: _quantized_name(name) for name in quantized},
+        weights={name: node.input[1] for name, node in written.items()},
+        nodes={name: node.name for name, node in written.items()},
+    )
+    _insert_pairs(graph, [n for n in integer if n.op_type in LAYER_OPERATORS], kept, quantized)
+    _drop_clips(model, quantized)
+    return spelling
+
+
+def _quantized_name(tensor: str) -> str:
+    """Return what a tensor is called before its pair; the output keeps its name behind it."""
+    return "logits_float" if tensor == "logits" else tensor
+
+
+def _insert_pairs(
+    graph: onnx.GraphProto, layers: list[onnx.NodeProto], kept: set[str], quantized: dict[str, EdgeNumerics]
+) -> None:
+    """Put a pair behind every quantized tensor and integers behind every layer's constants; kept nodes read floats."""
+    nodes = _pair(graph, "input", quantized["input"]) if "input" in quantized else []
+    for node in list(graph.node):
+        if any(node.output[0] == layer.output[0] for layer in layers):
+            nodes += _weight_pairs(graph, node, quantized[node.input[0]])
+        if node.output[0] not in kept:
+            for i, name in enumerate(node.input):
+                if name in quantized:
+                    node.input[i] = f"{name}_dequantized"
+        nodes.append(node)
+        for i, name in enumerate(node.output):
+            if name in quantized:
+                node.output[i] = _quantized_name(name)
+                nodes += _pair(graph, node.output[i], quantized[name])
+    if "logits" in quantized:
+        nodes[-1].output[0] = "logits"
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _layer_nodes(model: onnx.ModelProto, numerics: Numerics) -> dict[str, onnx.NodeProto]:
+    """Return the node of every planned layer, found by the qualified name of its weight."""
+    by_weight = {n.input[1]: n for n in model.graph.node if n.op_type in LAYER_OPERATORS and len(n.input) > 1}
+    missing = [layer.weight for layer in numerics.layers.values() if layer.weight not in by_weight]
+    if missing:
+        raise ValueError(f"torch.onnx wrote no layer with the weight {missing[0]}")
+    return {name: by_weight[layer.weight] for name, layer in numerics.layers.items()}
+
+
+def _is_integer(model: onnx.ModelProto, node: onnx.NodeProto, matched: dict[str, str], constants: set[str]) -> bool:
+    """Tell whether an operator can run on integers: its kind, and a planned scale for all it reads."""
+    if node.op_type not in INTEGER_OPERATORS:
+        return False
+    if node.op_type in LAYER_OPERATORS:
+        return node.input[0] in matched
+    computed = [name for name in node.input if name and name not in constants]
+    written = [_leaving(model, name) for name in node.output]
+    return all(name in matched for name in (*computed, *written)) and (node.op_type != "Add" or len(computed) == 2)
+
+
+def _leaving(model: onnx.ModelProto, name: str) -> str:
+    """Return the tensor that leaves the kernel producing `name`: behind a clipping activation that alone reads it."""
+    readers = [n for n in model.graph.node if name in n.input]
+    if len(readers) == 1 and readers[0].op_type in CLIPPING_OPERATORS:
+        return str(readers[0].output[0])
+    return name
+
+
+def _drop_clips(model: onnx.ModelProto, quantized: dict[str, EdgeNumerics]) -> None:
+    """Remove every ReLU or Clip whose limits the quantized range of its output already has."""
+    limits = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    for node in [n for n in model.graph.node if n.op_type in CLIPPING_OPERATORS]:
+        name, source = node.output[0], producers.get(node.input[0])
+        alone = sum(node.input[0] in n.input for n in model.graph.node) == 1
+        if name not in quantized or source is None or source.op_type == "DequantizeLinear" or not alone:
+            continue
+        low, high = (0.0, np.inf) if node.op_type == "Relu" else _clip_limits(node, limits)
+        if quantized[name].low >= low and quantized[name].high <= high * (1 + 1e-6):
+            source.output[list(source.output).index(node.input[0])] = name
+            model.graph.node.remove(node)
+
+
+def _clip_limits(node: onnx.NodeProto, constants: dict[str, NDArray[np.float32]]) -> tuple[float, float]:
+    given = [constants.get(name) for name in node.input[1:3]]
+    low = float(given[0]) if given and given[0] is not None else -np.inf
+    high = float(given[1]) if len(given) > 1 and given[1] is not None else np.inf
+    return low, high
+
+
+def _pair(graph: onnx.GraphProto, name: str, edge: EdgeNumerics) -> list[onnx.NodeProto]:
+    """Return QuantizeLinear and DequantizeLinear behind the tensor `name`."""
+    scale, zero = f"{name}_scale", f"{name}_zero_point"
+    graph.initializer.append(numpy_helper.from_array(np.array(edge.scale, np.float32), scale))
+    graph.initializer.append(numpy_helper.from_array(np.array(edge.zero_point, np.uint8), zero))
+    return [
+        helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_quantized"], f"{name}_quantize"),
+        helper.make_node(
+            "DequantizeLinear", [f"{name}_quantized", scale, zero], [f"{name}_dequantized"], f"{name}_dequantize"
+        ),
+    ]
+
+
+def _weight_pairs(graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNumerics) -> list[onnx.NodeProto]:
+    """Replace a layer's float weight and bias by integers with a DequantizeLinear each."""
+    values = {i.name: i for i in graph.initializer}
+    weight = numpy_helper.to_array(values[node.input[1]])
+    axis = 1 if node.op_type == "MatMul" else 0
+    peak = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    peak = np.where(peak > 0, peak, peak.max() if peak.max() > 0 else 1.0)
+    scales = (peak / 127).astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    codes = np.clip(np.round(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
+    pairs = [_constant(graph, node, 1, codes, scales, axis)]
+    if len(node.input) > 2:
+        bias = numpy_helper.to_array(values[node.input[2]])
+        bias_scales = (np.float32(source.scale) * scales).astype(np.float32)
+        limits = np.iinfo(np.int32)
+        bias_codes = np.clip(np.round(bias / bias_scales.astype(np.float64)), limits.min, limits.max).astype(np.int32)
+        pairs.append(_constant(graph, node, 2, bias_codes, bias_scales, 0))
+    return pairs
+
+
+def _constant(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    position: int,
+    codes: NDArray[np.int8] | NDArray[np.int32],
+    scales: NDArray[np.float32],
+    axis: int,
+) -> onnx.NodeProto:
+    """Swap one constant input of a layer for integers; return the DequantizeLinear that reads them."""
+    name = node.input[position]
+    graph.initializer.remove(next(i for i in graph.initializer if i.name == name))
+    graph.initializer.append(numpy_helper.from_array(codes, f"{name}_quantized"))
+    graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
+    graph.initializer.append(numpy_helper.from_array(np.zeros(scales.shape, codes.dtype), f"{name}_zero_point"))
+    node.input[position] = f"{name}_dequantized"
+    return helper.make_node(
+        "DequantizeLinear",
+        [f"{name}_quantized", f"{name}_scale", f"{name}_zero_point"],
+        [f"{name}_dequantized"],
+        f"{name}_dequantize",
+        axis=axis,
+    )
+
+
+def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
+    """Return what the file holds for every spelled edge and for every layer's weight, read from the file itself."""
+    model = onnx.load(path)
+    constants = {i.name: i for i in model.graph.initializer}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    quantizers = {n.input[0]: n for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    edges = {}
+    for edge, tensor in spelling.edges.items():
+        node = quantizers.get(tensor)
+        if node is not None:
+            operator = producers[tensor].op_type if tensor in producers else "input"
+            edges[edge] = _held(operator, constants, node.input[1], node.input[2])
+    weights = {}
+    for layer, tensor in spelling.weights.items():
+        if f"{tensor}_quantized" in constants:
+            weights[layer] = _held("weight", constants, f"{tensor}_scale", f"{tensor}_zero_point")
+    return edges, weights
+
+
+def _held(operator: str, constants: dict[str, onnx.TensorProto], scale: str, zero: str) -> Held:
+    zero_points = numpy_helper.to_array(constants[zero]).reshape(-1)
+    scales = numpy_helper.to_array(constants[scale]).reshape(-1)
+    dtype = TensorProto.DataType.Name(constants[zero].data_type).lower()
+    return Held(operator, dtype, tuple(float(s) for s in scales), int(zero_points[0]))

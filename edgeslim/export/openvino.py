@@ -1,0 +1,49 @@
+"""OpenVINO IR, made from the ONNX file of the same precision, so that both hold the same numbers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+
+from edgeslim.export.job import Held, Job, Spelling, load_spelling
+
+
+def write(job: Job) -> Spelling:
+    """Convert job.source (ONNX) to job.target (.xml, with .bin beside it) without touching its precision."""
+    model = openvino.convert_model(job.source)
+    openvino.save_model(model, job.target, compress_to_fp16=False)
+    return load_spelling(job.spelling) if job.spelling else Spelling()
+
+
+def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
+    """Return what the file holds for every spelled edge and for every layer's weight, read from the file itself."""
+    operations = {op.get_friendly_name(): op for op in openvino.Core().read_model(path).get_ordered_ops()}
+    edges, weights = {}, {}
+    for edge, tensor in spelling.edges.items():
+        # OpenVINO names the last operation after the output it produces.
+        operation = operations.get(f"{tensor}_dequantize", operations.get(tensor.removesuffix("_float")))
+        if operation is not None and operation.get_type_name() == "FakeQuantize":
+            edges[edge] = _activation(operation)
+    for layer, tensor in spelling.weights.items():
+        operation = operations.get(f"{tensor}_dequantize")
+        if operation is not None and operation.get_type_name() == "Multiply":
+            weights[layer] = _weight(operation, operations[f"{tensor}_quantized"])
+    return edges, weights
+
+
+def _activation(operation: Any) -> Held:
+    """Read scale and zero point off a FakeQuantize: levels equal steps from input_low to input_high."""
+    low, high = (float(_source(operation, i).get_data().reshape(-1)[0]) for i in (1, 2))
+    levels = operation.get_attributes()["levels"]
+    scale = (high - low) / (levels - 1)
+    return Held(_source(operation, 0).get_type_name(), "uint8", (scale,), round(-low / scale))
+
+
+def _weight(multiply: Any, codes: Any) -> Held:
+    scales = np.asarray(_source(multiply, 1).get_data()).reshape(-1)
+    return Held("weight", codes.get_output_element_type(0).to_string(), tuple(float(s) for s in scales), 0)
+
+
+def _source(operation: Any, position: int) -> Any:
+    return operation.input(position).get_source_output().get_node()

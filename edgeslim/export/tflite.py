@@ -1,0 +1,173 @@
+"""TFLite: fp32 by litert-torch, channels last; INT8 by ai-edge-quantizer with the planned ranges, not its own."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from edgeslim.export.job import Held, Job, Spelling
+from edgeslim.graph import graph_of, values_of
+from edgeslim.numerics import EdgeNumerics, Numerics, absences, match_values
+
+LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")
+SIGNATURE = "serving_default"
+
+
+def write(job: Job) -> Spelling:
+    """Write job.target from a torch.export program; return where the plan went."""
+    import litert_torch  # these two take seconds and half a gigabyte, which reading a file back must not cost
+    from ai_edge_quantizer import quantizer as aeq
+
+    graph = graph_of(torch.export.load(job.source))
+    probe = job.probe_input()
+    channels_last = torch.from_numpy(probe).permute(0, 2, 3, 1).contiguous()
+    converted = litert_torch.convert(litert_torch.to_channel_last_io(graph, args=[0]).eval(), (channels_last,))
+    if job.precision == "fp32":
+        converted.export(str(job.target))
+        return Spelling()
+    numerics = job.plan()
+    floating = job.target.with_suffix(".float.tflite")
+    converted.export(str(floating))
+    wanted = {k: v.numpy() for k, v in values_of(graph, torch.from_numpy(probe)).items() if k in numerics.edges}
+    interpreter, found = _values(floating, channels_last.numpy())
+    matched = match_values(wanted, found)
+    kept = _float_scopes(interpreter, numerics, matched)
+    quantizer = aeq.Quantizer(str(floating), _recipe(kept))
+    ranges = quantizer.calibrate(
+        {SIGNATURE: [{next(iter(_signature_inputs(interpreter))): channels_last.numpy()}]}, num_threads=1
+    )
+    for tensor, edge in _with_passed_on(interpreter, matched).items():
+        if tensor in ranges:
+            ranges[tensor] = _range(numerics.edges[edge])
+    quantizer.quantize(ranges).export_model(job.target, overwrite=True)
+    floating.unlink()
+    spelling = _spelling(job.target, numerics, matched)
+    spelling.absent.update(absences(wanted, matched, spelling.edges, "the quantizer kept it float"))
+    return spelling
+
+
+def _recipe(kept: list[str]) -> list[dict[str, Any]]:
+    """Everything int8 but the input and output tensors and the kept operators' scopes."""
+    from ai_edge_quantizer import recipe_manager
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+
+    manager = recipe_manager.RecipeManager()
+    manager.add_static_config(
+        regex=".*",
+        operation_name=TFLOperationName.ALL_SUPPORTED,
+        activation_num_bits=8,
+        weight_num_bits=8,
+        algorithm_key=AlgorithmName.MIN_MAX_UNIFORM_QUANT,
+    )
+    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+        manager.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
+    for scope in kept:
+        manager.add_quantization_config(
+            f"^{re.escape(scope)}", TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+        )
+    recipe: list[dict[str, Any]] = manager.get_quantization_recipe()
+    return recipe
+
+
+def _values(path: Path, channels_last: NDArray[np.float32]) -> tuple[Interpreter, dict[str, NDArray[np.float32]]]:
+    """Return every float activation of a float file for one input, by tensor name."""
+    interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
+    interpreter.allocate_tensors()
+    first = interpreter.get_input_details()[0]["index"]
+    interpreter.set_tensor(first, channels_last)
+    interpreter.invoke()
+    computed = {first} | {int(o) for op in _operators(interpreter) for o in op["outputs"]}
+    found = {
+        str(t["name"]): np.array(interpreter.get_tensor(t["index"]))
+        for t in interpreter.get_tensor_details()
+        if t["index"] in computed and t["dtype"] == np.float32
+    }
+    return interpreter, found
+
+
+def _operators(interpreter: Interpreter) -> list[dict[str, Any]]:
+    """Return the file's operators (a delegate's copies of them left out)."""
+    return [op for op in interpreter._get_ops_details() if op["op_name"] != "DELEGATE"]
+
+
+def _signature_inputs(interpreter: Interpreter) -> list[str]:
+    names: list[str] = interpreter.get_signature_list()[SIGNATURE]["inputs"]
+    return names
+
+
+def _with_passed_on(interpreter: Interpreter, matched: dict[str, str]) -> dict[str, str]:
+    """Add the tensors the converter inserted that only pass an edge on: they must not widen its range."""
+    names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
+    extended = dict(matched)
+    for op in _operators(interpreter):
+        source, written = names.get(int(op["inputs"][0]), ""), names[int(op["outputs"][0])]
+        if op["op_name"] in PASSING_OPERATORS and written not in extended and source in extended:
+            extended[written] = extended[source]
+    return extended
+
+
+def _range(edge: EdgeNumerics) -> dict[str, NDArray[np.float32]]:
+    """Return the extremes from which the quantizer derives exactly this scale and zero point."""
+    return {"min": np.array([edge.low], np.float32), "max": np.array([edge.high], np.float32)}
+
+
+def _float_scopes(interpreter: Interpreter, numerics: Numerics, matched: dict[str, str]) -> list[str]:
+    """Return the output tensors of the layers that stay float, by which the recipe knows them."""
+    outputs = {layer.output for layer in numerics.layers.values() if layer.precision == "fp32"}
+    names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
+    written = [names[int(op["outputs"][0])] for op in _operators(interpreter) if op["op_name"] in LAYER_OPERATORS]
+    return [name for name in written if matched.get(name) in outputs]
+
+
+def _spelling(path: Path, numerics: Numerics, matched: dict[str, str]) -> Spelling:
+    """Find the planned edges and weights in the quantized file: it keeps the float file's tensor names."""
+    interpreter = Interpreter(str(path))
+    tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
+    edges: dict[str, str] = {}
+    for tensor, edge in matched.items():
+        named = [t for t in tensors.values() if t["name"] in (tensor, f"{tensor}_quantized")]
+        held = [t for t in named if len(t["quantization_parameters"]["scales"])]
+        if held:
+            edges.setdefault(edge, str(held[0]["name"]))
+    layer_of = {layer.output: name for name, layer in numerics.layers.items() if layer.precision == "int8"}
+    edge_of = {tensor: edge for edge, tensor in edges.items()}
+    weights, nodes = {}, {}
+    for op in _operators(interpreter):
+        written = str(tensors[int(op["outputs"][0])]["name"])
+        layer = layer_of.get(edge_of.get(written, ""))
+        if op["op_name"] in LAYER_OPERATORS and layer is not None:
+            weights[layer] = str(tensors[int(op["inputs"][1])]["name"])
+            nodes[layer] = written
+    return Spelling(edges, weights, nodes)
+
+
+def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
+    """Return what the file holds for every spelled edge and for every layer's weight, read from the file itself."""
+    interpreter = Interpreter(str(path))
+    tensors = {str(t["name"]): t for t in interpreter.get_tensor_details()}
+    names = {t["index"]: name for name, t in tensors.items()}
+    operators = {names[int(o)]: op["op_name"] for op in _operators(interpreter) for o in op["outputs"]}
+    edges = {
+        edge: _held(operators.get(tensor, "input"), tensors[tensor], shift=128)
+        for edge, tensor in spelling.edges.items()
+        if tensor in tensors
+    }
+    weights = {
+        layer: _held("weight", tensors[tensor], shift=0)
+        for layer, tensor in spelling.weights.items()
+        if tensor in tensors
+    }
+    return edges, weights
+
+
+def _held(operator: str, tensor: dict[str, Any], shift: int) -> Held:
+    """Read one tensor; int8 activations are the plan's uint8 ones shifted by 128."""
+    parameters = tensor["quantization_parameters"]
+    zero = int(parameters["zero_points"][0]) if len(parameters["zero_points"]) else 0
+    return Held(operator, np.dtype(tensor["dtype"]).name, tuple(float(s) for s in parameters["scales"]), zero + shift)

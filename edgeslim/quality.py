@@ -1,0 +1,61 @@
+"""How good logits are: accuracy with its interval, agreement, and the signal-to-quantization-noise ratio."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+SQNR_MOST_DB = 200.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 (and top-5) of one file's logits: against labels, or against the float model's answers."""
+
+    kind: str  # "accuracy" or "agreement"
+    top1_pct: float
+    top5_pct: float | None
+    ci95_pct: tuple[float, float]
+    images: int
+
+
+def score(logits: NDArray[np.float32], labels: NDArray[np.int64] | None, float_logits: NDArray[np.float32]) -> Score:
+    """Return the score of logits (N, classes) against labels (N,), or where there are none against `float_logits`."""
+    wanted = float_logits.argmax(1) if labels is None else labels
+    images, classes = logits.shape
+    hits = int((logits.argmax(1) == wanted).sum())
+    top5 = None
+    if classes > 5:
+        best = np.argpartition(-logits, 5, axis=1)[:, :5]
+        top5 = _pct(int((best == wanted[:, None]).any(1).sum()), images)
+    return Score(
+        "agreement" if labels is None else "accuracy", _pct(hits, images), top5, wilson_pct(hits, images), images
+    )
+
+
+def agreement_pct(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Return the share of images on which two logits (N, classes) name the same class, in percent."""
+    return _pct(int((a.argmax(1) == b.argmax(1)).sum()), len(a))
+
+
+def wilson_pct(hits: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, in percent (Wilson 1927; holds near 0 and 1 too)."""
+    share, z2 = hits / count, Z95**2
+    center = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return round(100 * max(center - half, 0.0), 2), round(100 * min(center + half, 1.0), 2)
+
+
+def sqnr_db(reference: NDArray[np.float32], values: NDArray[np.float32]) -> float:
+    """Return 10 log10 of the reference's power over the error's, in dB; equal arrays give 200."""
+    noise = float(((values.astype(np.float64) - reference) ** 2).sum())
+    signal = float((reference.astype(np.float64) ** 2).sum())
+    if noise == 0.0:
+        return SQNR_MOST_DB
+    return round(10 * math.log10(signal / noise), 1) if signal > 0 else -SQNR_MOST_DB
+
+
+def _pct(part: int, whole: int) -> float:
+    return round(100.0 * part / whole, 2)

@@ -1,0 +1,70 @@
+"""Recipes: what is done to a model and what is demanded of the result, as data that travels with the artifact."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import Field, ValidationError
+
+from edgeslim.device_profile import DeviceProfile
+from edgeslim.errors import BadInput
+from edgeslim.strict_yaml import Section, explain, read_strictly
+
+FormatName = Literal["onnx", "openvino", "tflite"]
+FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+
+
+class StepCall(Section):
+    """One technique: the name of a module in `compress/`, and its settings."""
+
+    step: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recipe(Section):
+    """The steps in their order, the formats to write, and the demands."""
+
+    format: Literal["edgeslim-recipe/1"] = "edgeslim-recipe/1"
+    steps: tuple[StepCall, ...]
+    formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
+    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # top-1 points the INT8 files may lose
+    strict: bool = False  # a file that differs from the plan without a stated reason fails the build
+    threads: Annotated[int, Field(ge=1)] = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def text(self) -> str:
+        """Return the recipe as YAML that `load_recipe` reads back."""
+        plain: str = yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False)
+        return plain
+
+
+def default_recipe(profile: DeviceProfile) -> Recipe:
+    """Return what edgeslim does for a class of devices when nothing else is asked for."""
+    if profile.device_class != "cpu":
+        return Recipe(steps=(StepCall(step="fold"),))
+    return Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize")))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file strictly; BadInput names file, key and what was expected."""
+    return read_strictly(path, Recipe, BadInput)
+
+
+def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
+    """Return the recipe with some settings replaced; BadInput for a value that does not fit."""
+    try:
+        return Recipe.model_validate({**recipe.model_dump(), **settings})
+    except ValidationError as invalid:
+        raise BadInput("\n".join(explain(problem).strip() for problem in invalid.errors())) from invalid
+
+
+def with_step_settings(recipe: Recipe, step: str, **settings: Any) -> Recipe:
+    """Return the recipe with some settings of one step replaced; BadInput when it has no such step."""
+    if all(call.step != step for call in recipe.steps):
+        raise BadInput(f"the recipe has no step `{step}` to set {', '.join(settings)} on")
+    steps = tuple(
+        call.model_copy(update={"settings": {**call.settings, **settings}}) if call.step == step else call
+        for call in recipe.steps
+    )
+    return recipe.model_copy(update={"steps": steps})

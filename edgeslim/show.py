@@ -1,0 +1,212 @@
+"""Tables and summaries as a person reads them; `cli.py` prints what these functions return."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim.artifact import archive_path
+from edgeslim.device_profile import DeviceProfile, Fact, describe, is_this_machine, known_devices, load_profile
+from edgeslim.doctor import Finding
+from edgeslim.ledger import Row
+from edgeslim.manifest import Manifest
+from edgeslim.measurement import Measurement
+from edgeslim.units import show_bytes, show_seconds
+from edgeslim.verification import VerifyReport
+
+
+def build_summary(
+    folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement], warnings: Sequence[str]
+) -> RenderableType:
+    """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
+    times = {m.label: m for m in measured}
+    table = Table(
+        title=f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}", title_justify="left"
+    )
+    for column in ("file", "size", _quality_title(manifest), "same as fp32", "int8 layers", "latency*", "peak memory*"):
+        table.add_column(column)
+    for model in manifest.models:
+        one = times.get(f"{model.format} {model.precision}")
+        table.add_row(
+            Text(model.path, style="bold" if model.path == manifest.primary else ""),
+            show_bytes(model.bytes),
+            f"{model.quality.top1_pct:.2f} % ({model.quality.ci95_pct[0]:.2f}-{model.quality.ci95_pct[1]:.2f})",
+            "" if model.quality.agreement_with_fp32_pct is None else f"{model.quality.agreement_with_fp32_pct:.2f} %",
+            ""
+            if model.integer_layers is None
+            else f"{model.integer_layers.proven}/{model.integer_layers.planned} proven",
+            latency(one) if one else "not measured",
+            show_bytes(one.peak_rss_bytes) if one else "not measured",
+        )
+    data = manifest.data
+    lines = [
+        f"* measured on {place(measured, profile.name)}" if measured else "",
+        f"data: {data.source}: {data.calibration} images calibrate, {data.selection} select, {data.evaluation} judge"
+        + (
+            "; SYNTHETIC: they say nothing about accuracy, and the accuracy gate was not applied"
+            if data.synthetic
+            else ""
+        ),
+        f"model: {manifest.model.parameters:,} parameters, {manifest.model.macs:,} MACs for an image",
+        f"primary: {manifest.primary or 'none'}",
+        *(f"warning: {warning}" for warning in warnings),
+        f"artifact: {folder}",
+        f"archive:  {archive_path(folder)}",
+    ]
+    return Group(table, *(Text(line) for line in lines if line))
+
+
+def _quality_title(manifest: Manifest) -> str:
+    if manifest.models[0].quality.kind == "accuracy":
+        return "top-1 (95 % interval)"
+    return "agreement with fp32 (95 % interval)"
+
+
+def latency(one: Measurement) -> str:
+    """Return a median with its interval, in the unit of the median."""
+    low, high = one.median_interval_s
+    return f"{show_seconds(one.median_s)} ({low * 1e3:.3g}-{high * 1e3:.3g} ms)"
+
+
+def place(measured: Sequence[Measurement], device: str) -> str:
+    """Say where figures were taken, and that it was not on the device where it was not."""
+    first = measured[0]
+    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}, {len(first.processes)} fresh processes each"
+    if _is_here(device):
+        return f"this machine, a {device} ({first.place.name}; {threads})"
+    return f"this machine ({first.place.name}; {threads}), NOT on a {device}"
+
+
+def _is_here(device: str) -> bool:
+    """Tell whether this machine is the device; one whose profile did not travel here is taken for another."""
+    return device in known_devices() and is_this_machine(load_profile(device))
+
+
+def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
+    """Return latency and memory of every file, and where they were taken."""
+    table = Table()
+    for column in ("file", "ran as", "median (95 % interval)", "p90", "first", "load", "frames/s", "peak memory"):
+        table.add_column(column)
+    for one in measured:
+        table.add_row(
+            one.label, one.precision_actual, latency(one), show_seconds(one.p90_s), show_seconds(one.first_s),
+            show_seconds(one.init_s), f"{one.frames_per_second:.4g}", show_bytes(one.peak_rss_bytes),
+        )  # fmt: skip
+    notes = [f"{one.label}: {one.noisy}" for one in measured if one.noisy]
+    return Group(table, Text(f"measured on {where}"), *(Text(f"warning: {note}") for note in notes))
+
+
+def ledger_table(rows: Mapping[str, Sequence[Row]], *, everything: bool) -> RenderableType:
+    """Return the ledger: a count for each file and the rows that depart from the plan, or all of them."""
+    parts: list[RenderableType] = []
+    for path, lines in rows.items():
+        count = {state: sum(row.state == state for row in lines) for state in ("same", "absent", "differs")}
+        unexplained = sum(row.unexplained for row in lines)
+        parts.append(
+            Text(
+                f"{path}: {count['same']} as planned, {count['absent']} absent, {count['differs']} differ; "
+                f"{unexplained} without a stated reason",
+                style="bold",
+            )
+        )
+        shown = [row for row in lines if everything or row.state != "same"]
+        if shown:
+            parts.append(_ledger_rows(shown))
+    return Group(*parts) if parts else Text("this artifact holds no INT8 files")
+
+
+def _ledger_rows(rows: Sequence[Row]) -> Table:
+    table = Table()
+    for column in ("", "name", "planned", "operator", "held", "state", "reason"):
+        table.add_column(column)
+    for row in rows:
+        held = "" if row.held_scale is None else f"{row.held_dtype} {row.held_scale:.6g} zp {row.held_zero_point}"
+        table.add_row(
+            row.kind, row.name, f"{row.planned_dtype} {row.planned_scale:.6g} zp {row.planned_zero_point}",
+            row.held_operator or "", held, row.state, row.reason or "",
+        )  # fmt: skip
+    return table
+
+
+def verify_text(report: VerifyReport) -> RenderableType:
+    """Return what verification found, file by file."""
+    table = Table(title=f"{report.name} {report.version}: {report.files} files hashed", title_justify="left")
+    for column in ("model", "runtime", "golden vectors", "largest error", "detail"):
+        table.add_column(column)
+    for one in report.replays:
+        error = "" if one.max_abs_error is None else f"{one.max_abs_error:.3g}"
+        table.add_row(one.model, one.runtime, one.status, error, one.detail)
+    return Group(table, *(Text(note) for note in report.notes))
+
+
+def devices_table(profiles: Sequence[DeviceProfile]) -> RenderableType:
+    """Return one line a device."""
+    table = Table()
+    for column in ("device", "aliases", "class", "SoC", "runtimes, preferred first"):
+        table.add_column(column)
+    for one in profiles:
+        runtimes = ", ".join(f"{r.name} ({', '.join(r.precisions)})" for r in one.runtimes)
+        table.add_row(one.name, ", ".join(one.aliases), one.device_class, one.soc or "", runtimes)
+    return table
+
+
+def facts_table(profile: DeviceProfile) -> RenderableType:
+    """Return everything known about a device, each fact with its source."""
+    table = Table(title=f"{profile.name}: {profile.title}", title_justify="left")
+    for column in ("", "fact", "value", "source"):
+        table.add_column(column)
+    section = None
+    for fact in describe(profile):
+        table.add_row(fact.section if fact.section != section else "", *_fact(fact))
+        section = fact.section
+    return table
+
+
+def _fact(fact: Fact) -> tuple[str, str, str]:
+    return fact.name, fact.value, fact.source or ""
+
+
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """Return what is installed and usable, with the command that would enable what is not."""
+    table = Table()
+    for column in ("", "what", "detail", "to enable it"):
+        table.add_column(column)
+    for one in findings:
+        table.add_row(one.state, one.what, one.detail, one.cure or "")
+    return table
+
+
+def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: Sequence[str]) -> dict[str, Any]:
+    """Return the build's summary as JSON can hold it."""
+    return {
+        "status": manifest.status,
+        "reasons": list(manifest.reasons),
+        "primary": manifest.primary,
+        "models": [model.model_dump(mode="json") for model in manifest.models],
+        "data": manifest.data.model_dump(mode="json"),
+        "measurements": [measurement_data(one) for one in measured],
+        "warnings": list(warnings),
+    }
+
+
+def measurement_data(one: Measurement) -> dict[str, Any]:
+    """Return a measurement's statistics as JSON can hold them; the raw times lie in the saved file."""
+    return {
+        "label": one.label,
+        "kind": one.kind,
+        "place": one.place.name,
+        "runtime": f"{one.runtime} {one.runtime_version}",
+        "threads": one.threads,
+        "precision_actual": one.precision_actual,
+        "median_s": one.median_s,
+        "median_interval_s": list(one.median_interval_s),
+        "p90_s": one.p90_s,
+        "first_s": one.first_s,
+        "init_s": one.init_s,
+        "frames_per_second": one.frames_per_second,
+        "peak_rss_bytes": one.peak_rss_bytes,
+        "warning": one.noisy,
+    }
