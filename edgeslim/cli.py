@@ -20,7 +20,7 @@ from edgeslim.device_profile import all_profiles, describe, load_profile
 from edgeslim.errors import EdgeslimError
 from edgeslim.progress import silent
 
-STDOUT = Console(soft_wrap=False)
+STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
 STDERR = Console(stderr=True, soft_wrap=True)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

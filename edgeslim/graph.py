@@ -1,7 +1,10 @@
 """A network as a graph of aten operators: tracing, its layers, its costs, and looking at what flows in it."""
 
+import copy
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,7 +25,7 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
     """
     network.eval()
     try:
-        exported = torch.export.export(network, (torch.zeros(shape),))
+        exported = program_of(network, torch.zeros(shape))
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise BadModel(
@@ -30,6 +33,26 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
             f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
         ) from error
     return graph_of(exported)
+
+
+def program_of(network: nn.Module, image: Tensor) -> torch.export.ExportedProgram:
+    """Return the network exported for inputs like `image`."""
+    with _own_warnings_of_torch_silenced():
+        return torch.export.export(network, (image,))
+
+
+def copy_of(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return a deep copy, parameters included."""
+    with _own_warnings_of_torch_silenced():
+        return copy.deepcopy(graph)
+
+
+@contextmanager
+def _own_warnings_of_torch_silenced() -> Iterator[None]:
+    """Ignore what torch 2.13 warns about its own use of its own pytree."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
+        yield
 
 
 def graph_of(exported: torch.export.ExportedProgram) -> fx.GraphModule:

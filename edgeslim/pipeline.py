@@ -22,6 +22,7 @@ from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import FORMATS, export, require_format
 from edgeslim.export.job import Job, Spelling
+from edgeslim.graph import program_of
 from edgeslim.handover import Made, stage
 from edgeslim.harness import Candidate, execution_graph, measure, run_model
 from edgeslim.judged import Judged
@@ -181,7 +182,7 @@ def _export_all(
     np.save(probe, image.numpy())
     precisions = {"fp32": dense, **({"int8": compressed} if compressed.numerics else {})}
     for precision, model in precisions.items():
-        torch.export.save(torch.export.export(model.graph, (image,)), work / f"{precision}.pt2")
+        torch.export.save(program_of(model.graph, image), work / f"{precision}.pt2")
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
     wanted = [(name, precision) for name in _in_order(recipe.formats) for precision in precisions]

@@ -26,20 +26,32 @@ def build_summary(
     table = Table(
         title=f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}", title_justify="left"
     )
-    for column in ("file", "size", _quality_title(manifest), "same as fp32", "int8 layers", "latency*", "peak memory*"):
-        table.add_column(column)
-    for model in manifest.models:
+    kind = "top-1" if manifest.data.labelled else "agreement with fp32"
+    for column in (
+        "format",
+        "precision",
+        "size",
+        f"{kind}, 95 % interval",
+        "as fp32",
+        "int8 layers",
+        "latency*",
+        "memory*",
+    ):
+        table.add_column(column, no_wrap=True)
+    for model in sorted(manifest.models, key=lambda m: (m.format, m.precision != "fp32")):
         one = times.get(f"{model.format} {model.precision}")
+        quality, layers = model.quality, model.integer_layers
         table.add_row(
-            Text(model.path, style="bold" if model.path == manifest.primary else ""),
+            model.format,
+            model.precision,
             show_bytes(model.bytes),
-            f"{model.quality.top1_pct:.2f} % ({model.quality.ci95_pct[0]:.2f}-{model.quality.ci95_pct[1]:.2f})",
-            "" if model.quality.agreement_with_fp32_pct is None else f"{model.quality.agreement_with_fp32_pct:.2f} %",
-            ""
-            if model.integer_layers is None
-            else f"{model.integer_layers.proven}/{model.integer_layers.planned} proven",
+            f"{quality.top1_pct:.2f} % ({quality.ci95_pct[0]:.2f} to {quality.ci95_pct[1]:.2f})",
+            "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
+            "" if layers is None else f"{layers.proven} of {layers.planned}",
             latency(one) if one else "not measured",
             show_bytes(one.peak_rss_bytes) if one else "not measured",
+            style="bold" if model.path == manifest.primary else "",
+            end_section=model.precision == "int8",
         )
     data = manifest.data
     lines = [
@@ -59,16 +71,10 @@ def build_summary(
     return Group(table, *(Text(line) for line in lines if line))
 
 
-def _quality_title(manifest: Manifest) -> str:
-    if manifest.models[0].quality.kind == "accuracy":
-        return "top-1 (95 % interval)"
-    return "agreement with fp32 (95 % interval)"
-
-
 def latency(one: Measurement) -> str:
-    """Return a median with its interval, in the unit of the median."""
+    """Return a median with half the width of its 95 % interval: "317 us ±1 %"."""
     low, high = one.median_interval_s
-    return f"{show_seconds(one.median_s)} ({low * 1e3:.3g}-{high * 1e3:.3g} ms)"
+    return f"{show_seconds(one.median_s)} ±{50 * (high - low) / one.median_s:.0f} %"
 
 
 def place(measured: Sequence[Measurement], device: str) -> str:
@@ -88,7 +94,7 @@ def _is_here(device: str) -> bool:
 def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
     """Return latency and memory of every file, and where they were taken."""
     table = Table()
-    for column in ("file", "ran as", "median (95 % interval)", "p90", "first", "load", "frames/s", "peak memory"):
+    for column in ("file", "ran as", "median", "p90", "first", "load", "frames/s", "peak memory"):
         table.add_column(column)
     for one in measured:
         table.add_row(
@@ -175,7 +181,7 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
     for column in ("", "what", "detail", "to enable it"):
         table.add_column(column)
     for one in findings:
-        table.add_row(one.state, one.what, one.detail, one.cure or "")
+        table.add_row(one.state, *(Text(part) for part in (one.what, one.detail, one.cure or "")))
     return table
 
 

@@ -35,7 +35,7 @@ def show(value: float, kind: str) -> str:
 
 def show_bytes(count: float) -> str:
     """Return a byte count as "512 B", "1.4 MB" or "4 GiB" (binary units only where they are exact)."""
-    for unit in ("GiB", "MiB", "KiB"):
+    for unit in ("GiB", "MiB"):
         factor = _FACTORS["bytes"][unit]
         if count >= factor and count % factor == 0:
             return f"{count / factor:.0f} {unit}"

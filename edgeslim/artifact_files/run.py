@@ -7,6 +7,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def choose(manifest: dict[str, Any], wanted: str | None) -> dict[str, Any]:
         if not installed(named[0]["runtime"]):
             raise ValueError(f"{wanted} needs {' or '.join(PACKAGES[named[0]['runtime']])}, which is not installed")
         return named[0]
-    ordered = sorted(models, key=lambda m: m["path"] != manifest["primary"])
+    ordered = sorted(models, key=lambda m: (m["path"] != manifest["primary"], m["precision"] != "int8"))
     usable = [m for m in ordered if installed(m["runtime"])]
     if not usable:
         packages = sorted({PACKAGES[m["runtime"]][0].replace("_", "-") for m in models})
@@ -92,6 +93,7 @@ def run(runtime: str, model: Path, inputs: np.ndarray) -> np.ndarray:
 
 def run_onnxruntime(model: Path, inputs: np.ndarray) -> np.ndarray:
     """Run an .onnx file."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
     onnxruntime = importlib.import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     outputs: np.ndarray = session.run(None, {session.get_inputs()[0].name: inputs})[0]
@@ -100,6 +102,7 @@ def run_onnxruntime(model: Path, inputs: np.ndarray) -> np.ndarray:
 
 def run_openvino(model: Path, inputs: np.ndarray) -> np.ndarray:
     """Run an .xml file with its .bin; the hint keeps float layers from silently running in 16 bits."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # how Python marks a module as absent
     openvino = importlib.import_module("openvino")
     compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     outputs: np.ndarray = compiled(inputs)[0]

@@ -7,7 +7,6 @@ a limit and a converter that derives the scale anew finds the same one. Activati
 cause (Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured instead of assumed input means).
 """
 
-import copy
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from torch import Tensor, fx
 
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.graph import ATEN, CLIPPING, LAYERS, is_activation, layers_of, observe, parameter
+from edgeslim.graph import ATEN, CLIPPING, LAYERS, copy_of, is_activation, layers_of, observe, parameter
 from edgeslim.model import Model
 from edgeslim.numerics import LEVELS, EdgeNumerics, LayerNumerics, Numerics
 
@@ -65,7 +64,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
     Expects a folded graph. Raises BadModel where calibration meets NaN, BadInput where a pattern fits no layer.
     """
-    graph = copy.deepcopy(model.graph)
+    graph = copy_of(model.graph)
     kept = _kept_float(graph, settings.keep_float)
     groups = tie(graph)
     images = len(context.data.calibration)

@@ -46,11 +46,12 @@ def child_environment() -> dict[str, str]:
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "",
         "GLOG_minloglevel": "2",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "JAX_PLATFORMS": "cpu",
         "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), *sys.path[1:]]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TRANSFORMERS_OFFLINE": "1",
     }

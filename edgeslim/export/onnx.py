@@ -5,11 +5,11 @@ weights int8 per output channel, biases int32 with the product of both scales. A
 (ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -17,6 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeslim.export.job import Held, Job, Spelling
 from edgeslim.graph import graph_of, values_of
 from edgeslim.numerics import EdgeNumerics, Numerics, absences, match_values
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
+import onnxruntime
 
 OPSET = 20
 LAYER_OPERATORS = ("Conv", "Gemm", "MatMul")

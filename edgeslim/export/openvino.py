@@ -1,12 +1,15 @@
 """OpenVINO IR, made from the ONNX file of the same precision, so that both hold the same numbers."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # OpenVINO falls back to a stub that sends nothing
+import openvino  # noqa: E402 - after the line above
 
 
 def write(job: Job) -> Spelling:

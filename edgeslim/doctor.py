@@ -1,0 +1,165 @@
+"""What is installed here, what of it works, what the machine can do, and the command that would enable the rest."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgeslim.errors import ToolFailed
+from edgeslim.export import FORMATS, child_environment
+from edgeslim.harness import runtime_available
+from edgeslim.machine import Machine, this_machine
+
+IMPORT_TIMEOUT_S = 120.0
+RAM_WANTED_BYTES = 3e9  # the default build; a network of the size of resnet50 takes twice that
+DISK_WANTED_BYTES = 2e9  # the exports of both precisions in all formats, once in the work folder and once packed
+
+_PROBE = "import sys; sys.modules['openvino_telemetry'] = None; "  # importing openvino would report to its maker
+# torchvision is loaded as edgeslim loads it: a CPU-only torch lacks operators that its plain import asks for.
+_IMPORTS = {"torchvision": "from edgeslim.model import torchvision_models; torchvision_models()"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `cure` is the command that would make it "ok", where there is one."""
+
+    what: str
+    state: Literal["ok", "missing", "limited"]
+    detail: str
+    cure: str | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package by the name it is imported with; `version` is None if it is absent, `fault` says why it is broken."""
+
+    name: str
+    version: str | None
+    fault: str | None = None
+
+
+def diagnose(root: Path = Path("/")) -> list[Finding]:
+    """Return what was found out about this Python, its packages, the formats and the machine.
+
+    Every package is imported in a process of its own, which takes some seconds each. `root` is where /proc lies.
+    """
+    extras = {form.extra: form.packages for form in FORMATS.values()} | {"torchvision": ("torchvision",)}
+    names = ["torch", *dict.fromkeys(name for packages in extras.values() for name in packages)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        packages = dict(zip(names, pool.map(examine, names), strict=True))
+    found = {extra: [packages[name] for name in names] for extra, names in extras.items()}
+    return [
+        Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
+        of_packages("torch", [packages["torch"]], "pip install edgeslim"),
+        *(of_packages(f"extra {extra}", of, f"pip install 'edgeslim[{extra}]'") for extra, of in found.items()),
+        *(of_format(name, found[form.extra]) for name, form in FORMATS.items()),
+        *of_machine(root),
+        *(_disk(folder, use) for folder, use in ((Path.cwd(), "artifacts"), (Path(tempfile.gettempdir()), "work"))),
+    ]
+
+
+def examine(name: str) -> Package:
+    """Return the installed version of the package imported as `name`, and why it is broken if importing it fails."""
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Package(name, None)
+    return Package(name, version, fault_of(_IMPORTS.get(name, f"import {name}")))
+
+
+def fault_of(code: str, timeout_s: float = IMPORT_TIMEOUT_S) -> str | None:
+    """Run a line of Python as an exporter process would run it; return why it failed, or None."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE + code],
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"not finished after {timeout_s:g} s"
+    if done.returncode < 0:
+        return f"killed by {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return lines[-1] if done.returncode else None
+
+
+def of_packages(what: str, packages: Sequence[Package], install: str) -> Finding:
+    """Return the state of packages that serve one purpose; `install` is the command for those that are absent."""
+    present = ", ".join(f"{package.name} {package.version}" for package in packages if package.version)
+    absent = [package.name for package in packages if package.version is None]
+    broken = [package for package in packages if package.fault]
+    if absent:
+        there = f" ({present} is there)" if present else ""
+        return Finding(what, "missing", f"not installed: {', '.join(absent)}{there}", install)
+    if broken:
+        faults = "; ".join(f"{package.name} {package.version}: {package.fault}" for package in broken)
+        again = " ".join(f"{package.name}=={package.version}" for package in broken)
+        return Finding(what, "missing", f"broken: {faults}", f"pip install --force-reinstall --no-deps {again}")
+    return Finding(what, "ok", present)
+
+
+def of_format(name: str, packages: Sequence[Package]) -> Finding:
+    """Return whether files of a format can be written and run here; "limited": existing ones can be run."""
+    form = FORMATS[name]
+    state = of_packages(name, packages, f"pip install 'edgeslim[{form.extra}]'")
+    runtime = f"{form.runtime} {runtime_available(form.runtime)}"
+    if state.state == "ok":
+        return Finding(f"format {name}", "ok", f"can be written, and run in {runtime}")
+    if runtime_available(form.runtime) and not any(package.fault for package in packages):
+        return Finding(f"format {name}", "limited", f"can be run in {runtime}, not written; {state.detail}", state.cure)
+    return Finding(f"format {name}", "missing", f"can be neither written nor run; {state.detail}", state.cure)
+
+
+def of_cpu(machine: Machine) -> Finding:
+    """Return the processor and, where it lacks instructions for INT8, what that means for figures taken here."""
+    detail = f"{machine.cpu_model}, {machine.cores} cores"
+    if machine.architecture == "x86_64" and not machine.has_vnni:
+        return Finding(
+            "CPU",
+            "limited",
+            f"{detail}, no VNNI: sums of two INT8 products saturate in ONNX Runtime unless weights have 7 bits "
+            "(its reduce_range), so INT8 outputs differ from those of other machines",
+        )
+    return Finding("CPU", "ok", detail + (", VNNI" if machine.has_vnni else ""))
+
+
+def of_ram(machine: Machine) -> Finding:
+    """Return how much memory the machine has, held against what a default build takes."""
+    if machine.ram_bytes >= RAM_WANTED_BYTES:
+        return Finding("RAM", "ok", _gigabytes(machine.ram_bytes))
+    return Finding("RAM", "limited", f"{_gigabytes(machine.ram_bytes)}; a build takes {_gigabytes(RAM_WANTED_BYTES)}")
+
+
+def of_machine(root: Path) -> list[Finding]:
+    """Return processor and memory as /proc under `root` tells them, or the one finding that it cannot be read."""
+    try:
+        machine = this_machine(root)
+    except ToolFailed as error:
+        return [Finding("machine", "limited", str(error))]
+    return [of_cpu(machine), of_ram(machine)]
+
+
+def _disk(folder: Path, use: str) -> Finding:
+    free = shutil.disk_usage(folder).free
+    detail = f"{_gigabytes(free)} free for {use} in {folder}"
+    if free >= DISK_WANTED_BYTES:
+        return Finding("disk", "ok", detail)
+    return Finding("disk", "limited", f"{detail}; a build takes {_gigabytes(DISK_WANTED_BYTES)}")
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"

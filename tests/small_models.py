@@ -1,0 +1,131 @@
+"""Tiny networks and what a step needs around them; the file is also a model source: FILE.py:FACTORY."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeslim.context import Context
+from edgeslim.data import Data, ImageSet
+from edgeslim.device_profile import load_profile
+from edgeslim.model import Model
+from edgeslim.preprocessing import Preprocessing
+from edgeslim.progress import silent
+
+SIDE, CLASSES = 8, 4
+PREPROCESSING = {
+    "width": SIDE, "height": SIDE, "channels": 3, "resize": SIDE, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25],
+    "color_order": "RGB", "interpolation": "bilinear",
+}  # fmt: skip
+COLOR = Preprocessing.from_dict(PREPROCESSING)
+GREY = Preprocessing(SIDE, SIDE, 1, SIDE, (0.5,), (0.25,), "GRAY")
+LABELS = ("boot", "shirt", "coat", "bag")
+
+
+class Passing(nn.Module):
+    """A network given as the function its forward pass is, over the modules it owns."""
+
+    def __init__(self, forward, **modules: nn.Module) -> None:
+        super().__init__()
+        self._forward = forward
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self, x)
+
+
+def plain() -> nn.Module:
+    """A classifier: convolution, batch norm, ReLU, pooling, one linear layer."""
+    return headed(nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+
+
+def headed(*body: nn.Module, width: int = 6) -> nn.Sequential:
+    """Put the head of a classifier behind a body that ends in `width` channels."""
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, CLASSES))
+
+
+def normalized_layers() -> nn.Module:
+    """A classifier with a LayerNorm, as vision transformers have."""
+    return nn.Sequential(nn.Conv2d(3, 6, SIDE), nn.Flatten(), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, CLASSES))
+
+
+def boxes_and_classes() -> nn.Module:
+    """What a detector returns: several tensors."""
+    return Passing(lambda self, x: (self.net(x), x.mean((1, 2))), net=plain())
+
+
+def logits_in_a_dictionary() -> nn.Module:
+    return Passing(lambda self, x: {"logits": self.net(x)}, net=plain())
+
+
+def features() -> nn.Module:
+    return nn.Conv2d(3, 6, 3)
+
+
+def one_logit() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 1))
+
+
+def five_classes() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 5))
+
+
+def depends_on_data() -> nn.Module:
+    return Passing(lambda self, x: self.net(x) if x.sum() > 0 else self.net(-x), net=plain())
+
+
+def broken() -> nn.Module:
+    network = plain()
+    with torch.no_grad():
+        network[0].weight[0, 0, 0, 0] = float("nan")
+    return network
+
+
+def raises() -> nn.Module:
+    raise RuntimeError("no weights today")
+
+
+def no_module() -> str:
+    return "a network"
+
+
+def randomized(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every bias and every batch norm numbers that are neither 0 nor 1, as training does."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(like: Tensor, low: float, high: float) -> None:
+        like.copy_(low + (high - low) * torch.rand(like.shape, generator=generator))
+
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                fan_in = module.weight[0].numel()
+                draw(module.weight, -((6 / fan_in) ** 0.5), (6 / fan_in) ** 0.5)
+                if module.bias is not None:
+                    draw(module.bias, -0.5, 0.5)
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+                draw(module.running_mean, -0.5, 0.5)
+                draw(module.running_var, 0.5, 2.0)
+                if module.affine:
+                    draw(module.weight, 0.5, 1.5)
+                    draw(module.bias, -0.5, 0.5)
+    return network.eval()
+
+
+def model_of(network: nn.Module, preprocessing: Preprocessing = COLOR) -> Model:
+    return Model("a test", "random", network, preprocessing, None)
+
+
+def random_images(count: int, preprocessing: Preprocessing = COLOR, seed: int = 0) -> ImageSet:
+    """Return seeded images of grey and coloured noise, each with a brightness of its own."""
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(0, 128, (count, preprocessing.height, preprocessing.width, preprocessing.channels))
+    return ImageSet((noise + generator.integers(0, 128, (count, 1, 1, 1))).astype(np.uint8), None, preprocessing)
+
+
+def context(calibration: ImageSet, work: Path = Path()) -> Context:
+    """Return the surroundings of a step that calibrates on `calibration`."""
+    data = Data("a test", False, calibration, calibration, calibration)
+    return Context(load_profile("raspberry-pi"), data, 0, work, silent)

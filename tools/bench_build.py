@@ -1,0 +1,80 @@
+"""Print wall time and peak memory of a build, stage by stage.
+
+    python tools/bench_build.py [MODEL] --device raspberry-pi [--weights random] [--data synthetic]
+
+Peak memory is the largest sum, sampled ten times a second, of the resident sizes of the build's process and its
+children (VmRSS; pages they share are counted for each).
+"""
+
+import argparse
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from edgeslim import build
+from edgeslim.machine import this_machine
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident size of a process and all its descendants, 0 for one that has gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    own = next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:")), 0)
+    return own + sum(resident_bytes(int(child)) for child in children)
+
+
+class Stages:
+    """Seconds and peak bytes of every stage, in their order; sampled by a thread."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peaks: dict[str, int] = {}
+        self._current, self._since = "starting", time.monotonic()
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def enter(self, stage: str, share: float) -> None:  # noqa: ARG002 - the signature of a progress function
+        """Count what passed since the last call for the stage that was current."""
+        now = time.monotonic()
+        self.seconds[self._current] = self.seconds.get(self._current, 0.0) + now - self._since
+        self._current, self._since = "timing" if stage.startswith("timing") else stage, now
+
+    def _sample(self) -> None:
+        own = int(Path("/proc/self").resolve().name)
+        while True:
+            self.peaks[self._current] = max(self.peaks.get(self._current, 0), resident_bytes(own))
+            time.sleep(0.1)
+
+
+def main() -> None:
+    """Build once into a temporary folder and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--device", default="raspberry-pi")
+    parser.add_argument("--weights")
+    parser.add_argument("--data")
+    arguments = parser.parse_args()
+    stages, started = Stages(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        build(
+            arguments.model,
+            device=arguments.device,
+            weights=arguments.weights,
+            data=arguments.data,
+            out=Path(folder) / "artifact",
+            progress=stages.enter,
+        )
+    stages.enter("done", 1.0)
+    machine = this_machine()
+    print(f"{arguments.model or 'default'} for {arguments.device} on {machine.cpu_model}, {machine.cores} cores\n")
+    print("| stage | wall s | peak MB |\n|---|---|---|")
+    for stage, seconds in stages.seconds.items():
+        print(f"| {stage} | {seconds:.1f} | {stages.peaks.get(stage, 0) / 1e6:.0f} |")
+    print(f"| total | {time.monotonic() - started:.1f} | {max(stages.peaks.values()) / 1e6:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
