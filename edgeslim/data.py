@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def head(self, count: int) -> "ImageSet":
+        """Return the set of the first `count` images."""
+        return replace(self, images=self.images[:count], labels=None if self.labels is None else self.labels[:count])
 
     def raw(self, count: int) -> list[NDArray[np.uint8]]:
         """Return the first `count` images, decoded but not preprocessed."""

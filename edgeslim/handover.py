@@ -15,7 +15,7 @@ from edgeslim.bundled import default_model_folder
 from edgeslim.data import Data, ImageSet
 from edgeslim.device_profile import DeviceProfile, profile_sha256
 from edgeslim.graph import macs_of
-from edgeslim.judged import Judged
+from edgeslim.judge import Judged
 from edgeslim.ledger import save_spellings
 from edgeslim.manifest import (
     GOLDEN_IMAGES,

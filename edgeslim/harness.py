@@ -162,14 +162,16 @@ class Session:
     precision_actual: str | None
 
 
-def run_model(runtime: str, model: Path, inputs: np.ndarray, *, precision: str, threads: int = 1) -> np.ndarray:
+def run_model(runtime: str, model: Path, inputs: np.ndarray | Path, *, precision: str, threads: int = 1) -> np.ndarray:
     """Run every sample of `inputs` (axis 0, each as a batch of one) in a fresh process and return the first outputs.
 
+    `inputs` may be an .npy file, which is read row by row and may exceed the memory.
     The result has the samples on axis 0 and the model's own output dtype. Raises MissingPackage when the runtime is not
     installed and DeviceFailed with the agent's reason.
     """
     with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        remote_inputs = _push_inputs(target, inputs, Path(folder))
+        remote_inputs = target.push(inputs) if isinstance(inputs, Path) else _push_inputs(target, inputs, Path(folder))
+        count = len(np.load(inputs, mmap_mode="r")) if isinstance(inputs, Path) else len(inputs)
         remote_outputs = remote_inputs + ".outputs.npy"
         _session(
             target,
@@ -177,7 +179,7 @@ def run_model(runtime: str, model: Path, inputs: np.ndarray, *, precision: str, 
             remote_inputs,
             threads=threads,
             wishes=["--outputs", remote_outputs],
-            timeout_s=START_TIMEOUT_S + SAMPLE_TIMEOUT_S * len(inputs),
+            timeout_s=START_TIMEOUT_S + SAMPLE_TIMEOUT_S * count,
         )
         outputs = Path(folder) / "outputs.npy"
         target.pull(remote_outputs, outputs)

@@ -22,14 +22,18 @@ class Score:
 
 
 def score(logits: NDArray[np.float32], labels: NDArray[np.int64] | None, float_logits: NDArray[np.float32]) -> Score:
-    """Return the score of logits (N, classes) against labels (N,), or where there are none against `float_logits`."""
+    """Return the score of logits (N, classes) against labels (N,), or where there are none against `float_logits`.
+
+    An image whose logits hold NaN is a miss.
+    """
     wanted = float_logits.argmax(1) if labels is None else labels
+    compared = _is_answer(logits) & (_is_answer(float_logits) | (labels is not None))
     images, classes = logits.shape
-    hits = int((logits.argmax(1) == wanted).sum())
+    hits = int(((logits.argmax(1) == wanted) & compared).sum())
     top5 = None
     if classes > 5:
         best = np.argpartition(-logits, 5, axis=1)[:, :5]
-        top5 = _pct(int((best == wanted[:, None]).any(1).sum()), images)
+        top5 = _pct(int(((best == wanted[:, None]).any(1) & compared).sum()), images)
     return Score(
         "agreement" if labels is None else "accuracy", _pct(hits, images), top5, wilson_pct(hits, images), images
     )
@@ -37,7 +41,13 @@ def score(logits: NDArray[np.float32], labels: NDArray[np.int64] | None, float_l
 
 def agreement_pct(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     """Return the share of images on which two logits (N, classes) name the same class, in percent."""
-    return _pct(int((a.argmax(1) == b.argmax(1)).sum()), len(a))
+    return _pct(int(((a.argmax(1) == b.argmax(1)) & _is_answer(a) & _is_answer(b)).sum()), len(a))
+
+
+def _is_answer(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell for each image whether its logits name a class: argmax over NaN would say the first."""
+    answers: NDArray[np.bool_] = ~np.isnan(logits).any(1)
+    return answers
 
 
 def wilson_pct(hits: int, count: int) -> tuple[float, float]:
@@ -49,12 +59,20 @@ def wilson_pct(hits: int, count: int) -> tuple[float, float]:
 
 
 def sqnr_db(reference: NDArray[np.float32], values: NDArray[np.float32]) -> float:
-    """Return 10 log10 of the reference's power over the error's, in dB; equal arrays give 200."""
-    noise = float(((values.astype(np.float64) - reference) ** 2).sum())
+    """Return 10 log10 of the reference's power over the error's, in dB, within -200 and 200.
+
+    Equal arrays give 200; NaN, infinity or a reference of zeros gives -200.
+    """
+    if not (np.isfinite(reference).all() and np.isfinite(values).all()):
+        return -SQNR_MOST_DB
     signal = float((reference.astype(np.float64) ** 2).sum())
+    noise = float(((values.astype(np.float64) - reference) ** 2).sum())
     if noise == 0.0:
         return SQNR_MOST_DB
-    return round(10 * math.log10(signal / noise), 1) if signal > 0 else -SQNR_MOST_DB
+    if signal == 0.0:
+        return -SQNR_MOST_DB
+    decibels = 10 * (math.log10(signal) - math.log10(noise))
+    return round(max(-SQNR_MOST_DB, min(decibels, SQNR_MOST_DB)), 1)
 
 
 def _pct(part: int, whole: int) -> float:

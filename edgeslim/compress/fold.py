@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.context import Context
-from edgeslim.graph import ATEN, layers_of, parameter, trace
+from edgeslim.errors import BadModel
+from edgeslim.graph import ATEN, LAYERS, layers_of, parameter, trace
 from edgeslim.model import Model
 
 
@@ -23,7 +24,10 @@ class Settings:
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa: ARG001 - the Step seam
-    """Return the model as a traced graph without batch norms, in which every layer has its own weight and bias."""
+    """Return the model as a traced graph without batch norms, in which every layer has its own weight and bias.
+
+    Raises BadModel for a batch norm without running statistics: it is no constant that could be folded.
+    """
     graph = trace(model.network, model.input_shape)
     norms = [n for n in graph.graph.nodes if n.target is ATEN.batch_norm.default]
     with torch.no_grad():
@@ -72,24 +76,28 @@ def _fold(graph: fx.GraphModule, norm: fx.Node) -> None:
     gamma, beta, mean, variance = (parameter(graph, argument) for argument in norm.args[1:5])
     epsilon = norm.args[7]
     if not isinstance(source, fx.Node) or mean is None or variance is None or not isinstance(epsilon, float):
-        return  # statistics of the batch itself: not a constant, so nothing can be folded
+        raise BadModel(
+            f"`{norm.name}` normalizes by the statistics of its own batch (track_running_stats=False); "
+            "expected a batch norm with running statistics, which can be folded"
+        )
     scale = (variance.double() + epsilon).rsqrt() * (1.0 if gamma is None else gamma.double())
     shift = (0.0 if beta is None else beta.double()) - scale * mean.double()
-    convolution = ATEN.conv2d.default
-    if source.target in (convolution, ATEN.conv2d.padding) and len(source.users) == 1:
+    if source.target in LAYERS and len(source.users) == 1:
         weight, bias = (
             parameter(graph, source.args[1]),
             parameter(graph, source.args[2] if len(source.args) > 2 else None),
         )
         if weight is None:
             return
-        folded = weight.double() * scale.view(-1, 1, 1, 1)
+        folded = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))
         _set_parameters(graph, source, folded, shift if bias is None else shift + scale * bias.double())
         norm.replace_all_uses_with(source)
     else:
         channels = len(scale)
         with graph.graph.inserting_after(norm):
-            alone = graph.graph.call_function(convolution, (source, None, None, [1, 1], [0, 0], [1, 1], channels))
+            alone = graph.graph.call_function(
+                ATEN.conv2d.default, (source, None, None, [1, 1], [0, 0], [1, 1], channels)
+            )
         _set_parameters(graph, alone, scale.view(-1, 1, 1, 1), shift)
         alone.meta["val"] = norm.meta["val"]
         norm.replace_all_uses_with(alone)
@@ -105,26 +113,35 @@ def _own_parameters(graph: fx.GraphModule, layer: fx.Node) -> None:
 
 
 def _is_shared(graph: fx.GraphModule, layer: fx.Node) -> bool:
-    """Tell whether another node reads the weight of this layer."""
-    weight = layer.args[1]
-    readers = [
-        n for n in graph.graph.nodes if n.op == "get_attr" and isinstance(weight, fx.Node) and n.target == weight.target
-    ]
-    return sum(len(n.users) for n in readers) > 1
+    """Tell whether another node reads the weight or the bias of this layer."""
+    targets = [argument.target for argument in layer.args[1:3] if isinstance(argument, fx.Node)]
+    readers = [n for n in graph.graph.nodes if n.op == "get_attr" and n.target in targets]
+    return sum(len(n.users) for n in readers) > len(targets)
 
 
 def _set_parameters(graph: fx.GraphModule, layer: fx.Node, weight: Tensor, bias: Tensor) -> None:
-    """Store new parameters for one layer, under the layer's own name where the old ones were shared."""
-    old = layer.args[1]
-    base = str(old.target).rpartition(".")[0] if isinstance(old, fx.Node) else layer.name
-    if not base or _is_shared(graph, layer):
-        base = f"{base}.{layer.name}".lstrip(".")
+    """Store new parameters for one layer in a module that holds nothing else."""
+    base = _home(graph, layer)
     owner = _submodule(graph, base)
     for suffix, value in (("weight", weight), ("bias", bias)):
         owner.register_parameter(suffix, nn.Parameter(value.detach().float().contiguous(), requires_grad=False))
     with graph.graph.inserting_before(layer):
         new = [graph.graph.get_attr(f"{base}.{suffix}") for suffix in ("weight", "bias")]
     layer.args = (layer.args[0], *new, *layer.args[3:])
+
+
+def _home(graph: fx.GraphModule, layer: fx.Node) -> str:
+    """Return the path of the module whose `weight` and `bias` are this layer's alone, or of a new one beside it."""
+    old = layer.args[1]
+    owner, _, attribute = str(old.target).rpartition(".") if isinstance(old, fx.Node) else ("", "", "")
+    module = graph.get_submodule(owner)
+    bias = parameter(graph, layer.args[2] if len(layer.args) > 2 else None)
+    if owner and attribute == "weight" and getattr(module, "bias", None) is bias and not _is_shared(graph, layer):
+        return owner
+    fresh = layer.name
+    while hasattr(module, fresh):
+        fresh += "_folded"
+    return f"{owner}.{fresh}".lstrip(".")
 
 
 def _submodule(graph: fx.GraphModule, path: str) -> nn.Module:

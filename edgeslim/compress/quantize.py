@@ -178,9 +178,9 @@ def _edges(
 
 def affine(low: float, high: float) -> tuple[float, int]:
     """Return (scale, zero point) of the uint8 grid over [low, high], which holds 0 exactly; scale is a float32."""
-    if high - low <= 0:
-        return 1.0, 0  # an activation that is always zero
     scale = float(np.float32((high - low) / LEVELS))
+    if scale < np.finfo(np.float32).tiny:
+        return 1.0, 0  # an activation that is always zero, or nearly so
     return scale, int(np.clip(round(-low / scale), 0, LEVELS))
 
 
@@ -271,7 +271,7 @@ def _lift(weight: Tensor, bias: Tensor, input_scale: float) -> Tensor:
     """
     peaks = weight.abs().flatten(1).amax(1)
     needed = bias.abs() * WEIGHT_LIMIT / (input_scale * 2**30)
-    least = torch.maximum(needed, torch.full_like(needed, max(float(peaks.max()), 1.0) * 1e-6))
+    least = torch.maximum(needed, torch.full_like(needed, (float(peaks.max()) or 1.0) * 1e-6))
     lifted = weight.clone()
     first = lifted.view(len(weight), -1)[:, 0]
     first[peaks < least] = least[peaks < least]

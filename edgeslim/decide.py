@@ -1,0 +1,85 @@
+"""What follows from the findings: which file the device should run, and whether the result is good enough."""
+
+from collections.abc import Sequence
+
+from edgeslim.data import Data
+from edgeslim.device_profile import DeviceProfile, is_this_machine
+from edgeslim.judge import Judged
+from edgeslim.measurement import Measurement, faster
+from edgeslim.recipe import Recipe
+
+
+def choose_primary(
+    judged: Sequence[Judged], measurements: Sequence[Measurement], profile: DeviceProfile
+) -> tuple[Judged | None, list[str]]:
+    """Return the file the device should run, and warnings.
+
+    For this machine: the fastest, beyond noise, of all. For another device times taken here only warn, and the order
+    of its profile decides, without what is known to fail on it.
+    """
+    ranked = [
+        one
+        for support in profile.runtimes
+        for precision in ("int8", "fp32")
+        for one in judged
+        if one.runtime == support.name and one.job.precision == precision and precision in support.precisions
+        if not _fails(profile, support.name, precision)
+    ]
+    warnings = [
+        f"{support.name} {failure.precision} on {profile.name}: {failure.text} ({failure.source})"
+        for support in profile.runtimes
+        for failure in support.known_failures
+        if any(one.runtime == support.name and one.job.precision == failure.precision for one in judged)
+    ]
+    times = {m.label: m for m in measurements}
+    here = is_this_machine(profile)
+    for one in judged:
+        twin = next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
+        if one.job.precision == "int8" and twin is not None:
+            verdict = faster(times[one.label], times[twin.label])
+            if verdict.faster == twin.label:
+                where = profile.name if here else f"this machine (not {profile.name})"
+                warnings.append(f"{one.label} is slower than {twin.label} on {where}: {verdict}")
+    if not ranked:
+        return None, [*warnings, f"no file is known to run on {profile.name}: the artifact names no primary"]
+    primary = ranked[0]
+    if here:
+        for one in ranked[1:]:
+            if faster(times[one.label], times[primary.label]).faster == one.label:
+                primary = one
+    return primary, warnings
+
+
+def _fails(profile: DeviceProfile, runtime: str, precision: str) -> bool:
+    failure = profile.failure(runtime, precision)
+    return failure is not None and failure.effect == "fails"
+
+
+def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[str]:
+    """Return every way in which the result falls below the recipe's demands."""
+    reasons = []
+    for one in judged:
+        if one.job.precision != "int8":
+            continue
+        twin = next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
+        if not data.synthetic:
+            base = 100.0 if not data.labelled else twin.score.top1_pct if twin else None
+            drop = None if base is None else base - one.score.top1_pct
+            if drop is not None and drop > recipe.max_drop_points:
+                reasons.append(
+                    f"{one.label} loses {drop:.2f} points of top-1 {one.score.kind}, "
+                    f"{recipe.max_drop_points:g} are allowed (--max-drop); --keep-float leaves layers in float"
+                )
+        missing = [name for name in one.spelling.nodes if name not in (one.proven or ())]
+        if one.planned is not None and len(one.proven or ()) < one.planned:
+            reasons.append(
+                f"{one.label}: {one.runtime} ran {len(one.proven or ())} of {one.planned} planned layers on integers"
+                f"{'; not: ' + ', '.join(missing[:5]) if missing else ''}"
+            )
+        unexplained = [row.name for row in one.rows if row.unexplained]
+        if recipe.strict and unexplained:
+            reasons.append(
+                f"{one.label} departs from the plan without a stated reason at {len(unexplained)} places "
+                f"(--strict): {', '.join(unexplained[:5])}"
+            )
+    return reasons

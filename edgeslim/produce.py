@@ -1,0 +1,76 @@
+"""Write every format of a compressed model, each in fresh processes; what fails is told, the rest is kept."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgeslim.context import Context
+from edgeslim.errors import ToolFailed
+from edgeslim.export import FORMATS, export
+from edgeslim.export.job import Job, Spelling
+from edgeslim.graph import program_of
+from edgeslim.model import Model
+
+
+def export_all(
+    dense: Model, compressed: Model, formats: Iterable[str], context: Context, destination: Path
+) -> tuple[list[tuple[Job, Spelling]], list[str]]:
+    """Write every format in fp32 and, where there is a plan, in int8; return them and what failed."""
+    work = context.work
+    probe = work / "probe.npy"
+    image = next(iter(context.data.calibration.tensors()))[:1]
+    np.save(probe, image.numpy())
+    precisions = {"fp32": dense, **({"int8": compressed} if compressed.numerics else {})}
+    for precision, model in precisions.items():
+        torch.export.save(program_of(model.graph, image), work / f"{precision}.pt2")
+    if compressed.numerics:
+        compressed.numerics.save(work / "numerics.json")
+    wanted = [(name, precision) for name in _in_order(formats) for precision in precisions]
+    done: dict[tuple[str, str], tuple[Job, Spelling]] = {}
+    failures: dict[str, str] = {}
+    for number, (name, precision) in enumerate(wanted):
+        context.progress(f"exporting {name} {precision}", number / len(wanted))
+        if name in failures:
+            continue  # without its fp32 file nothing of a format can be judged
+        try:
+            if name == "openvino":
+                onnx = done.get(("onnx", precision)) or _export(_job("onnx", precision, work), work)
+                onnx[1].save(work / f"{precision}.onnx-spelling.json")
+            done[name, precision] = _export(_job(name, precision, work), work)
+        except ToolFailed as error:
+            failures[name] = _keep_logs(str(error), work, destination)
+    if not done:
+        raise ToolFailed("\n".join(["no format could be written:", *failures.values()]))
+    return list(done.values()), list(failures.values())
+
+
+def _in_order(formats: Iterable[str]) -> list[str]:
+    """Return the formats with ONNX before OpenVINO, which is made from it."""
+    return sorted(formats, key=list(FORMATS).index)
+
+
+def _job(name: str, precision: str, work: Path) -> Job:
+    numerics = work / "numerics.json" if precision == "int8" else None
+    target = work / name / f"model_{precision}{FORMATS[name].suffix}"
+    if name == "openvino":
+        source = work / "onnx" / f"model_{precision}.onnx"
+        return Job(
+            name, precision, source, target, work / "probe.npy", numerics, work / f"{precision}.onnx-spelling.json"
+        )
+    return Job(name, precision, work / f"{precision}.pt2", target, work / "probe.npy", numerics)
+
+
+def _export(job: Job, work: Path) -> tuple[Job, Spelling]:
+    return job, export(job, work / f"{job.format}_{job.precision}.log")
+
+
+def _keep_logs(message: str, work: Path, destination: Path) -> str:
+    """Copy the exporters' logs beside the artifact, and return the message with their lasting path."""
+    logs = destination.with_name(destination.name + ".logs")
+    logs.mkdir(exist_ok=True)
+    for log in work.glob("*.log"):
+        shutil.copy(log, logs)
+    return message.replace(str(work), str(logs))

@@ -1,0 +1,103 @@
+"""Every rule at its boundary: what just fits and what just does not."""
+
+import math
+
+import pytest
+import torch
+from small_models import model_of, normalized_layers, plain
+from torch import nn
+
+from edgeslim.checks import OPERATORS, RULES, device_class, memory, model_size, operators, refusals
+from edgeslim.device_profile import Bytes, DeviceProfile, load_profile
+
+PI = load_profile("raspberry-pi")
+MODEL = model_of(plain())
+PARAMETERS = 3 * 6 * 9 + 6 + 6 + 6 * 4 + 4  # convolution, batch norm, linear layer
+
+
+def with_ram(ram_bytes: int | None) -> DeviceProfile:
+    ram = Bytes(value=None if ram_bytes is None else f"{ram_bytes} B", source="a test")
+    return PI.model_copy(update={"memory": PI.memory.model_copy(update={"ram": ram})})
+
+
+def with_largest_model(size_bytes: int | None) -> DeviceProfile:
+    largest = Bytes(value=None if size_bytes is None else f"{size_bytes} B", source="a test")
+    return PI.model_copy(update={"limits": PI.limits.model_copy(update={"max_model": largest})})
+
+
+def test_a_small_classifier_is_refused_by_no_cpu_device():
+    for name in ("raspberry-pi-4", "raspberry-pi-5", "raspberry-pi-zero-2w", "x86-64-host", "intel-n100"):
+        assert refusals(MODEL, load_profile(name)) == [], f"{name} refuses a small classifier"
+
+
+@pytest.mark.parametrize(("name", "shown"), [("jetson-orin-nano", "GPU"), ("nxp-imx93", "NPU")])
+def test_gpu_and_npu_devices_are_refused_as_not_there_yet(name, shown):
+    assert device_class(MODEL, load_profile(name)) == [
+        f"{name} is a {shown} device; building for these is not there yet"
+    ]
+
+
+def test_an_operator_outside_the_table_is_refused_by_name_and_counted():
+    assert operators(model_of(normalized_layers()), PI) == [
+        "operator `gelu` (1x) was never seen to survive all three exporters",
+        "operator `layer_norm` (1x) was never seen to survive all three exporters",
+    ]
+    twice = nn.Sequential(nn.ELU(), nn.Conv2d(3, 2, 1), nn.ELU(), nn.Flatten())
+    assert operators(model_of(twice), PI) == ["operator `elu` (2x) was never seen to survive all three exporters"]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.SiLU(inplace=True), nn.MaxPool2d(2), nn.Flatten()),
+        nn.Sequential(nn.ReLU6(inplace=True), nn.Hardswish(), nn.Hardsigmoid(), nn.Sigmoid(), nn.AvgPool2d(2)),
+        nn.Sequential(nn.ChannelShuffle(3), nn.Dropout(inplace=True), nn.AdaptiveAvgPool2d((1, 1))),
+    ],
+    ids=["padding same", "activations", "pooling"],
+)
+def test_an_operator_in_the_table_is_not_refused_in_any_of_its_forms(network):
+    assert operators(model_of(network), PI) == [], f"the table of {len(OPERATORS)} lacks a form"
+
+
+def test_half_of_the_memory_holds_the_weights_and_the_two_largest_activations():
+    needed = 4 * (PARAMETERS + 2 * 6 * 6 * 6)  # the convolution's output, before and after its batch norm
+    assert MODEL.parameters == PARAMETERS
+    assert memory(MODEL, with_ram(2 * needed)) == [], "what just fits is refused"
+    (reason,) = memory(MODEL, with_ram(2 * needed - 1))
+    assert reason.startswith("the float model needs"), "what just does not fit is accepted"
+    assert reason.endswith(f"of {PI.name}")
+
+
+def test_an_unknown_memory_refuses_nothing():
+    assert memory(MODEL, with_ram(None)) == []
+
+
+def test_the_largest_model_a_device_takes_is_counted_in_int8_weights():
+    assert model_size(MODEL, with_largest_model(PARAMETERS)) == [], "what just fits is refused"
+    assert model_size(MODEL, with_largest_model(PARAMETERS - 1)) == [
+        f"{PARAMETERS} weights, a byte each, exceed the {PARAMETERS - 1} B that {PI.name} takes"
+    ]
+    assert model_size(MODEL, with_largest_model(None)) == [], "a limit that nobody knows refuses nothing"
+
+
+def test_all_reasons_come_at_once():
+    device = with_ram(64).model_copy(update={"device_class": "npu", "limits": with_largest_model(1).limits})
+    reasons = refusals(model_of(normalized_layers()), device)
+    assert len(reasons) == 5, reasons
+    for word in ("NPU", "`gelu`", "`layer_norm`", "more than half", "a byte each"):
+        assert any(word in reason for reason in reasons), f"no reason says {word}"
+
+
+def test_every_rule_says_in_its_docstring_what_it_demands():
+    for rule in RULES:
+        assert rule.__doc__, f"{rule.__name__} has no docstring"
+        assert rule.__doc__.rstrip().endswith("."), f"{rule.__name__}: its docstring is no sentence"
+
+
+def test_memory_counts_activations_of_the_graph_and_no_parameters():
+    image = torch.zeros(MODEL.input_shape)
+    large = model_of(nn.Sequential(nn.Upsample(scale_factor=4), nn.MaxPool2d(4), nn.Flatten()))
+    largest = 4 * (16 * image.numel() + image.numel())
+    assert memory(large, with_ram(2 * largest)) == []
+    assert memory(large, with_ram(2 * largest - 1)) != []
+    assert math.prod(MODEL.input_shape) == image.numel()

@@ -1,0 +1,92 @@
+"""Scores held against published intervals and arithmetic."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeslim.quality import SQNR_MOST_DB, agreement_pct, score, sqnr_db, wilson_pct
+
+RANDOM = np.random.default_rng(5)
+
+
+def logits(images: int, classes: int) -> np.ndarray:
+    return RANDOM.normal(size=(images, classes)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "interval"),
+    [
+        (0, 10, (0.0, 27.75)),  # Newcombe 1998 and the usual tables
+        (10, 10, (72.25, 100.0)),
+        (50, 100, (40.38, 59.62)),
+        (81, 263, (25.53, 36.62)),  # Newcombe 1998, table I, method 3
+        (15, 148, (6.24, 16.05)),
+        (1, 29, (0.61, 17.18)),
+    ],
+)
+def test_the_interval_of_a_share_is_the_published_one(hits, count, interval):
+    assert wilson_pct(hits, count) == interval
+
+
+@settings(max_examples=50, deadline=None)
+@given(count=st.integers(1, 10**6), share=st.floats(0, 1))
+def test_an_interval_holds_its_share_and_stays_between_none_and_all(count, share):
+    hits = round(share * count)
+    low, high = wilson_pct(hits, count)
+    assert 0 <= low <= round(100 * hits / count, 2) <= high <= 100
+
+
+def test_with_labels_a_score_is_accuracy_whatever_the_float_model_says():
+    answers = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
+    result = score(answers, np.array([0, 1, 2, 0]), -answers)
+    assert (result.kind, result.top1_pct, result.images) == ("accuracy", 75.0, 4)
+    assert result.ci95_pct == wilson_pct(3, 4)
+    assert result.top5_pct is None, "among three classes the best five say nothing"
+
+
+def test_without_labels_a_score_is_agreement_with_the_float_model():
+    answers = logits(50, 8)
+    result = score(answers, None, answers)
+    assert (result.kind, result.top1_pct, result.top5_pct) == ("agreement", 100.0, 100.0)
+    assert score(-answers, None, answers).top1_pct == agreement_pct(-answers, answers)
+
+
+def test_top_5_counts_labels_among_the_five_largest_and_no_further():
+    one = np.array([[9, 8, 7, 6, 5, 4, 3]], np.float32)
+    assert [score(one, np.array([label]), one).top5_pct for label in range(7)] == [100.0] * 5 + [0.0] * 2
+    assert score(one[:, :6], np.array([5]), one).top5_pct == 0.0, "of six classes the sixth is not among five"
+    assert score(one[:, :5], np.array([4]), one).top5_pct is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(decibels=st.integers(-60, 100))
+def test_noise_of_a_known_power_gives_its_ratio(decibels):
+    signal = RANDOM.normal(size=1000)
+    noise = RANDOM.normal(size=1000)
+    noise *= np.sqrt((signal**2).sum() / (noise**2).sum() / 10 ** (decibels / 10))
+    assert sqnr_db(signal, signal + noise) == pytest.approx(decibels, abs=0.06)
+
+
+def test_equal_values_give_the_most_there_is_and_nearly_equal_ones_no_more():
+    values = np.array([1.0, -2.0], np.float32)
+    assert sqnr_db(values, values) == SQNR_MOST_DB
+    assert sqnr_db(np.array([1e30], np.float64), np.array([1e30 * (1 + 1e-12)])) <= SQNR_MOST_DB
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_as_bad_as_can_be(bad):
+    good, spoilt = np.ones(3, np.float32), np.array([1, bad, 1], np.float32)
+    assert sqnr_db(good, spoilt) == -SQNR_MOST_DB, "a gate would let it pass"
+    assert sqnr_db(spoilt, good) == -SQNR_MOST_DB, "a gate would let it pass"
+
+
+def test_a_reference_of_zeros_has_no_signal():
+    assert sqnr_db(np.zeros(3, np.float32), np.ones(3, np.float32)) == -SQNR_MOST_DB
+
+
+def test_an_answer_that_is_no_number_is_no_hit():
+    answers = np.full((4, 6), np.nan, np.float32)
+    result = score(answers, np.zeros(4, np.int64), np.zeros((4, 6), np.float32))
+    assert (result.top1_pct, result.top5_pct) == (0.0, 0.0), "NaN counts as the first class"
+    assert agreement_pct(answers, answers) == 0.0, "two files that answer nothing agree"

@@ -1,0 +1,116 @@
+"""Recipes are data: read strictly, overridden by flags, and the same after a round trip."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeslim.device_profile import load_profile
+from edgeslim.errors import BadInput
+from edgeslim.recipe import FORMATS, Recipe, StepCall, default_recipe, load_recipe, with_settings, with_step_settings
+
+PLAIN = st.one_of(
+    st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)
+)
+STEPS = st.builds(
+    StepCall,
+    step=st.text(min_size=1, max_size=8),
+    settings=st.dictionaries(st.text(max_size=6), st.one_of(PLAIN, st.lists(PLAIN, max_size=3)), max_size=3),
+)
+RECIPES = st.builds(
+    Recipe,
+    steps=st.lists(STEPS, max_size=3).map(tuple),
+    formats=st.lists(st.sampled_from(FORMATS), min_size=1, unique=True).map(tuple),
+    max_drop_points=st.floats(0, 100),
+    strict=st.booleans(),
+    threads=st.integers(1, 64),
+    seed=st.integers(0, 2**32),
+)
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+@settings(max_examples=40, deadline=None)
+@given(recipe=RECIPES)
+def test_a_recipe_written_and_read_again_is_the_same(recipe, tmp_path_factory):
+    assert load_recipe(written(tmp_path_factory.mktemp("recipe"), recipe.text())) == recipe
+
+
+def test_a_recipe_says_only_what_it_changes(tmp_path):
+    recipe = load_recipe(written(tmp_path, "steps: [{step: fold}]\nmax_drop_points: 2\n"))
+    assert recipe == Recipe(steps=(StepCall(step="fold"),), max_drop_points=2.0)
+    assert recipe.formats == ("onnx", "openvino", "tflite"), "without a word all formats are written"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: []\nmax_drop: 1\n", r"mine\.yaml: unknown key `max_drop`; did you mean `max_drop_points`\?"),
+        ("steps: [{step: fold, setings: {}}]\n", r"mine\.yaml \[steps#1\]: unknown key `setings`; did you mean `settings`\?"),
+        ("formats: [onnx]\n", r"mine\.yaml: missing key `steps`"),
+        ("steps: [{settings: {}}]\n", r"mine\.yaml \[steps#1\]: missing key `step`"),
+        ("steps: []\nformats: [onnx, tensorflow]\n", r"mine\.yaml.*formats#2.*onnx.*openvino.*tflite"),
+        ("steps: []\nformats: []\n", r"mine\.yaml.*formats.*at least 1"),
+        ("steps: []\nformats: [onnx, tflite, onnx]\n", r"mine\.yaml.*formats.*`onnx` stands twice"),
+        ("steps: []\nmax_drop_points: 101\n", r"mine\.yaml.*max_drop_points.*less than or equal to 100"),
+        ("steps: []\nmax_drop_points: -1\n", r"mine\.yaml.*max_drop_points.*greater than or equal to 0"),
+        ("steps: []\nmax_drop_points: .nan\n", r"mine\.yaml.*max_drop_points"),
+        ("steps: []\nthreads: 0\n", r"mine\.yaml.*threads.*greater than or equal to 1"),
+        ("steps: []\nformat: edgeslim-recipe/9\n", r"mine\.yaml.*format.*edgeslim-recipe/1"),
+        ("steps: []\nseed: 1\nseed: 2\n", r"mine\.yaml: line 3: key `seed` stands twice"),
+        ("- fold\n", r"mine\.yaml: expected a mapping with the keys"),
+        ("", r"mine\.yaml: expected a mapping with the keys"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_file_and_key(text, message, tmp_path):
+    with pytest.raises(BadInput, match=message):
+        load_recipe(written(tmp_path, text))
+
+
+def test_a_recipe_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"gone\.yaml: cannot be read"):
+        load_recipe(tmp_path / "gone.yaml")
+
+
+def test_a_cpu_device_gets_int8_and_a_gate_of_one_point():
+    recipe = default_recipe(load_profile("raspberry-pi"))
+    assert [call.step for call in recipe.steps] == ["fold", "quantize"]
+    assert recipe.max_drop_points == 1.0
+
+
+def test_settings_from_flags_override_and_leave_the_rest_and_the_recipe_itself():
+    recipe = Recipe(steps=(StepCall(step="fold"),), threads=2)
+    changed = with_settings(recipe, max_drop_points=0.5, formats=("tflite",))
+    assert (changed.max_drop_points, changed.formats, changed.threads) == (0.5, ("tflite",), 2)
+    assert (recipe.max_drop_points, recipe.formats) == (1.0, FORMATS), "the recipe it was given changed"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"max_drop_points": 200}, "`max_drop_points`.*less than or equal to 100"),
+        ({"formats": ("onx",)}, "formats#1"),
+        ({"tread": 1}, "unknown key `tread`; did you mean `threads`"),
+    ],
+)
+def test_a_flag_that_does_not_fit_is_refused_by_name(wanted, message):
+    with pytest.raises(BadInput, match=message):
+        with_settings(Recipe(steps=()), **wanted)
+
+
+def test_settings_of_a_step_are_added_to_those_it_has():
+    recipe = Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize", settings={"bias_correction": False})))
+    changed = with_step_settings(recipe, "quantize", keep_float=("stem",))
+    assert changed.steps[1].settings == {"bias_correction": False, "keep_float": ("stem",)}
+    assert changed.steps[0] == recipe.steps[0], "another step changed"
+    assert recipe.steps[1].settings == {"bias_correction": False}, "the recipe it was given changed"
+
+
+def test_settings_of_a_step_that_is_not_there_are_refused():
+    with pytest.raises(BadInput, match="the recipe has no step `quantize` to set keep_float on"):
+        with_step_settings(Recipe(steps=(StepCall(step="fold"),)), "quantize", keep_float=("stem",))
