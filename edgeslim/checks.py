@@ -28,7 +28,7 @@ def device_class(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: AR
     """Edgeslim builds for CPU devices; building for GPU and NPU devices is not there yet."""
     if profile.device_class == "cpu":
         return []
-    return [f"{profile.name} is a {profile.device_class.upper()} device; building for these is not there yet"]
+    return [f"{profile.name} is a device of class {profile.device_class}; building for gpu and npu is not there yet"]
 
 
 def operators(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature

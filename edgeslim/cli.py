@@ -183,7 +183,7 @@ def inspect(artifact: Path, everything: bool, as_json: bool) -> None:
 @AS_JSON
 def verify(artifact: Path, as_json: bool) -> None:
     """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
-    from edgeslim.show import verify_text
+    from edgeslim.show import verify_data, verify_text
     from edgeslim.verification import ReplayFailed
 
     failed = None
@@ -192,7 +192,7 @@ def verify(artifact: Path, as_json: bool) -> None:
     except ReplayFailed as error:
         report, failed = error.report, error
     if as_json:
-        _print_json(asdict(report))
+        _print_json(verify_data(report))
     else:
         STDOUT.print(verify_text(report))
     if failed is not None:

@@ -1,6 +1,7 @@
 """Data: three disjoint sets of images for calibration, selection and evaluation."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from edgeslim.bundled import default_model_folder
 from edgeslim.errors import BadData
-from edgeslim.preprocessing import Preprocessing, decode, preprocess_batch
+from edgeslim.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
 
 CALIBRATION_MOST, SELECTION_MOST = 512, 2000
 CALIBRATION_LEAST = 32
@@ -108,7 +109,7 @@ def load_data(
 
 
 def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:
-    if labels is not None and (labels.min() < 0 or labels.max() >= classes):
+    if labels is not None and len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise BadData(
             f"{source} has labels from {labels.min()} to {labels.max()}; the model has {classes} classes "
             f"(0 to {classes - 1})"
@@ -170,9 +171,13 @@ def _synthetic(preprocessing: Preprocessing, seed: int) -> Data:
 
 def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with path.open("rb") as opened:
+            if not zipfile.is_zipfile(opened):
+                raise ValueError("it is no archive, or only the beginning of one")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadData(f"{path} is no readable .npz file: {error}") from error
     if "images" not in arrays:
         raise BadData(f"{path} has no array `images`; it holds {', '.join(sorted(arrays)) or 'nothing'}")
@@ -184,6 +189,11 @@ def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint
             f"{path}: `images` is {images.dtype} {images.shape}; expected uint8 (N, height, width, "
             f"{preprocessing.channels}) for this model"
         )
+    if len(images):  # all have one size, so one stands for all
+        try:
+            preprocess(images[0], preprocessing)
+        except ValueError as error:
+            raise BadData(f"{path}: {error}") from error
     labels = arrays.get("labels")
     if labels is None:
         return images, None
@@ -200,10 +210,9 @@ def _read_folder(
     images, labels, bad = [], [], []
     for label, group in enumerate(groups):
         for path in sorted(p for p in group.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
-            try:
-                decode(path, preprocessing)
-            except (OSError, ValueError) as error:
-                bad.append(f"{path}: {error}")
+            reason = _reason_against(path, preprocessing)
+            if reason is not None:
+                bad.append(reason)
                 continue
             images.append(path)
             labels.append(label)
@@ -216,6 +225,16 @@ def _read_folder(
     if not images:
         raise BadData(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return images, np.array(labels, np.int64) if classes else None
+
+
+def _reason_against(path: Path, preprocessing: Preprocessing) -> str | None:
+    """Return why an image file cannot be used, beginning with its path, or None for one that can."""
+    try:
+        preprocess(decode(path, preprocessing), preprocessing)
+    except (OSError, ValueError) as error:
+        reason = str(error)
+        return reason if reason.startswith(str(path)) else f"{path}: {reason}"
+    return None
 
 
 def _decoded(image: NDArray[np.uint8] | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -4,7 +4,9 @@ import hashlib
 import importlib.util
 import pickle
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -132,7 +134,9 @@ def _from_torchvision(source: str, weights: str | None, seed: int) -> Model:
     if weights is None:
         raise BadModel(f"{source} needs --weights: default (torchvision's local cache), random, or a file")
     torch.manual_seed(seed)
-    network = models.get_model(name, weights=None)
+    # Trained weights of these two expect their network to rescale its input, which it does when it is told to only.
+    rescaling = {"transform_input": weights != "random", "init_weights": False}
+    network = models.get_model(name, weights=None, **(rescaling if name in ("googlenet", "inception_v3") else {}))
     published = models.get_model_weights(name).DEFAULT
     if weights == "default":
         _load_weights(network, _cached(published))
@@ -162,18 +166,24 @@ def _torchvision_preprocessing(transform: Any) -> Preprocessing:
 
 
 def torchvision_models() -> Any:
-    """Return `torchvision.models`, importable on a CPU-only torch too.
-
-    The wheel's compiled extension is built for CUDA; where it cannot load, torchvision's own Python fails on
-    the missing operators. Declaring their schemas is all that its classifiers need.
-    """
+    """Return `torchvision.models`, importable on a CPU-only torch too."""
     if importlib.util.find_spec("torchvision") is None:
         raise MissingPackage("torchvision", "torchvision")
-    if "torchvision" not in sys.modules and not _extension_loads():
-        _declare_detection_operators()
+    _make_torchvision_importable()
     import torchvision.models
 
     return torchvision.models
+
+
+def _make_torchvision_importable() -> None:
+    """Declare the operators of torchvision's compiled extension where it is installed and its extension cannot load.
+
+    The wheel's extension is built for CUDA; on another torch torchvision's own Python fails on the missing
+    operators. Declaring their schemas is all that its classifiers need.
+    """
+    installed = importlib.util.find_spec("torchvision") is not None
+    if installed and "torchvision" not in sys.modules and not _extension_loads():
+        _declare_detection_operators()
 
 
 def _extension_loads() -> bool:
@@ -215,7 +225,7 @@ def _from_file(source: str, weights: str | None, seed: int) -> Model:
     suffix = Path(source.partition(":")[0]).suffix
     if suffix in FOREIGN_FORMATS:
         raise BadModel(
-            f"{source} is a {FOREIGN_FORMATS[suffix]} file; edgeslim takes PyTorch modules: "
+            f"{source} is a file in the {FOREIGN_FORMATS[suffix]} format; edgeslim takes PyTorch modules: "
             "FILE.py:FACTORY or torchvision:NAME"
         )
     file, colon, factory = source.rpartition(":")
@@ -225,14 +235,15 @@ def _from_file(source: str, weights: str | None, seed: int) -> Model:
     if not path.is_file():
         raise BadModel(f"{file} does not exist or is no file")
     torch.manual_seed(seed)
-    namespace = _run(path)
-    if factory not in namespace:
-        known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
-        raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
-    try:
-        network = namespace[factory]()
-    except Exception as error:
-        raise BadModel(f"{source} raised {type(error).__name__}: {error}") from error
+    with _importing_from(path.resolve().parent):
+        namespace = _run(path)
+        if factory not in namespace:
+            known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
+            raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
+        try:
+            network = namespace[factory]()
+        except (Exception, SystemExit) as error:
+            raise BadModel(f"{source} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise BadModel(f"{source} returned a {type(network).__name__}, expected a torch.nn.Module")
     if weights == "default":
@@ -249,6 +260,17 @@ def _from_file(source: str, weights: str | None, seed: int) -> Model:
     )
 
 
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let a user's file import what lies beside it, as it can when Python runs it, and torchvision on any torch."""
+    _make_torchvision_importable()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
 def _run(path: Path) -> dict[str, Any]:
     """Run a user's Python file and return what it defines."""
     spec = importlib.util.spec_from_file_location(f"edgeslim_user_{path.stem}", path)
@@ -258,7 +280,7 @@ def _run(path: Path) -> dict[str, Any]:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadModel(f"{path} raised {type(error).__name__} while it was loaded: {error}") from error
     return vars(module)
 
@@ -308,14 +330,16 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if path.suffix not in (".pt", ".pth"):
         raise BadModel(f"{path}: weights are .safetensors, or .pt/.pth state dicts without code")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)  # it is read or refused below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadModel(
             f"{path} is refused: it is damaged, or a pickle with code inside, which edgeslim never runs; "
             "save the state dict with safetensors"
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise BadModel(f"{path} is no readable PyTorch file: {error}") from error
+    except Exception as error:  # torch's unpickler lets through whatever damaged bytes make it stumble over
+        raise BadModel(f"{path} is no readable PyTorch file: {type(error).__name__}: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise BadModel(f"{path} holds no state dict (names to tensors)")
     return state
@@ -331,18 +355,24 @@ def _refuse_broken(model: Model) -> None:
     for name, value in model.network.state_dict().items():
         if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
             raise BadModel(f"weight `{name}` of {model.source} holds NaN or infinite values")
-    shape = shape_of(output_of(model.graph)) if _returns_tensor(model.graph) else None
-    if shape is None or len(shape) != 2 or shape[0] != 1:
+    shape = _output_shape(model)
+    if isinstance(shape, str) or len(shape) != 2 or shape[0] != 1:
         raise BadModel(
-            f"{model.source} returns {'several values' if shape is None else f'a tensor of shape {shape}'}; "
+            f"{model.source} returns {shape if isinstance(shape, str) else f'a tensor of shape {shape}'}; "
             "edgeslim takes image classifiers, which return (N, classes)"
         )
+    if shape[1] < 2:
+        raise BadModel(f"{model.source} has one class; edgeslim compares top-1 answers, which takes at least two")
     if model.labels is not None and len(model.labels) != shape[1]:
         raise BadModel(f"{model.source} has {len(model.labels)} labels and {shape[1]} classes")
 
 
-def _returns_tensor(graph: fx.GraphModule) -> bool:
-    value = next(n for n in graph.graph.nodes if n.op == "output").args[0]
-    if isinstance(value, tuple | list):
-        return len(value) == 1 and isinstance(value[0], fx.Node)
-    return isinstance(value, fx.Node)
+@torch.no_grad()
+def _output_shape(model: Model) -> tuple[int, ...] | str:
+    """Return the shape of the tensor the network returns, or in words what it returns instead.
+
+    The network itself is asked: its graph holds the same node whether a tensor is returned bare or in a container.
+    """
+    graph = model.graph  # first of all: a network that cannot be traced is refused with the reason
+    output = model.network(torch.zeros(model.input_shape))
+    return shape_of(output_of(graph)) if isinstance(output, Tensor) else f"a {type(output).__name__}"

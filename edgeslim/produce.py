@@ -37,9 +37,9 @@ def export_all(
             continue  # without its fp32 file nothing of a format can be judged
         try:
             if name == "openvino":
-                onnx = done.get(("onnx", precision)) or _export(_job("onnx", precision, work), work)
+                onnx = done.get(("onnx", precision)) or export_job("onnx", precision, work)
                 onnx[1].save(work / f"{precision}.onnx-spelling.json")
-            done[name, precision] = _export(_job(name, precision, work), work)
+            done[name, precision] = export_job(name, precision, work)
         except ToolFailed as error:
             failures[name] = _keep_logs(str(error), work, destination)
     if not done:
@@ -63,8 +63,10 @@ def _job(name: str, precision: str, work: Path) -> Job:
     return Job(name, precision, work / f"{precision}.pt2", target, work / "probe.npy", numerics)
 
 
-def _export(job: Job, work: Path) -> tuple[Job, Spelling]:
-    return job, export(job, work / f"{job.format}_{job.precision}.log")
+def export_job(name: str, precision: str, work: Path) -> tuple[Job, Spelling]:
+    """Write one file in a fresh process; `work` holds what `export_all` puts there."""
+    job = _job(name, precision, work)
+    return job, export(job, work / f"{name}_{precision}.log")
 
 
 def _keep_logs(message: str, work: Path, destination: Path) -> str:

@@ -46,8 +46,7 @@ def agreement_pct(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 def _is_answer(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell for each image whether its logits name a class: argmax over NaN would say the first."""
-    answers: NDArray[np.bool_] = ~np.isnan(logits).any(1)
-    return answers
+    return np.asarray(~np.isnan(logits).any(1))
 
 
 def wilson_pct(hits: int, count: int) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import BadInput
@@ -32,6 +32,14 @@ class Recipe(Section):
     strict: bool = False  # a file that differs from the plan without a stated reason fails the build
     threads: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("formats")
+    @classmethod
+    def _refuse_formats_twice(cls, formats: tuple[FormatName, ...]) -> tuple[FormatName, ...]:
+        for name in formats:
+            if formats.count(name) > 1:
+                raise ValueError(f"`{name}` stands twice; a format is written once")
+        return formats
 
     def text(self) -> str:
         """Return the recipe as YAML that `load_recipe` reads back."""

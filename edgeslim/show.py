@@ -148,6 +148,12 @@ def verify_text(report: VerifyReport) -> RenderableType:
     return Group(table, *(Text(note) for note in report.notes))
 
 
+def verify_data(report: VerifyReport) -> dict[str, Any]:
+    """Return what verification found as JSON can hold it."""
+    replays = [{**vars(one), "tolerance": one.tolerance.model_dump()} for one in report.replays]
+    return {**vars(report), "replays": replays, "failures": list(report.failures)}
+
+
 def devices_table(profiles: Sequence[DeviceProfile]) -> RenderableType:
     """Return one line a device."""
     table = Table()

@@ -51,7 +51,7 @@ def test_an_operator_outside_the_table_is_refused_by_name_and_counted():
     [
         nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.SiLU(inplace=True), nn.MaxPool2d(2), nn.Flatten()),
         nn.Sequential(nn.ReLU6(inplace=True), nn.Hardswish(), nn.Hardsigmoid(), nn.Sigmoid(), nn.AvgPool2d(2)),
-        nn.Sequential(nn.ChannelShuffle(3), nn.Dropout(inplace=True), nn.AdaptiveAvgPool2d((1, 1))),
+        nn.Sequential(nn.Dropout(inplace=True), nn.AdaptiveAvgPool2d((1, 1))),
     ],
     ids=["padding same", "activations", "pooling"],
 )

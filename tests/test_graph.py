@@ -39,7 +39,7 @@ def test_control_flow_that_depends_on_data_cannot_be_traced_and_the_reason_is_gi
 
 
 def test_an_input_that_does_not_fit_cannot_be_traced():
-    with pytest.raises(BadModel, match="expected input.* to have 3 channels"):
+    with pytest.raises(BadModel, match=r"expected input.* to have 3 channels"):
         trace(plain(), (1, 1, SIDE, SIDE))
 
 
@@ -93,6 +93,8 @@ def test_every_image_of_every_batch_is_observed_alone_at_every_activation():
 
 def test_values_stay_what_they_were_when_an_operator_changes_its_input_afterwards():
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(inplace=True))
-    values = values_of(trace(randomized(network), SHAPE), torch.randn(SHAPE, generator=torch.Generator().manual_seed(3)))
+    values = values_of(
+        trace(randomized(network), SHAPE), torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    )
     assert float(values["conv2d"].min()) < 0, "the value before the activation was overwritten by it"
     torch.testing.assert_close(values["conv2d"].relu(), values["relu_"])

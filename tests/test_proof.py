@@ -15,7 +15,19 @@ def proven(*executed: GraphNode, name: str = "conv") -> list[str]:
     return proven_layers(executed, Spelling(nodes={"layer": name}))
 
 
-@pytest.mark.parametrize("operator", ["QLinearConv", "Convolution", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "QGemm", "FullyConnected", "MatMul"])  # fmt: skip
+@pytest.mark.parametrize(
+    "operator",
+    [
+        "QLinearConv",
+        "QGemm",
+        "Convolution",
+        "FullyConnected",
+        "MatMul",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "FULLY_CONNECTED",
+    ],
+)
 @pytest.mark.parametrize("precision", ["int8", "uint8"])
 def test_a_layer_that_ran_on_integers_is_proven_in_every_runtimes_words(operator, precision):
     assert proven(replace(INTEGER, op=operator, precision=precision)) == ["layer"]

@@ -51,7 +51,7 @@ def test_a_recipe_says_only_what_it_changes(tmp_path):
     ("text", "message"),
     [
         ("steps: []\nmax_drop: 1\n", r"mine\.yaml: unknown key `max_drop`; did you mean `max_drop_points`\?"),
-        ("steps: [{step: fold, setings: {}}]\n", r"mine\.yaml \[steps#1\]: unknown key `setings`; did you mean `settings`\?"),
+        ("steps: [{step: fold, setings: {}}]\n", r"\[steps#1\]: unknown key `setings`; did you mean `settings`\?"),
         ("formats: [onnx]\n", r"mine\.yaml: missing key `steps`"),
         ("steps: [{settings: {}}]\n", r"mine\.yaml \[steps#1\]: missing key `step`"),
         ("steps: []\nformats: [onnx, tensorflow]\n", r"mine\.yaml.*formats#2.*onnx.*openvino.*tflite"),

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.context import Context
 from edgeslim.errors import BadModel
-from edgeslim.graph import ATEN, LAYERS, layers_of, parameter, trace
+from edgeslim.graph import ATEN, LAYERS, layers_of, parameter, shape_of, trace
 from edgeslim.model import Model
 
 
@@ -82,24 +82,26 @@ def _fold(graph: fx.GraphModule, norm: fx.Node) -> None:
         )
     scale = (variance.double() + epsilon).rsqrt() * (1.0 if gamma is None else gamma.double())
     shift = (0.0 if beta is None else beta.double()) - scale * mean.double()
-    if source.target in LAYERS and len(source.users) == 1:
-        weight, bias = (
-            parameter(graph, source.args[1]),
-            parameter(graph, source.args[2] if len(source.args) > 2 else None),
-        )
-        if weight is None:
-            return
+    shape = list(shape_of(norm))
+    # A linear layer over rows writes its channels last, where no batch norm looks for them.
+    is_layer = source.target in LAYERS and len(source.users) == 1 and len(shape) in (2, 4)
+    weight = parameter(graph, source.args[1]) if is_layer else None
+    if weight is not None:
+        bias = parameter(graph, source.args[2] if len(source.args) > 2 else None)
         folded = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))
         _set_parameters(graph, source, folded, shift if bias is None else shift + scale * bias.double())
         norm.replace_all_uses_with(source)
     else:
-        channels = len(scale)
-        with graph.graph.inserting_after(norm):
+        with graph.graph.inserting_before(norm):
+            image = source
+            if len(shape) < 4:  # a batch norm over vectors
+                image = graph.graph.call_function(ATEN.view.default, (source, shape + [1] * (4 - len(shape))))
             alone = graph.graph.call_function(
-                ATEN.conv2d.default, (source, None, None, [1, 1], [0, 0], [1, 1], channels)
+                ATEN.conv2d.default, (image, None, None, [1, 1], [0, 0], [1, 1], len(scale))
             )
-        _set_parameters(graph, alone, scale.view(-1, 1, 1, 1), shift)
-        alone.meta["val"] = norm.meta["val"]
+            _set_parameters(graph, alone, scale.view(-1, 1, 1, 1), shift)
+            if len(shape) < 4:
+                alone = graph.graph.call_function(ATEN.view.default, (alone, shape))
         norm.replace_all_uses_with(alone)
     graph.graph.erase_node(norm)
 

@@ -164,12 +164,14 @@ def _edges(
     graph: fx.GraphModule, groups: dict[str, str], ranges: dict[str, tuple[float, float]]
 ) -> dict[str, EdgeNumerics]:
     """Turn ranges into scales: one for each group, wide enough for all its members."""
-    fixed = {n.name: FIXED[n.target] for n in graph.graph.nodes if n.op == "call_function" and n.target in FIXED}
+    nodes = {n.name: n for n in graph.graph.nodes}
     edges = {}
     for name, first in groups.items():
         members = [m for m, f in groups.items() if f == first]
-        if len(members) == 1 and name in fixed:
-            scale, zero_point = fixed[name]
+        fixed = {FIXED.get(nodes[m].target) for m in members if not tied_inputs(nodes[m])}
+        only = fixed.pop() if len(fixed) == 1 else None  # what all that computes into the group agrees on
+        if only is not None:
+            scale, zero_point = only
         else:
             scale, zero_point = affine(min(ranges[m][0] for m in members), max(ranges[m][1] for m in members))
         edges[name] = EdgeNumerics(scale, zero_point, members[0])

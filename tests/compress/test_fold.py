@@ -66,6 +66,17 @@ def test_a_batch_norm_that_stands_alone_becomes_a_depthwise_convolution():
     assert parameter(graph, first.args[1]).shape == (3, 1, 1, 1), "it is no depthwise 1x1 convolution"
 
 
+@pytest.mark.parametrize("shape", [(192,), (3, 64)], ids=["vectors", "rows"])
+def test_a_batch_norm_over_vectors_stands_alone_too(shape):
+    network = nn.Sequential(nn.Flatten(), nn.Unflatten(1, shape), nn.BatchNorm1d(shape[0]), nn.ReLU(), nn.Flatten())
+    assert_unchanged(randomized(network))
+
+
+def test_a_batch_norm_over_rows_is_not_mistaken_for_one_over_the_channels_of_the_linear_layer_before_it():
+    network = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 64)), nn.Linear(64, 3), nn.BatchNorm1d(3), nn.Flatten())
+    assert_unchanged(randomized(network))
+
+
 def test_a_convolution_that_others_read_keeps_its_values():
     def forward(self, x):
         y = self.conv(x)

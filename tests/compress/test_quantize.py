@@ -270,6 +270,22 @@ def test_a_sigmoid_has_the_scale_its_integer_kernels_fix():
     assert (edge.scale, edge.zero_point) == (1 / 256, 0)
 
 
+def test_what_only_moves_a_sigmoids_values_keeps_its_scale_and_a_concatenation_with_others_does_not():
+    def moved(self, x):
+        return self.conv(x).sigmoid().flatten(1)
+
+    def joined(self, x):
+        y = self.conv(x)
+        return torch.cat([y.sigmoid(), y], 1).flatten(1)
+
+    edges = quantized(randomized(Passing(moved, conv=nn.Conv2d(3, 2, 1)))).numerics.edges
+    assert edges["flatten"] == edges["sigmoid"]
+    assert edges["sigmoid"].scale == 1 / 256, "the kernel will write another scale than planned"
+    edges = quantized(randomized(Passing(joined, conv=nn.Conv2d(3, 2, 1)))).numerics.edges
+    assert edges["sigmoid"] == edges["cat"]
+    assert edges["cat"].low < 0, "the convolution's negative values are cut off"
+
+
 def test_layers_kept_float_keep_every_bit_and_the_plan_says_so():
     before = folded(of_every_kind())
     model = quantize.apply(before, Settings(keep_float=("^stem", r"head\.2")), CONTEXT)

@@ -1,0 +1,187 @@
+"""What a person meets: refusals, interrupts and failures, each with its message, its exit code and nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import NET, edgeslim
+
+from edgeslim import cli
+
+PI = ("--device", "raspberry-pi")
+
+
+def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
+    """Call the command line in this process; return exit code, stdout and stderr with line breaks undone."""
+    monkeypatch.setattr(sys, "argv", ["edgeslim", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    streams = capsys.readouterr()
+    return int(ended.value.code or 0), streams.out, " ".join(streams.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("build", "--device", "rasberry-pi"), 2, "did you mean `raspberry-pi`"),
+        (("devices", "nosuch"), 2, "edgeslim devices"),
+        (("devices", "--validate", "tests/invalid_profiles/unknown-key.yaml"), 2, "unknown key"),
+        (("build", "--device", "jetson-orin-nano"), 3, "is a device of class gpu; building for gpu and npu is not there yet"),
+        (("check", "--device", "nxp-imx93"), 3, "is a device of class npu; building for gpu and npu is not there yet"),
+        (("build", "model.onnx", *PI), 2, "is a file in the ONNX format; edgeslim takes PyTorch modules"),
+        (("build", "nosuch.py:make", *PI), 2, "nosuch.py does not exist"),
+        (("build", "torchvision:resnet50", *PI), 2, "needs --weights"),
+        (("build", *PI, "--recipe", "nosuch.yaml"), 2, "nosuch.yaml: cannot be read"),
+        (("build", *PI, "--format", "coreml"), 2, "expected 'onnx', 'openvino' or 'tflite'"),
+        (("build", *PI, "--keep-float", "("), 2, "is no regular expression"),
+        (("build", *PI, "--max-drop", "-1"), 2, "max_drop_points"),
+        (("build", *PI, "--weights", "nosuch.safetensors"), 2, "nosuch.safetensors do not exist"),
+        (("build", *PI, "--data", "nosuch"), 2, "neither a folder of images nor an .npz"),
+        (("build", NET, *PI, "--weights", "random", "--out", "nosuch/deeper"), 2, "parent folder nosuch is missing"),
+        (("verify", "nosuch"), 2, "no such artifact"),
+        (("bench", "nosuch", "--on", "ssh://board"), 2, "unknown target `ssh://board`; targets are local"),
+        (("frobnicate",), 2, "No such command"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named_with_its_exit_code(
+    monkeypatch, capsys, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    if "tests/invalid_profiles/unknown-key.yaml" not in arguments:
+        monkeypatch.chdir(tmp_path)
+    ended, out, err = run(monkeypatch, capsys, *arguments)
+    assert (ended, out) == (code, "")
+    assert message in err
+    assert not [path for path in tmp_path.rglob("*") if path.name != "artifacts"]
+
+
+def test_a_misspelt_setting_of_a_recipe_names_the_near_miss(monkeypatch, capsys, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("steps: [{step: fold}, {step: quantize, settings: {bias_corection: true}}]\n")
+    code, _, err = run(monkeypatch, capsys, "build", *PI, "--recipe", str(recipe), "--out", str(tmp_path / "a"))
+    assert code == 2
+    assert "no setting `bias_corection`; did you mean `bias_correction`?" in err
+    recipe.write_text("steps: [{step: quantise}]\n")
+    code, _, err = run(monkeypatch, capsys, "build", *PI, "--recipe", str(recipe), "--out", str(tmp_path / "a"))
+    assert code == 2
+    assert "a step `quantise`; did you mean `quantize`?" in err
+
+
+def test_dry_run_prints_the_recipe_with_the_flags_on_top(monkeypatch, capsys, tmp_path: Path) -> None:
+    code, out, _ = run(
+        monkeypatch, capsys, "build", *PI, "--dry-run", "--max-drop", "0.5", "--keep-float", "stem", "--format", "onnx"
+    )
+    assert code == 0
+    (tmp_path / "recipe.yaml").write_text(out)
+    code, again, _ = run(monkeypatch, capsys, "build", *PI, "--dry-run", "--recipe", str(tmp_path / "recipe.yaml"))
+    assert (code, again) == (0, out)
+    assert "max_drop_points: 0.5" in out
+
+
+def test_an_existing_output_is_refused_before_any_work_and_left_alone(monkeypatch, capsys, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "precious.txt").write_text("mine")
+    code, _, err = run(monkeypatch, capsys, "build", *PI, "--out", str(tmp_path / "there"))
+    assert code == 2
+    assert "exists; choose another name, or ask to overwrite it" in err
+    code, _, err = run(monkeypatch, capsys, "build", *PI, "--out", str(tmp_path / "there"), "--overwrite")
+    assert code == 2
+    assert "holds files that are no edgeslim artifact" in err
+    assert (tmp_path / "there" / "precious.txt").read_text() == "mine"
+
+
+def test_check_says_in_one_line_that_the_default_fits(monkeypatch, capsys) -> None:
+    code, out, _ = run(monkeypatch, capsys, "check", *PI)
+    assert (code, out) == (0, "the bundled default can be built for raspberry-pi\n")
+
+
+def test_our_own_bug_leaves_a_report_and_exit_code_1(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(cli, "all_profiles", lambda: 1 / 0)
+    code, _, err = run(monkeypatch, capsys, "devices")
+    assert code == 1
+    report = Path(err.rpartition(" ")[2])
+    assert "ZeroDivisionError" in report.read_text()
+    report.unlink()
+
+
+def build_in_background(images: Path, out: Path, temporary: Path, *extra: str) -> "subprocess.Popen[str]":
+    temporary.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgeslim", "build", NET, *PI, "--weights", "random", "--data", str(images),
+         "--out", str(out), *extra],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(temporary)},
+    )  # fmt: skip
+
+
+def worker_of(process: "subprocess.Popen[str]", format_name: str) -> int:
+    """Wait for the exporter process of a format and return its pid."""
+    for _ in range(1200):
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+            if "edgeslim.export.worker" in command and format_name in command:
+                return int(pid)
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    raise AssertionError("no exporter was started")
+
+
+def test_ctrl_c_leaves_no_artifact_no_temporary_file_and_no_process(images: Path, tmp_path: Path) -> None:
+    process = build_in_background(images, tmp_path / "artifact", tmp_path / "temporary")
+    worker = worker_of(process, "onnx")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "error: interrupted; nothing half-written was left"
+    assert not Path(f"/proc/{worker}").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_killed_exporter_is_named_with_its_log_and_the_other_formats_are_kept(images: Path, tmp_path: Path) -> None:
+    process = build_in_background(
+        images,
+        tmp_path / "artifact",
+        tmp_path / "temporary",
+        "--format",
+        "onnx",
+        "--format",
+        "tflite",
+        "--max-drop",
+        "50",
+    )
+    os.kill(worker_of(process, "tflite"), signal.SIGKILL)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 7
+    words = " ".join(err.split())
+    assert "the tflite exporter (fp32) was killed by SIGKILL" in words
+    log = tmp_path / "artifact.logs" / "tflite_fp32.log"
+    assert str(log) in words
+    assert log.is_file()
+    manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
+    assert manifest["status"] == "rejected"
+    assert {model["format"] for model in manifest["models"]} == {"onnx"}
+    assert edgeslim("verify", str(tmp_path / "artifact")).returncode == 0
+
+
+def test_an_accuracy_below_the_demand_is_exit_code_3_and_the_artifact_is_marked_rejected(
+    images: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "coarse.yaml"
+    recipe.write_text(
+        "steps: [{step: fold}, {step: quantize, settings: {activation_range: minmax, bias_correction: false}}]\n"
+        "formats: [onnx]\nmax_drop_points: 0\n"
+    )
+    done = edgeslim(
+        "build", NET, *PI, "--weights", "random", "--data", str(images), "--recipe", str(recipe),
+        "--out", str(tmp_path / "artifact"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "points of top-1 agreement, 0 are allowed (--max-drop)" in " ".join(done.stderr.split())
+    summary = json.loads(done.stdout)
+    assert summary["status"] == "rejected"
+    assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["status"] == "rejected"

@@ -1,0 +1,150 @@
+"""The bundled default, built for a Raspberry Pi by the command line: what the artifact holds, proven on it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+from conftest import Built, edgeslim
+from onnx import numpy_helper
+from PIL import Image
+
+from edgeslim.default_model import network
+from edgeslim.harness import run_model
+
+FORMATS = ("onnx", "openvino", "tflite")
+
+
+@pytest.fixture
+def copy(built: Built, tmp_path: Path) -> Path:
+    """The artifact's folder, to be damaged."""
+    return Path(shutil.copytree(built.folder, tmp_path / "copy"))
+
+
+def models(built: Built) -> dict[str, dict]:
+    return {f"{m['format']} {m['precision']}": m for m in built.summary["models"]}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_int8_loses_at_most_three_tenths_of_a_point_in_the_real_runtime(built: Built, name: str) -> None:
+    float_one, int8_one = (models(built)[f"{name} {p}"]["quality"] for p in ("fp32", "int8"))
+    assert float_one["images"] == int8_one["images"] == 10_000
+    assert float_one["top1_pct"] - int8_one["top1_pct"] <= 0.3
+    assert int8_one["agreement_with_fp32_pct"] >= 99.0
+
+
+def test_the_float_files_score_what_the_training_measured(built: Built) -> None:
+    training = json.loads((Path(network.__file__).parent / "training.json").read_text())
+    for name in FORMATS:
+        quality = models(built)[f"{name} fp32"]["quality"]
+        assert quality["top1_pct"] == pytest.approx(training["test_top1_pct"], abs=0.02)
+        assert quality["sqnr_db"] >= 60
+
+
+def test_the_formats_agree_with_each_other_on_99_percent(built: Built) -> None:
+    data = np.load(Path(network.__file__).parent / "evaluation.npz")["images"][:2000]
+    nhwc = ((data.astype(np.float32) / 255 - 0.2860) / 0.3530)[..., None].astype(np.float32)
+    answers = {}
+    for name in FORMATS:
+        model = models(built)[f"{name} int8"]
+        fed = nhwc if name == "tflite" else nhwc.reshape(-1, 1, 28, 28)
+        answers[name] = run_model(model["runtime"], built.folder / model["path"], fed, precision="int8").argmax(1)
+    for name in FORMATS[1:]:
+        assert (answers[name] == answers["onnx"]).mean() >= 0.99, name
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_planned_layer_is_proven_integer(built: Built, name: str) -> None:
+    assert models(built)[f"{name} int8"]["integer_layers"] == {"planned": 12, "proven": 12}
+
+
+def test_the_int8_files_are_at_most_a_third_of_the_float_ones(built: Built) -> None:
+    for name in FORMATS:
+        assert models(built)[f"{name} int8"]["bytes"] < models(built)[f"{name} fp32"]["bytes"] / 3 + 10_000, name
+
+
+def test_what_is_known_to_fail_on_the_device_is_a_warning_and_never_primary(built: Built) -> None:
+    assert built.summary["primary"] == "models/model_int8.tflite"
+    assert any("openvino int8 on raspberry-pi-4" in warning for warning in built.summary["warnings"])
+
+
+def test_the_manifest_follows_the_published_schema(built: Built) -> None:
+    manifest = json.loads((built.folder / "manifest.json").read_text())
+    jsonschema.validate(manifest, json.loads((built.folder / "manifest.schema.json").read_text()))
+    assert (manifest["status"], manifest["compatible"]["device"]) == ("accepted", "raspberry-pi-4")
+    assert manifest["data"] == {
+        "calibration": 512, "selection": 2000, "evaluation": 10_000, "labelled": True, "synthetic": False,
+        "source": "Fashion-MNIST (bundled)",
+    }  # fmt: skip
+
+
+def test_no_path_of_the_building_machine_is_in_any_file(built: Built) -> None:
+    here = [
+        str(Path.home()).encode(),
+        str(built.folder.parent).encode(),
+        str(Path(network.__file__).parents[2]).encode(),
+    ]
+    for file in built.folder.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert not [path for path in here if path in content], file
+
+
+def test_progress_names_stages_and_no_library_talks(built: Built) -> None:
+    lines = built.stderr.splitlines()
+    assert all(re.match(r"(loading|calibrating|exporting|evaluating|timing|packing)", line) for line in lines), lines
+
+
+def test_verify_accepts_it_and_its_archive(built: Built) -> None:
+    for path in (built.folder, built.folder.with_name("artifact.tar.gz")):
+        done = edgeslim("verify", str(path), "--json")
+        assert done.returncode == 0, done.stderr
+        assert {replay["status"] for replay in json.loads(done.stdout)["replays"]} == {"passed"}
+
+
+def test_verify_refuses_a_changed_byte_with_exit_code_6(copy: Path) -> None:
+    file = copy / "models" / "model_int8.tflite"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    done = edgeslim("verify", str(copy))
+    assert done.returncode == 6
+    assert "models/model_int8.tflite` was changed" in done.stderr
+
+
+def test_an_edited_scale_shows_in_the_ledger(copy: Path) -> None:
+    path = copy / "models" / "model_int8.onnx"
+    model = onnx.load(path)
+    scale = next(i for i in model.graph.initializer if i.name == "relu_4_scale")
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.5), scale.name))
+    onnx.save(model, path)
+    done = edgeslim("inspect", str(copy), "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["name"] for row in rows["models/model_int8.onnx"] if row["state"] == "differs"] == ["relu_4"]
+    assert [row for row in rows["models/model_int8.tflite"] if row["state"] == "differs"] == []
+
+
+def test_bench_measures_every_file_and_says_where(built: Built) -> None:
+    done = edgeslim("bench", str(built.folder), "--processes", "3", "-q")
+    assert done.returncode == 0, done.stderr
+    assert "NOT on a raspberry-pi-4" in " ".join(done.stdout.split())
+    saved = {file.stem for file in (built.folder / "measurements").iterdir()}
+    assert saved == {f"{name}_{precision}" for name in FORMATS for precision in ("fp32", "int8")}
+
+
+def test_the_example_runs_without_edgeslim_and_names_the_class(built: Built, tmp_path: Path) -> None:
+    Image.fromarray(np.load(built.folder / "golden" / "images.npy")[0, :, :, 0]).save(tmp_path / "boot.png")
+    done = subprocess.run(
+        [sys.executable, "-P", str(built.folder / "run.py"), str(tmp_path / "boot.png")],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    label, probability = done.stdout.splitlines()[0].split("\t")
+    assert (label, float(probability) > 0.5) == ("Ankle boot", True)

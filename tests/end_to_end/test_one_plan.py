@@ -1,0 +1,89 @@
+"""The numerics are decided once: what the three files hold is the plan, and follows it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Plan, make_plan
+
+from edgeslim.compress import quantize
+from edgeslim.export.job import Spelling
+from edgeslim.harness import execution_graph, run_model
+from edgeslim.ledger import Row, read_ledger
+from edgeslim.numerics import EdgeNumerics, Numerics
+from edgeslim.proof import proven_layers
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
+Files = dict[str, tuple[Path, Spelling]]
+
+
+@pytest.fixture(scope="module")
+def files(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return plan.export(plan.quantized, tmp_path_factory.mktemp("files") / "work")
+
+
+def ledger(plan: Numerics, files: Files, name: str) -> dict[str, Row]:
+    return {f"{row.kind} {row.name}": row for row in read_ledger(name, files[name][0], plan, files[name][1])}
+
+
+def inputs(plan: Plan, name: str) -> np.ndarray:
+    channels_last = next(iter(plan.context.data.evaluation.inputs()))
+    return channels_last if name == "tflite" else np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_number_of_a_file_is_the_planned_one_or_its_absence_has_a_reason(
+    plan: Plan, files: Files, name: str
+) -> None:
+    rows = ledger(plan.numerics, files, name).values()
+    assert [row.name for row in rows if row.state == "differs" or row.unexplained] == []
+    assert sum(row.state == "same" for row in rows) > len(rows) / 2
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_planned_layer_is_proven_integer_by_the_runtime(plan: Plan, files: Files, name: str) -> None:
+    path, spelling = files[name]
+    executed = execution_graph(RUNTIMES[name], path, inputs(plan, name)[:1], "int8")
+    assert proven_layers(executed, spelling) == plan.numerics.integer_layers
+
+
+def test_the_three_runtimes_compute_nearly_the_same(plan: Plan, files: Files) -> None:
+    logits = {
+        name: run_model(RUNTIMES[name], files[name][0], inputs(plan, name), precision="int8") for name in RUNTIMES
+    }
+    step = plan.numerics.edges[list(plan.numerics.layers.values())[-1].output].scale
+    for name in ("openvino", "tflite"):
+        assert np.abs(logits[name] - logits["onnx"]).max() <= 6 * step, name
+
+
+def test_doubling_one_planned_range_changes_that_scale_and_what_is_tied_to_it_in_all_files(
+    plan: Plan, files: Files, tmp_path: Path
+) -> None:
+    chosen = plan.numerics.layers["conv2d_5"].output  # one branch of the concatenation
+    group = {n for n, e in plan.numerics.edges.items() if e.tied_to == plan.numerics.edges[chosen].tied_to}
+    assert len(group) > 2
+    edges = {n: doubled(e) if n in group else e for n, e in plan.numerics.edges.items()}
+    numerics = replace(plan.numerics, edges=edges)
+    again = plan.export(replace(plan.quantized, numerics=numerics), tmp_path / "work")
+    for name in RUNTIMES:
+        before, after = ledger(plan.numerics, files, name), ledger(numerics, again, name)
+        changed = {key.removeprefix("edge ") for key in before if before[key].held_scale != after[key].held_scale}
+        assert changed, name
+        assert changed <= group, name
+        assert all(after[f"edge {n}"].held_scale == pytest.approx(edges[n].scale, rel=1e-5) for n in changed), name
+
+
+def doubled(edge: EdgeNumerics) -> EdgeNumerics:
+    return replace(edge, scale=float(np.float32(2 * edge.scale)))
+
+
+def test_a_layer_kept_float_is_float_in_every_file_and_the_others_stay_integer(images: Path, tmp_path: Path) -> None:
+    kept = make_plan(images, tmp_path, quantize.Settings(keep_float=("^pointwise$",)))
+    files = kept.export(kept.quantized, tmp_path / "work")
+    floats = [name for name, layer in kept.numerics.layers.items() if layer.precision == "fp32"]
+    assert [kept.numerics.layers[name].weight for name in floats] == ["pointwise.weight"]
+    for name, (path, spelling) in files.items():
+        executed = execution_graph(RUNTIMES[name], path, inputs(kept, name)[:1], "int8")
+        assert proven_layers(executed, spelling) == kept.numerics.integer_layers, name
+        assert not set(floats) & set(spelling.weights), name

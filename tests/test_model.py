@@ -1,0 +1,308 @@
+"""Models in: what loads, and every way in which a model can be wrong with the words that say so."""
+
+import importlib.util
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from small_models import CLASSES, LABELS, SIDE, plain
+
+from edgeslim.errors import BadModel
+from edgeslim.model import load_model, torchvision_models
+
+HERE = Path(__file__).resolve().parent / "small_models.py"
+PREPROCESSING = (
+    '{"width": 8, "height": 8, "channels": 1, "resize": 8, "mean": [0.5], "std": [0.5], "color_order": "GRAY", '
+    '"interpolation": "bilinear"}'
+)
+# Found, not imported: on a torch of another kind than its wheel was built for, only edgeslim's way in works.
+needs_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None,
+    reason="torchvision is not installed; pip install 'edgeslim[torchvision]'",
+)
+
+
+def source(factory: str) -> str:
+    return f"{HERE}:{factory}"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.py"
+    path.write_text(text)
+    return path
+
+
+def refused(*arguments: object, match: str) -> None:
+    with pytest.raises(BadModel, match=match):
+        load_model(*(None if a is None else str(a) for a in arguments))
+
+
+def test_a_factory_in_a_file_gives_a_model_with_its_preprocessing_and_labels():
+    model = load_model(source("plain"))
+    assert model.source == "small_models.py:plain", "the folder is nobody's business"
+    assert model.weights_source == "factory"
+    assert model.input_shape == (1, 3, SIDE, SIDE)
+    assert (model.classes, model.labels) == (CLASSES, LABELS)
+    assert model.parameters == 3 * 6 * 9 + 6 + 6 + 6 * 4 + 4
+    assert not model.network.training, "the network is in training mode"
+
+
+def test_nothing_gives_the_bundled_model_with_its_trained_weights():
+    model = load_model()
+    assert (model.source, model.weights_source, model.classes) == ("default", "bundled", 10)
+    assert model.weights_sha256() != load_model(None, "random").weights_sha256()
+
+
+@pytest.mark.parametrize("words", [None, source("plain")], ids=["bundled", "file"])
+def test_random_weights_are_the_same_for_the_same_seed_and_others_for_another(words):
+    first = load_model(words, "random", 1).weights_sha256()
+    torch.manual_seed(99)
+    assert load_model(words, "random", 1).weights_sha256() == first, "the same seed gave other weights"
+    assert load_model(words, "random", 2).weights_sha256() != first, "another seed gave the same weights"
+    assert load_model(words, "random", 1).weights_source == "random"
+
+
+def test_a_random_network_keeps_its_signal():
+    network = load_model(source("plain"), "random").network
+    assert float(network[1].running_mean.abs().max()) > 1e-3, "the batch norm knows nothing of its inputs"
+    assert network[1].momentum == 0.1, "the momentum was not given back"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("gone.py:make", "gone.py does not exist or is no file"),
+        (f"{HERE}", r"is no model; expected FILE\.py:FACTORY, torchvision:NAME, or nothing"),
+        ("resnet50", "`resnet50` is no model; expected"),
+        (source("plian"), r"small_models\.py defines no `plian`; did you mean `plain`"),
+        (source("raises"), r"small_models\.py:raises raised RuntimeError: no weights today"),
+        (source("no_module"), r"no_module returned a str, expected a torch\.nn\.Module"),
+        (source("SIDE"), "raised TypeError: 'int' object is not callable"),
+        (source("boxes_and_classes"), "boxes_and_classes returns a tuple; edgeslim takes image classifiers"),
+        (source("logits_in_a_dictionary"), "logits_in_a_dictionary returns a dict; edgeslim takes image classifiers"),
+        (source("features"), r"features returns a tensor of shape \(1, 6, 6, 6\); edgeslim takes image classifiers"),
+        (source("one_logit"), r"one_logit has one class; .* at least two"),
+        (source("five_classes"), "five_classes has 4 labels and 5 classes"),
+        (source("depends_on_data"), r"torch\.export cannot trace the model for an input of \(1, 3, 8, 8\)"),
+        (source("broken"), r"weight `0\.weight` of small_models\.py:broken holds NaN or infinite values"),
+        ("model.onnx", r"model\.onnx is a ONNX file; edgeslim takes PyTorch modules: FILE\.py:FACTORY or torchvision"),
+        ("model.pt2:make", r"is a torch\.export file"),
+        ("model.tflite", "is a TFLite file"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused_in_a_sentence(words, message):
+    refused(words, match=message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def make(:\n", r"mine\.py raised SyntaxError while it was loaded"),
+        ("import no_such_package\n", r"mine\.py raised ModuleNotFoundError while it was loaded: .*no_such_package"),
+        ("raise SystemExit(3)\n", r"mine\.py raised SystemExit while it was loaded: 3"),
+        ("from torch import nn\ndef make(): return nn.Flatten()\n", 'define, for example: PREPROCESSING = {"width"'),
+        (
+            "from torch import nn\nPREPROCESSING = {'width': 8}\ndef make(): return nn.Flatten()\n",
+            r"mine\.py \[PREPROCESSING\]: preprocessing: `height` is missing; for example: PREPROCESSING =",
+        ),
+        (
+            "from torch import nn\nPREPROCESSING = None\ndef make(): return nn.Flatten()\n",
+            r"mine\.py \[PREPROCESSING\]: ",
+        ),
+    ],
+    ids=["syntax", "import", "exit", "no preprocessing", "half a preprocessing", "none"],
+)  # fmt: skip
+def test_a_file_that_is_no_model_source_is_refused_with_what_it_lacks(text, message, tmp_path):
+    refused(f"{written(tmp_path, text)}:make", match=message)
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path):
+    (tmp_path / "my_layers.py").write_text(
+        "from torch import nn\nbody = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+    )
+    path = written(tmp_path, f"from my_layers import body\nPREPROCESSING = {PREPROCESSING}\ndef make(): return body\n")
+    assert load_model(f"{path}:make").classes == 3
+    assert str(tmp_path) not in sys.path, "the import path was left changed"
+
+
+@needs_torchvision
+def test_a_file_may_build_on_torchvision_whatever_torch_was_built_for(tmp_path):
+    text = f"from torch import nn\nfrom torchvision.ops import Conv2dNormActivation\nPREPROCESSING = {PREPROCESSING}\n"
+    text += "def make(): return nn.Sequential(Conv2dNormActivation(1, 3, 3), nn.Flatten())\n"
+    script = f"from edgeslim.model import load_model; print(load_model({f'{written(tmp_path, text)}:make'!r}).classes)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "192"
+
+
+def test_a_network_that_does_not_take_the_images_its_preprocessing_makes_is_refused(tmp_path):
+    text = f"from torch import nn\nPREPROCESSING = {PREPROCESSING}\ndef make(): return nn.Conv2d(3, 4, 8)\n"
+    refused(f"{written(tmp_path, text)}:make", match=r"input of \(1, 1, 8, 8\).*to have 3 channels")
+
+
+def saved(folder: Path, name: str = "weights.safetensors", **changes: torch.Tensor | None) -> Path:
+    """Save the weights of `plain`, with some changed or (None) left out, as `name` says."""
+    torch.manual_seed(5)
+    state = {name: value for name, value in (plain().state_dict() | changes).items() if value is not None}
+    path = folder / name
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt", "weights.pth"])
+def test_weights_are_read_from_safetensors_and_from_state_dicts(name, tmp_path):
+    model = load_model(source("plain"), str(saved(tmp_path, name)))
+    torch.manual_seed(5)
+    assert torch.equal(model.network[0].weight, plain()[0].weight), "the weights are not the file's"
+    assert model.weights_source == name, "where the weights came from is lost"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"4.bias": None}, r"does not fit the model: 1 weights missing \(first: `4\.bias`\), 0 unknown"),
+        ({"head": torch.ones(1)}, r"0 weights missing, 1 unknown \(first: `head`\)"),
+        ({"4.bias": torch.ones(7)}, r"`5\.bias` has shape|`4\.bias` has shape \(7,\), the model expects \(4,\)"),
+        ({"0.weight": torch.full((6, 3, 3, 3), torch.inf)}, r"weight `0\.weight` of .* holds NaN or infinite values"),
+        ({"1.running_var": torch.full((6,), torch.nan)}, r"weight `1\.running_var` of .* holds NaN"),
+    ],
+    ids=["missing", "unknown", "shape", "infinite", "nan statistics"],
+)
+def test_weights_that_do_not_fit_are_named(changes, message, suffix, tmp_path):
+    changes = {name.replace("4.", "5."): value for name, value in changes.items()}
+    refused(source("plain"), saved(tmp_path, f"w{suffix}", **changes), match=message.replace("4\\.", "5\\."))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("gone.safetensors", "do not exist or are no file"), ("w.bin", r"weights are \.safetensors, or \.pt/\.pth")],
+)
+def test_weights_that_are_not_there_or_of_another_kind_are_refused(name, message, tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"0")
+    refused(source("plain"), tmp_path / name, match=message)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("w.safetensors", "is no readable safetensors file"), ("w.pt", "w.pt is no readable PyTorch file|is damaged")],
+)
+@pytest.mark.parametrize("kept", [0, 7, 500, 0.9])
+def test_truncated_weights_are_refused(name, message, kept, tmp_path):
+    content = saved(tmp_path, name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    refused(source("plain"), tmp_path / name, match=message)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=st.binary(max_size=64), suffix=st.sampled_from([".pt", ".safetensors"]))
+def test_any_bytes_that_are_no_weights_are_refused(content, suffix, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / f"w{suffix}"
+    path.write_bytes(content)
+    refused(source("plain"), path, match=re.escape(str(path)))
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda what, path: path.write_bytes(pickle.dumps(what))])
+def test_a_pickle_with_code_inside_is_refused_and_never_run(write, tmp_path):
+    path, sprung = tmp_path / "w.pt", tmp_path / "sprung"
+    write({"0.weight": Trap(sprung)}, path)
+    refused(source("plain"), path, match="is refused: it is damaged, or a pickle with code inside, .* never runs")
+    assert not sprung.exists(), "the pickle's code ran"
+
+
+def test_a_whole_saved_network_is_refused_as_code(tmp_path):
+    torch.save(plain(), tmp_path / "w.pt")
+    refused(source("plain"), tmp_path / "w.pt", match="save the state dict with safetensors")
+
+
+def test_a_checkpoint_around_a_state_dict_is_no_state_dict(tmp_path):
+    torch.save({"epoch": 3, "model": plain().state_dict()}, tmp_path / "w.pt")
+    refused(source("plain"), tmp_path / "w.pt", match="holds no state dict")
+
+
+def test_default_weights_of_a_file_are_refused():
+    refused(source("plain"), "default", match="--weights default is for torchvision models")
+
+
+@needs_torchvision
+def test_an_unknown_torchvision_name_comes_with_its_near_misses():
+    refused("torchvision:resnet5", "random", match="no classifier `resnet5`; did you mean .*`resnet50`")
+    refused("torchvision:fasterrcnn_resnet50_fpn", "random", match="torchvision has no classifier")
+
+
+@needs_torchvision
+def test_torchvision_without_weights_says_what_they_may_be():
+    refused("torchvision:squeezenet1_1", match=r"needs --weights: default .*, random, or a file")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    return tmp_path
+
+
+@needs_torchvision
+def test_published_weights_that_are_not_in_the_cache_are_named_and_not_downloaded(cache):
+    fetch = r"downloads nothing: fetch https://download\.pytorch\.org/models/squeezenet1_1-\w+\.pth and pass"
+    refused("torchvision:squeezenet1_1", "default", match=fetch)
+    assert list(cache.rglob("*")) == [], "something was downloaded"
+
+
+@needs_torchvision
+def test_published_weights_in_the_cache_are_taken(cache):
+    random = load_model("torchvision:squeezenet1_1", "random")
+    with pytest.raises(BadModel) as missing:
+        load_model("torchvision:squeezenet1_1", "default")
+    file = re.search(r"squeezenet1_1-\w+\.pth", str(missing.value))[0]
+    (cache / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(random.network.state_dict(), cache / "hub" / "checkpoints" / file)
+    model = load_model("torchvision:squeezenet1_1", "default")
+    assert model.weights_sha256() == random.weights_sha256()
+    assert model.weights_source == "IMAGENET1K_V1"
+
+
+@needs_torchvision
+def test_a_network_whose_trained_weights_expect_rescaled_inputs_rescales_them(tmp_path):
+    network = torchvision_models().get_model("googlenet", weights=None, init_weights=False)
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    model = load_model("torchvision:googlenet", str(tmp_path / "w.safetensors"))
+    assert model.network.transform_input, "published preprocessing and weights do not belong together"
+
+
+@needs_torchvision
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_a_network_of_every_small_family_loads_and_traces(name):
+    model = load_model(f"torchvision:{name}", "random")
+    assert (model.input_shape, model.classes) == ((1, 3, 224, 224), 1000)
+    assert len(model.labels) == 1000
+    assert model.preprocessing.resize >= 224, "torchvision's own preprocessing is lost"
+
+
+@needs_torchvision
+def test_torchvision_is_usable_in_a_fresh_process_whatever_torch_was_built_for():
+    ask = "from edgeslim.model import torchvision_models as t; print(t() is t(), 'resnet50' in t().list_models())"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True True", done.stdout
+    assert done.stderr == "", f"torchvision chatters: {done.stderr}"
