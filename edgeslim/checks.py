@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import fx
 
 from edgeslim.device_profile import DeviceProfile
-from edgeslim.graph import is_activation, shape_of
+from edgeslim.graph import is_activation, layers_of, parameter, shape_of
 from edgeslim.model import Model
 from edgeslim.units import show_bytes
 
@@ -64,7 +64,16 @@ def model_size(model: Model, profile: DeviceProfile) -> list[str]:
     return [f"{model.parameters} weights, a byte each, exceed the {show_bytes(limit)} that {profile.name} takes"]
 
 
-RULES: tuple[Rule, ...] = (device_class, operators, memory, model_size)
+def stored_weights(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
+    """Every convolution and linear layer reads a stored weight, not one computed while the network runs."""
+    return [
+        f"layer `{name}` computes its weight while it runs; store the result as a parameter"
+        for name, node in layers_of(model.graph).items()
+        if parameter(model.graph, node.args[1]) is None
+    ]
+
+
+RULES: tuple[Rule, ...] = (device_class, operators, stored_weights, memory, model_size)
 
 
 def refusals(model: Model, profile: DeviceProfile) -> list[str]:

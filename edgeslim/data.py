@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeslim.bundled import default_model_folder
-from edgeslim.errors import BadData
+from edgeslim.errors import BadData, near_misses
 from edgeslim.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
 
 CALIBRATION_MOST, SELECTION_MOST = 512, 2000
@@ -77,6 +77,7 @@ def load_data(
     classes: int,
     *,
     bundled: bool,
+    names: Sequence[str] | None = None,
     random_weights: bool = False,
     skip_bad: bool = False,
     seed: int = 0,
@@ -85,7 +86,8 @@ def load_data(
 
     `source`: None (what the bundled model ships; synthetic for random weights) · "synthetic" · a folder of
     images by class, or of images without classes · an .npz with `images` (N, H, W[, C]) uint8 and, perhaps,
-    `labels` (N,). Raises BadData naming every image that cannot be used.
+    `labels` (N,). Class folders are matched to the model's class `names`; where none fits, their alphabetical
+    order is the order of the classes. Raises BadData naming every image that cannot be used.
     """
     if source is None and bundled:
         return _bundled(preprocessing)
@@ -99,7 +101,7 @@ def load_data(
     path = Path(source)
     images: NDArray[np.uint8] | list[Path]
     if path.is_dir():
-        images, labels = _read_folder(path, preprocessing, skip_bad=skip_bad)
+        images, labels = _read_folder(path, preprocessing, names or (), skip_bad=skip_bad)
     elif path.suffix == ".npz":
         images, labels = _read_npz(path, preprocessing)
     else:
@@ -203,13 +205,14 @@ def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint
 
 
 def _read_folder(
-    folder: Path, preprocessing: Preprocessing, *, skip_bad: bool
+    folder: Path, preprocessing: Preprocessing, names: Sequence[str], *, skip_bad: bool
 ) -> tuple[list[Path], NDArray[np.int64] | None]:
-    classes = sorted(p for p in folder.iterdir() if p.is_dir())
-    groups = classes or [folder]
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if classes and (beside := _images_in(folder)):
+        raise BadData(f"{len(beside)} images lie in {folder} beside its class folders (first: {beside[0].name})")
     images, labels, bad = [], [], []
-    for label, group in enumerate(groups):
-        for path in sorted(p for p in group.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
+    for label, group in zip(_class_indices(classes, names), classes, strict=True) if classes else [(0, folder)]:
+        for path in _images_in(group):
             reason = _reason_against(path, preprocessing)
             if reason is not None:
                 bad.append(reason)
@@ -225,6 +228,23 @@ def _read_folder(
     if not images:
         raise BadData(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return images, np.array(labels, np.int64) if classes else None
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _class_indices(folders: Sequence[Path], names: Sequence[str]) -> list[int]:
+    """Return the class of each folder: by name where the names are the model's, else by alphabetical order."""
+    unknown = [folder.name for folder in folders if folder.name not in names]
+    if not unknown:
+        return [list(names).index(folder.name) for folder in folders]
+    if len(unknown) < len(folders):
+        raise BadData(
+            f"class folder `{unknown[0]}` is no class of the model, though others are"
+            f"{near_misses(unknown[0], names)}; its classes are {', '.join(names[:20])}"
+        )
+    return list(range(len(folders)))
 
 
 def _reason_against(path: Path, preprocessing: Preprocessing) -> str | None:

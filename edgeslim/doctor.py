@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgeslim.errors import ToolFailed
-from edgeslim.export import FORMATS, child_environment
+from edgeslim.export import child_environment
+from edgeslim.formats import FORMATS, FormatName
 from edgeslim.harness import runtime_available
 from edgeslim.machine import Machine, this_machine
 
@@ -112,7 +113,7 @@ def of_packages(what: str, packages: Sequence[Package], install: str) -> Finding
     return Finding(what, "ok", present)
 
 
-def of_format(name: str, packages: Sequence[Package]) -> Finding:
+def of_format(name: FormatName, packages: Sequence[Package]) -> Finding:
     """Return whether files of a format can be written and run here; "limited": existing ones can be run."""
     form = FORMATS[name]
     state = of_packages(name, packages, f"pip install 'edgeslim[{form.extra}]'")

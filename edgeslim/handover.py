@@ -176,10 +176,10 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
     channels_last = one.job.format == "tflite"
     support = made.profile.runtime(one.runtime)
     return ModelFile(
-        format=one.job.format,  # type: ignore[arg-type] # checked by pydantic
-        runtime=one.runtime,  # type: ignore[arg-type]
+        format=one.job.format,
+        runtime=one.runtime,
         min_runtime_version=support.min_version if support else made_with(one.runtime),
-        precision=one.job.precision,  # type: ignore[arg-type]
+        precision=one.job.precision,  # type: ignore[arg-type] # checked by pydantic
         path=_path(one),
         companions=tuple(f"{_folder(one)}/{file.name}" for file in one.job.files[1:]),
         bytes=one.size_bytes,

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
 from edgeslim.errors import Refused
-from edgeslim.export import FORMATS
 from edgeslim.export.job import Job, Spelling
+from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.harness import Candidate, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
@@ -31,7 +31,7 @@ class Judged:
     """A file, its logits on the evaluation set, and what they are worth; `planned` to `rows` for int8 files only."""
 
     job: Job
-    runtime: str
+    runtime: RuntimeName
     spelling: Spelling
     logits: NDArray[np.float32]
     score: Score

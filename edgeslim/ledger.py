@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeslim.export import read_back
 from edgeslim.export.job import Held, Spelling
+from edgeslim.formats import FormatName
 from edgeslim.numerics import Numerics
 
 SCALE_TOLERANCE = 1e-5
@@ -35,7 +36,7 @@ class Row:
         return self.state != "same" and self.reason is None
 
 
-def read_ledger(file_format: str, path: Path, numerics: Numerics, spelling: Spelling) -> list[Row]:
+def read_ledger(file_format: FormatName, path: Path, numerics: Numerics, spelling: Spelling) -> list[Row]:
     """Return a row for every planned edge and int8 layer, comparing the plan with the file at `path`."""
     edges, weights = read_back(file_format, path, spelling)
     holders: dict[str, str] = {}

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from edgeslim.errors import IntegrityFailed
+from edgeslim.formats import FormatName, RuntimeName
 from edgeslim.preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -121,8 +122,8 @@ Tolerance = Annotated[LsbTolerance | RelativeTolerance, Field(discriminator="kin
 class ModelFile(_Part):
     """One model in one format; `bytes` counts `path` and its `companions` (the .bin of an OpenVINO .xml)."""
 
-    format: Literal["onnx", "openvino", "tflite"]
-    runtime: Literal["onnxruntime", "openvino", "litert"]
+    format: FormatName
+    runtime: RuntimeName
     min_runtime_version: str
     precision: Literal["fp32", "int8"]
     path: RelativePath

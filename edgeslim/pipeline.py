@@ -71,6 +71,7 @@ def build(
         model.preprocessing,
         model.classes,
         bundled=source is None,
+        names=model.labels,
         random_weights=model.weights_source == "random",
         skip_bad=skip_bad,
         seed=recipe.seed,
@@ -113,7 +114,7 @@ def check(
     profile = load_profile(device)
     model = load_model(source, weights)
     if data is not None:
-        load_data(data, model.preprocessing, model.classes, bundled=source is None)
+        load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
     return checks.refusals(model, profile)
 
 

@@ -9,14 +9,15 @@ import torch
 
 from edgeslim.context import Context
 from edgeslim.errors import ToolFailed
-from edgeslim.export import FORMATS, export
+from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling
+from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import program_of
 from edgeslim.model import Model
 
 
 def export_all(
-    dense: Model, compressed: Model, formats: Iterable[str], context: Context, destination: Path
+    dense: Model, compressed: Model, formats: Iterable[FormatName], context: Context, destination: Path
 ) -> tuple[list[tuple[Job, Spelling]], list[str]]:
     """Write every format in fp32 and, where there is a plan, in int8; return them and what failed."""
     work = context.work
@@ -29,7 +30,7 @@ def export_all(
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
     wanted = [(name, precision) for name in _in_order(formats) for precision in precisions]
-    done: dict[tuple[str, str], tuple[Job, Spelling]] = {}
+    done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
     failures: dict[str, str] = {}
     for number, (name, precision) in enumerate(wanted):
         context.progress(f"exporting {name} {precision}", number / len(wanted))
@@ -47,12 +48,12 @@ def export_all(
     return list(done.values()), list(failures.values())
 
 
-def _in_order(formats: Iterable[str]) -> list[str]:
+def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
     """Return the formats with ONNX before OpenVINO, which is made from it."""
     return sorted(formats, key=list(FORMATS).index)
 
 
-def _job(name: str, precision: str, work: Path) -> Job:
+def _job(name: FormatName, precision: str, work: Path) -> Job:
     numerics = work / "numerics.json" if precision == "int8" else None
     target = work / name / f"model_{precision}{FORMATS[name].suffix}"
     if name == "openvino":
@@ -63,7 +64,7 @@ def _job(name: str, precision: str, work: Path) -> Job:
     return Job(name, precision, work / f"{precision}.pt2", target, work / "probe.npy", numerics)
 
 
-def export_job(name: str, precision: str, work: Path) -> tuple[Job, Spelling]:
+def export_job(name: FormatName, precision: str, work: Path) -> tuple[Job, Spelling]:
     """Write one file in a fresh process; `work` holds what `export_all` puts there."""
     job = _job(name, precision, work)
     return job, export(job, work / f"{name}_{precision}.log")

@@ -2,17 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import BadInput
+from edgeslim.formats import FORMATS, FormatName
 from edgeslim.strict_yaml import Section, explain, read_strictly
-
-FormatName = Literal["onnx", "openvino", "tflite"]
-FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 
 
 class StepCall(Section):
@@ -27,7 +25,7 @@ class Recipe(Section):
 
     format: Literal["edgeslim-recipe/1"] = "edgeslim-recipe/1"
     steps: tuple[StepCall, ...]
-    formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = FORMATS
+    formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = tuple(FORMATS)
     max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # top-1 points the INT8 files may lose
     strict: bool = False  # a file that differs from the plan without a stated reason fails the build
     threads: Annotated[int, Field(ge=1)] = 1

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from small_models import model_of, normalized_layers, plain
+from small_models import Passing, model_of, normalized_layers, plain
 from torch import nn
 
-from edgeslim.checks import OPERATORS, RULES, device_class, memory, model_size, operators, refusals
+from edgeslim.checks import OPERATORS, RULES, device_class, memory, model_size, operators, refusals, stored_weights
 from edgeslim.device_profile import Bytes, DeviceProfile, load_profile
 
 PI = load_profile("raspberry-pi")
@@ -30,10 +30,10 @@ def test_a_small_classifier_is_refused_by_no_cpu_device():
         assert refusals(MODEL, load_profile(name)) == [], f"{name} refuses a small classifier"
 
 
-@pytest.mark.parametrize(("name", "shown"), [("jetson-orin-nano", "GPU"), ("nxp-imx93", "NPU")])
+@pytest.mark.parametrize(("name", "shown"), [("jetson-orin-nano", "gpu"), ("nxp-imx93", "npu")])
 def test_gpu_and_npu_devices_are_refused_as_not_there_yet(name, shown):
     assert device_class(MODEL, load_profile(name)) == [
-        f"{name} is a {shown} device; building for these is not there yet"
+        f"{name} is a device of class {shown}; building for gpu and npu is not there yet"
     ]
 
 
@@ -84,7 +84,7 @@ def test_all_reasons_come_at_once():
     device = with_ram(64).model_copy(update={"device_class": "npu", "limits": with_largest_model(1).limits})
     reasons = refusals(model_of(normalized_layers()), device)
     assert len(reasons) == 5, reasons
-    for word in ("NPU", "`gelu`", "`layer_norm`", "more than half", "a byte each"):
+    for word in ("class npu", "`gelu`", "`layer_norm`", "more than half", "a byte each"):
         assert any(word in reason for reason in reasons), f"no reason says {word}"
 
 
@@ -101,3 +101,13 @@ def test_memory_counts_activations_of_the_graph_and_no_parameters():
     assert memory(large, with_ram(2 * largest)) == []
     assert memory(large, with_ram(2 * largest - 1)) != []
     assert math.prod(MODEL.input_shape) == image.numel()
+
+
+def test_a_weight_computed_while_the_network_runs_is_refused_by_its_layer():
+    computed = Passing(
+        lambda self, x: nn.functional.linear(x.flatten(1), self.inner.weight * 2.0), inner=nn.Linear(3 * 8 * 8, 4)
+    )
+    assert stored_weights(model_of(computed), PI) == [
+        "layer `linear` computes its weight while it runs; store the result as a parameter"
+    ]
+    assert stored_weights(MODEL, PI) == []

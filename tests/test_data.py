@@ -315,3 +315,27 @@ def test_the_bundled_sets_have_the_sizes_told_and_no_image_in_two_of_them():
     assert len(evaluation & (calibration | selection)) == 0, "images that judge were used before"
     for one in sets_of(data):
         assert set(one.labels) == set(range(10)), "a class is missing"
+
+
+def test_class_folders_are_matched_to_the_classes_by_name(tmp_path):
+    folder = picture_folder(tmp_path)
+    names = ["class_2", "class_0", "class_3", "class_1"]
+    data = load_data(str(folder), COLOR, 4, bundled=False, names=names)
+    for one in sets_of(data):
+        assert [names[label] for label in one.labels] == [path.parent.name for path in one.images]
+
+
+def test_a_class_folder_unknown_to_the_model_among_known_ones_is_named_with_its_near_miss(tmp_path):
+    folder = picture_folder(tmp_path)
+    with pytest.raises(BadData, match=r"`class_3` is no class of the model.*; did you mean `klass_3`"):
+        load_data(str(folder), COLOR, 4, bundled=False, names=["class_0", "class_1", "class_2", "klass_3"])
+
+
+def test_hidden_folders_are_no_classes_and_images_beside_class_folders_are_refused(tmp_path):
+    folder = picture_folder(tmp_path)
+    (folder / ".checkpoints").mkdir()
+    assert max(max(one.labels) for one in sets_of(load(folder))) == 3
+    first = next((folder / "class_0").iterdir())
+    first.rename(folder / "stray.png")
+    with pytest.raises(BadData, match=r"1 images lie in .* beside its class folders \(first: stray\.png\)"):
+        load(folder)

@@ -12,7 +12,7 @@ from edgeslim.bundled import bundled
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
 LAYERS = (
     "errors progress",
-    "units bundled preprocessing default_model",
+    "units bundled formats preprocessing default_model",
     "machine strict_yaml graph numerics",
     "device_profile measurement manifest",
     "model",

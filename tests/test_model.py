@@ -93,9 +93,12 @@ def test_a_random_network_keeps_its_signal():
         (source("five_classes"), "five_classes has 4 labels and 5 classes"),
         (source("depends_on_data"), r"torch\.export cannot trace the model for an input of \(1, 3, 8, 8\)"),
         (source("broken"), r"weight `0\.weight` of small_models\.py:broken holds NaN or infinite values"),
-        ("model.onnx", r"model\.onnx is a ONNX file; edgeslim takes PyTorch modules: FILE\.py:FACTORY or torchvision"),
-        ("model.pt2:make", r"is a torch\.export file"),
-        ("model.tflite", "is a TFLite file"),
+        (
+            "model.onnx",
+            r"model\.onnx is a file in the ONNX format; edgeslim takes PyTorch modules: FILE\.py:FACTORY or",
+        ),
+        ("model.pt2:make", r"is a file in the torch\.export format"),
+        ("model.tflite", "is a file in the TFLite format"),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused_in_a_sentence(words, message):

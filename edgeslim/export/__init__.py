@@ -6,35 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
+from edgeslim.errors import MissingPackage, ToolFailed
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
+from edgeslim.formats import FORMATS, FormatName
 
-
-@dataclass(frozen=True)
-class Format:
-    """What is fixed for one format: who runs its files, how they are named, what must be installed."""
-
-    runtime: str
-    suffix: str
-    extra: str
-    packages: tuple[str, ...]
-
-
-FORMATS = {
-    "onnx": Format("onnxruntime", ".onnx", "onnx", ("onnx", "onnxruntime", "onnxscript")),
-    "openvino": Format("openvino", ".xml", "openvino", ("openvino", "onnx", "onnxruntime", "onnxscript")),
-    "tflite": Format("litert", ".tflite", "tflite", ("litert_torch", "ai_edge_litert", "ai_edge_quantizer")),
-}
 TIMEOUT_S = 1800.0
 
 
-def require_format(name: str) -> None:
-    """Raise BadInput for an unknown format, MissingPackage for one whose packages are not installed."""
-    if name not in FORMATS:
-        raise BadInput(f"unknown format `{name}`; formats are {', '.join(FORMATS)}{near_misses(name, FORMATS)}")
+def require_format(name: FormatName) -> None:
+    """Raise MissingPackage when a package that writes this format is not installed."""
     for package in FORMATS[name].packages:
         if importlib.util.find_spec(package) is None:
             raise MissingPackage(package, FORMATS[name].extra)
@@ -95,7 +77,7 @@ def _ending(code: int, log: Path) -> str:
     return f"failed: {lines[-1].strip() if lines else f'exit code {code}'}"
 
 
-def read_back(name: str, path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
+def read_back(name: FormatName, path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
     """Return what a file of format `name` holds: by edge for activations, by layer for weights."""
     require_format(name)
     held: tuple[dict[str, Held], dict[str, Held]] = importlib.import_module(f"edgeslim.export.{name}").read_back(

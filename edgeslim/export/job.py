@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim.formats import FormatName
 from edgeslim.numerics import Numerics, load_numerics
 
 
@@ -14,7 +15,7 @@ from edgeslim.numerics import Numerics, load_numerics
 class Job:
     """One file to write, in a fresh process."""
 
-    format: str  # the exporter's module: "onnx", "openvino", "tflite"
+    format: FormatName  # the exporter's module
     precision: str  # "fp32" or "int8"
     source: Path  # a torch.export program; for OpenVINO the ONNX file it is made from
     target: Path

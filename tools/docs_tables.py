@@ -1,0 +1,103 @@
+"""Write the tables of README.md from the code that enforces them; `--check` only says whether they are current.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import argparse
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+
+from edgeslim import checks, errors
+from edgeslim.compress import fold, quantize
+from edgeslim.device_profile import all_profiles
+from edgeslim.formats import FORMATS
+from edgeslim.recipe import Recipe
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    heads = list(header)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def devices() -> str:
+    """One row a device profile."""
+    rows = []
+    for one in all_profiles():
+        runtimes = ", ".join(f"{r.name} ({', '.join(r.precisions)})" for r in one.runtimes)
+        fails = "; ".join(f"{r.name} {f.precision} {f.effect}" for r in one.runtimes for f in r.known_failures)
+        rows.append([f"`{one.name}`", ", ".join(one.aliases), one.device_class, runtimes, fails])
+    return table(["device", "alias", "class", "runtimes, preferred first", "known failures"], rows)
+
+
+def rules() -> str:
+    """One row a rule of the preflight: its docstring is the rule."""
+    return table(["rule", "what it demands"], [[f"`{r.__name__}`", inspect.getdoc(r) or ""] for r in checks.RULES])
+
+
+def exit_codes() -> str:
+    """One row an exception that carries an exit code."""
+    kinds = [k for k in vars(errors).values() if inspect.isclass(k) and issubclass(k, errors.EdgeslimError)]
+    rows = [[str(k.exit_code), k.__name__, (inspect.getdoc(k) or "").splitlines()[0]] for k in kinds]
+    unexpected = ["1", "anything else", "Our bug; the message names the report to send."]
+    interrupted = ["130", "", "Interrupted; nothing half-written is left."]
+    ordered = sorted((row for row in rows if row[1] != "EdgeslimError"), key=lambda row: row[0])
+    return table(["code", "raised as", "meaning"], [unexpected, *ordered, interrupted])
+
+
+def formats() -> str:
+    """One row a format."""
+    rows = [[name, f.runtime, f"`*{f.suffix}`", f"`pip install 'edgeslim[{f.extra}]'`"] for name, f in FORMATS.items()]
+    return table(["format", "run in", "file", "to write it"], rows)
+
+
+def recipe() -> str:
+    """One row a setting of a recipe, those of its steps included."""
+    rows = [
+        [f"`{name}`", f"`{field.get_default(call_default_factory=True)}`"]
+        for name, field in Recipe.model_fields.items()
+    ]
+    rows = [row for row in rows if row[0] != "`steps`"]
+    for step in (fold, quantize):
+        name = step.__name__.rpartition(".")[2]
+        defaults = step.Settings()
+        rows += [[f"`{name}`: `{f.name}`", f"`{getattr(defaults, f.name)}`"] for f in fields(defaults)]
+    return table(["setting", "default"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (devices, rules, exit_codes, formats, recipe)}
+
+
+def rewritten(text: str) -> str:
+    """Return `text` with every marked table written anew; KeyError for a name that is no table."""
+    return re.sub(
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{TABLES[match[2]]()}\n{match[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> int:
+    """Rewrite README.md, or with --check return 1 when that would change it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    current = README.read_text()
+    wanted = rewritten(current)
+    if not parser.parse_args().check:
+        README.write_text(wanted)
+    elif wanted != current:
+        print("README.md is not current: run tools/docs_tables.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
