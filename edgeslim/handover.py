@@ -34,7 +34,7 @@ from edgeslim.manifest import (
     Tolerance,
 )
 from edgeslim.measurement import Measurement, save
-from edgeslim.model import Model
+from edgeslim.model import Model, name_of
 from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.recipe import Recipe
@@ -238,7 +238,7 @@ def _versions() -> dict[str, str]:
 
 
 def _name(made: Made) -> str:
-    return f"{made.model.source.rpartition(':')[2]}-{made.profile.name}"
+    return f"{name_of(made.model.source)}-{made.profile.name}"
 
 
 def _folder(one: Judged) -> str:

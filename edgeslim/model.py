@@ -74,6 +74,14 @@ class Model:
         return replace(self, history=(*self.history, step), **changes)
 
 
+def name_of(source: str | None) -> str:
+    """Return a short name for what `load_model` would load: "default", "resnet50", a file's stem."""
+    if source is None:
+        return "default"
+    file, _, name = source.rpartition(":")
+    return Path(file).stem if file.endswith(".py") else name
+
+
 def load_model(source: str | None = None, weights: str | None = None, seed: int = 0) -> Model:
     """Return the model that `source` and `weights` name.
 

@@ -1,9 +1,11 @@
 """The whole story: model, data, device and recipe become an artifact in which nothing is believed before it ran."""
 
+import errno
 import importlib
 import pkgutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from edgeslim.export import require_format
 from edgeslim.handover import Made, stage
 from edgeslim.judge import judge_all, time_all
 from edgeslim.measurement import Measurement
-from edgeslim.model import load_model
+from edgeslim.model import load_model, name_of
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
@@ -76,8 +78,7 @@ def build(
         skip_bad=skip_bad,
         seed=recipe.seed,
     )
-    with tempfile.TemporaryDirectory(prefix="edgeslim-") as folder:
-        work = Path(folder)
+    with _work_folder() as work:
         context = Context(profile, images, recipe.seed, work, progress)
         dense = compressed = model
         for module, settings in steps:
@@ -104,6 +105,20 @@ def build(
     return report
 
 
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """Yield a temporary folder; ToolFailed when its disk is full."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeslim-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ToolFailed(
+            f"the disk of {tempfile.gettempdir()} is full; the work of a build needs room there: set TMPDIR"
+        ) from error
+
+
 def check(
     source: str | None = None, *, device: str | Path, weights: str | None = None, data: str | None = None
 ) -> list[str]:
@@ -112,6 +127,8 @@ def check(
     With `data`, that must fit the model too. Raises BadInput for what cannot even be read.
     """
     profile = load_profile(device)
+    if weights is None and source is not None and source.startswith("torchvision:"):
+        weights = "random"  # no rule looks at the values
     model = load_model(source, weights)
     if data is not None:
         load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
@@ -153,7 +170,6 @@ def _destination(out: Path | None, source: str | None, profile: DeviceProfile) -
     """Return where the artifact goes: as asked, or artifacts/MODEL-DEVICE here."""
     if out is not None:
         return out
-    name = (source or "default").rpartition(":")[2].replace("/", "-")
     folder = Path("artifacts")
     folder.mkdir(exist_ok=True)
-    return folder / f"{name}-{profile.name}"
+    return folder / f"{name_of(source)}-{profile.name}"

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,6 @@ def export_all(
         if name in failures:
             continue  # without its fp32 file nothing of a format can be judged
         try:
-            if name == "openvino":
-                onnx = done.get(("onnx", precision)) or export_job("onnx", precision, work)
-                onnx[1].save(work / f"{precision}.onnx-spelling.json")
             done[name, precision] = export_job(name, precision, work)
         except ToolFailed as error:
             failures[name] = _keep_logs(str(error), work, destination)
@@ -49,25 +47,34 @@ def export_all(
 
 
 def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
-    """Return the formats with ONNX before OpenVINO, which is made from it."""
+    """Return the formats with ONNX before OpenVINO, which is made from its fp32 file."""
     return sorted(formats, key=list(FORMATS).index)
 
 
-def _job(name: FormatName, precision: str, work: Path) -> Job:
-    numerics = work / "numerics.json" if precision == "int8" else None
-    target = work / name / f"model_{precision}{FORMATS[name].suffix}"
-    if name == "openvino":
-        source = work / "onnx" / f"model_{precision}.onnx"
-        return Job(
-            name, precision, source, target, work / "probe.npy", numerics, work / f"{precision}.onnx-spelling.json"
-        )
-    return Job(name, precision, work / f"{precision}.pt2", target, work / "probe.npy", numerics)
-
-
 def export_job(name: FormatName, precision: str, work: Path) -> tuple[Job, Spelling]:
-    """Write one file in a fresh process; `work` holds what `export_all` puts there."""
-    job = _job(name, precision, work)
+    """Write one file in fresh processes; `work` holds what `export_all` puts there."""
+    job = Job(
+        name,
+        precision,
+        source=work / f"{precision}.pt2",
+        target=work / name / f"model_{precision}{FORMATS[name].suffix}",
+        probe=work / "probe.npy",
+        numerics=work / "numerics.json" if precision == "int8" else None,
+    )
+    if name == "openvino":
+        job = _from_onnx(job, work)
     return job, export(job, work / f"{name}_{precision}.log")
+
+
+def _from_onnx(job: Job, work: Path) -> Job:
+    """Return an OpenVINO job with its ONNX source written: the fp32 file where there is one, else one of its own."""
+    shared = work / "onnx" / job.target.with_suffix(".onnx").name
+    if job.precision == "fp32" and shared.is_file():
+        return replace(job, source=shared)
+    onnx = replace(job, format="onnx", target=job.target.with_suffix(".onnx"), runtime="openvino")
+    spelling = work / f"openvino_{job.precision}.onnx-spelling.json"
+    export(onnx, work / f"openvino_{job.precision}_onnx.log").save(spelling)
+    return replace(job, source=onnx.target, spelling=spelling)
 
 
 def _keep_logs(message: str, work: Path, destination: Path) -> str:

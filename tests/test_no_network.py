@@ -8,19 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from offline import REFUSE
 
 from edgeslim.bundled import bundled
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# An audit hook cannot be removed, and sees every look-up of a name and every connection made from Python.
-REFUSE = """
-import os, sys
-def refuse(event, arguments):
-    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.connect", "socket.sendto"):
-        os.write(2, f"the network was used: {event} {arguments[-1]!r}".encode())
-        os._exit(99)
-sys.addaudithook(refuse)
-"""
 CHEAP_FUNCTIONS = """
 import edgeslim
 from edgeslim.data import load_data

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.formats import FormatName
+from edgeslim.formats import FormatName, RuntimeName
 from edgeslim.numerics import Numerics, load_numerics
 
 
@@ -22,6 +22,7 @@ class Job:
     probe: Path  # one preprocessed image (1, C, H, W), float32
     numerics: Path | None = None  # the plan; None for fp32
     spelling: Path | None = None  # how the source already spells it, where the source is an exported file
+    runtime: RuntimeName = "onnxruntime"  # of an ONNX file: for whose kernels its QDQ pairs are placed
 
     @property
     def files(self) -> list[Path]:
@@ -49,7 +50,7 @@ def load_job(path: Path) -> Job:
     """Read a job that `Job.save` wrote."""
     raw = json.loads(path.read_text())
     paths = {k: Path(raw[k]) for k in ("source", "target", "probe", "numerics", "spelling") if raw[k] is not None}
-    return Job(raw["format"], raw["precision"], **paths)
+    return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"])
 
 
 @dataclass(frozen=True)

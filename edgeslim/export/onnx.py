@@ -3,6 +3,10 @@
 Around every integer operator stand QuantizeLinear / DequantizeLinear pairs: activations uint8 per tensor,
 weights int8 per output channel, biases int32 with the product of both scales. An activation that clips
 (ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function.
+
+The scales are the plan's for every runtime; where the pairs stand differs. ONNX Runtime runs a layer on integers
+only if its output is quantized too, and gates faster on integers. OpenVINO fuses a layer with the float operators
+behind it, so there only what an integer operator reads is quantized, and the logits.
 """
 
 import os
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeslim.export.job import Held, Job, Spelling
+from edgeslim.formats import RuntimeName
 from edgeslim.graph import graph_of, values_of
 from edgeslim.numerics import EdgeNumerics, Numerics, absences, match_values
 
@@ -23,11 +28,12 @@ import onnxruntime
 
 OPSET = 20
 LAYER_OPERATORS = ("Conv", "Gemm", "MatMul")
-# What ONNX Runtime and OpenVINO run on integers between a DequantizeLinear and a QuantizeLinear.
-INTEGER_OPERATORS = (
+# What the runtimes run on integers between a DequantizeLinear and a QuantizeLinear.
+_BOTH = (
     *LAYER_OPERATORS, "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Flatten",
     "Transpose", "Slice", "Split", "Pad", "Squeeze", "Unsqueeze",
 )  # fmt: skip
+INTEGER_OPERATORS = {"onnxruntime": (*_BOTH, "Sigmoid", "Mul"), "openvino": _BOTH}
 CLIPPING_OPERATORS = ("Relu", "Clip")
 
 
@@ -47,8 +53,9 @@ def write(job: Job) -> Spelling:
         wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}
         wanted = {k: v for k, v in wanted.items() if k in numerics.edges}
         matched = match_values(wanted, _values(model, probe))
-        spelling = _spell(model, numerics, matched)
-        spelling.absent.update(absences(wanted, matched, spelling.edges, "no integer operator writes or reads it"))
+        spelling = _spell(model, numerics, matched, job.runtime)
+        unused = f"no operator that {job.runtime} runs on integers needs it"
+        spelling.absent.update(absences(wanted, matched, spelling.edges, unused))
     _strip(model)
     onnx.checker.check_model(model)
     onnx.save(model, job.target)
@@ -84,14 +91,22 @@ def _values(model: onnx.ModelProto, probe: NDArray[np.float32]) -> dict[str, NDA
     return {k: v for k, v in values.items() if v.dtype == np.float32}
 
 
-def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str]) -> Spelling:
+def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], runtime: RuntimeName) -> Spelling:
     """Insert the QDQ pairs of the plan into a float model in place."""
     graph = model.graph
     layers = _layer_nodes(model, numerics)
     kept = {node.output[0] for name, node in layers.items() if numerics.layers[name].precision == "fp32"}
     constants = {i.name for i in graph.initializer}
-    integer = [n for n in graph.node if n.output[0] not in kept and _is_integer(model, n, matched, constants)]
-    touched = [name for n in integer for name in (*n.input, *(_leaving(model, o) for o in n.output))]
+    integer = [
+        n
+        for n in graph.node
+        if n.op_type in INTEGER_OPERATORS[runtime]
+        and n.output[0] not in kept
+        and _has_scales(model, n, matched, constants)
+    ]
+    leaving = [_leaving(model, name) for n in integer for name in n.output]
+    touched = [name for n in integer for name in n.input]
+    touched += [name for name in leaving if runtime == "onnxruntime" or name == "logits"]
     quantized = {name: numerics.edges[matched[name]] for name in touched if name in matched}
     names = {n.output[0] for n in integer}
     written = {name: node for name, node in layers.items() if node.output[0] in names}
@@ -142,15 +157,15 @@ def _layer_nodes(model: onnx.ModelProto, numerics: Numerics) -> dict[str, onnx.N
     return {name: by_weight[layer.weight] for name, layer in numerics.layers.items()}
 
 
-def _is_integer(model: onnx.ModelProto, node: onnx.NodeProto, matched: dict[str, str], constants: set[str]) -> bool:
-    """Tell whether an operator can run on integers: its kind, and a planned scale for all it reads."""
-    if node.op_type not in INTEGER_OPERATORS:
-        return False
+def _has_scales(model: onnx.ModelProto, node: onnx.NodeProto, matched: dict[str, str], constants: set[str]) -> bool:
+    """Tell whether the plan has a scale for all that an operator reads and writes."""
     if node.op_type in LAYER_OPERATORS:
         return node.input[0] in matched
     computed = [name for name in node.input if name and name not in constants]
     written = [_leaving(model, name) for name in node.output]
-    return all(name in matched for name in (*computed, *written)) and (node.op_type != "Add" or len(computed) == 2)
+    return all(name in matched for name in (*computed, *written)) and (
+        node.op_type not in ("Add", "Mul") or len(computed) == 2
+    )
 
 
 def _leaving(model: onnx.ModelProto, name: str) -> str:
