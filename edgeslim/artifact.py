@@ -258,15 +258,14 @@ def _swap(folder: Path, archive: Path, destination: Path, workshop: Path) -> Non
         (archive, archive_path(destination)),
         (folder, destination),
     ]
-    done: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
             if source.exists():
                 source.rename(target)
-                done.append((source, target))
     except BaseException:
-        for source, target in reversed(done):
-            target.rename(source)
+        for source, target in reversed(moves):  # asked of the disk: an interrupt may fall between rename and any note
+            if target.exists() and not source.exists():
+                target.rename(source)
         raise
 
 

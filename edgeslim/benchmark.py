@@ -1,5 +1,6 @@
 """Measure an artifact's files where they can be measured, and keep what was measured beside it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def bench(
     """
     if on not in TARGETS:
         raise BadInput(f"unknown target `{on}`; targets are {', '.join(TARGETS)}")
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise BadInput(f"{path} cannot be written to, and measurements are kept there; bench its archive to keep none")
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
         candidates = [

@@ -6,9 +6,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundled(name: str) -> Path:
-    """Return the folder `name` ("device_profiles" or "runtimes")."""
+    """Return the folder or file `name` ("device_profiles", "runtimes", "LICENSE")."""
     in_wheel = _PACKAGE / "_bundled" / name
-    return in_wheel if in_wheel.is_dir() else _PACKAGE.parent / name
+    return in_wheel if in_wheel.exists() else _PACKAGE.parent / name
 
 
 def default_model_folder() -> Path:

@@ -13,7 +13,7 @@ from edgeslim.units import show_bytes
 
 Rule = Callable[[Model, DeviceProfile], list[str]]
 
-# Every operator of the graphs that all three exporters were seen to write and all three runtimes to run.
+# Every operator that all three exporters write and all three runtimes run: each stood in a network that was built.
 OPERATORS = frozenset(
     {
         "adaptive_avg_pool2d", "add", "add_", "avg_pool2d", "batch_norm", "cat", "chunk", "contiguous", "conv2d",

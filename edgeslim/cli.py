@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import edgeslim
-from edgeslim.device_profile import all_profiles, describe, load_profile
+from edgeslim.device_profile import all_profiles, describe, is_this_machine, known_devices, load_profile
 from edgeslim.errors import EdgeslimError
 from edgeslim.progress import silent
 
-STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False)
-STDERR = Console(stderr=True, soft_wrap=True)
+STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False, markup=False)
+STDERR = Console(stderr=True, soft_wrap=True, markup=False)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -67,7 +67,7 @@ def build(
     if dry_run:
         click.echo(recipe.text(), nl=False)
         return
-    from edgeslim.pipeline import Rejected
+    from edgeslim.pipeline import Incomplete, Rejected
 
     with _progress(quiet=quiet or as_json) as progress:
         try:
@@ -76,7 +76,7 @@ def build(
                 overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], progress=progress,
             )  # fmt: skip
             rejected = None
-        except Rejected as error:
+        except (Rejected, Incomplete) as error:
             report, rejected = error.report, error
     from edgeslim.show import build_summary, summary_data
 
@@ -160,7 +160,8 @@ def bench(artifact: Path, on: str, threads: int, processes: int, as_json: bool, 
         return
     with open_artifact(artifact) as opened:
         device = opened.manifest.compatible.device
-    STDOUT.print(measurement_table(measured, place(measured, device)))
+    here = device in known_devices() and is_this_machine(load_profile(device))
+    STDOUT.print(measurement_table(measured, place(measured, device, here=here)))
 
 
 @commands.command()
@@ -259,7 +260,8 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of what happened."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         commands.main(standalone_mode=False)
     except EdgeslimError as error:

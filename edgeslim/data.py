@@ -100,14 +100,16 @@ def load_data(
         )
     path = Path(source)
     images: NDArray[np.uint8] | list[Path]
+    left_out = 0
     if path.is_dir():
-        images, labels = _read_folder(path, preprocessing, names or (), skip_bad=skip_bad)
+        images, labels, left_out = _read_folder(path, preprocessing, names or (), classes, skip_bad=skip_bad)
     elif path.suffix == ".npz":
         images, labels = _read_npz(path, preprocessing)
     else:
         raise BadData(f"{source} is neither a folder of images nor an .npz file")
     _check_labels(labels, classes, source)
-    return _split(path.name, images, labels, preprocessing, seed)
+    name = f"{path.name} ({left_out} unreadable images left out)" if left_out else path.name
+    return _split(name, images, labels, preprocessing, seed)
 
 
 def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:
@@ -205,13 +207,17 @@ def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint
 
 
 def _read_folder(
-    folder: Path, preprocessing: Preprocessing, names: Sequence[str], *, skip_bad: bool
-) -> tuple[list[Path], NDArray[np.int64] | None]:
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if classes and (beside := _images_in(folder)):
+    folder: Path, preprocessing: Preprocessing, names: Sequence[str], classes: int, *, skip_bad: bool
+) -> tuple[list[Path], NDArray[np.int64] | None, int]:
+    """Return files, labels where there are class folders, and how many bad images were left out."""
+    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if folders and (beside := _images_in(folder)):
         raise BadData(f"{len(beside)} images lie in {folder} beside its class folders (first: {beside[0].name})")
+    labelled = [(0, folder)]
+    if folders:
+        labelled = list(zip(_class_indices(folders, names, classes), folders, strict=True))
     images, labels, bad = [], [], []
-    for label, group in zip(_class_indices(classes, names), classes, strict=True) if classes else [(0, folder)]:
+    for label, group in labelled:
         for path in _images_in(group):
             reason = _reason_against(path, preprocessing)
             if reason is not None:
@@ -227,14 +233,14 @@ def _read_folder(
         )
     if not images:
         raise BadData(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return images, np.array(labels, np.int64) if classes else None
+    return images, np.array(labels, np.int64) if folders else None, len(bad)
 
 
 def _images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _class_indices(folders: Sequence[Path], names: Sequence[str]) -> list[int]:
+def _class_indices(folders: Sequence[Path], names: Sequence[str], classes: int) -> list[int]:
     """Return the class of each folder: by name where the names are the model's, else by alphabetical order."""
     unknown = [folder.name for folder in folders if folder.name not in names]
     if not unknown:
@@ -243,6 +249,11 @@ def _class_indices(folders: Sequence[Path], names: Sequence[str]) -> list[int]:
         raise BadData(
             f"class folder `{unknown[0]}` is no class of the model, though others are"
             f"{near_misses(unknown[0], names)}; its classes are {', '.join(names[:20])}"
+        )
+    if len(folders) != classes:
+        raise BadData(
+            f"{len(folders)} class folders for a model of {classes} classes, and their names are not the model's: "
+            "alphabetical order would label them wrongly"
         )
     return list(range(len(folders)))
 

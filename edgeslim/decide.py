@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from edgeslim.data import Data
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.judge import Judged
+from edgeslim.machine import this_machine
 from edgeslim.measurement import Measurement, faster
 from edgeslim.recipe import Recipe
 
@@ -25,16 +26,17 @@ def choose_primary(
         if one.runtime == support.name and one.job.precision == precision and precision in support.precisions
         if not _fails(profile, support.name, precision)
     ]
-    warnings = [
-        f"{support.name} {failure.precision} on {profile.name}: {failure.text} ({failure.source})"
-        for support in profile.runtimes
-        for failure in support.known_failures
-        if any(one.runtime == support.name and one.job.precision == failure.precision for one in judged)
-    ]
+    warnings = known_failures(judged, profile)
+    machine = this_machine()
+    if machine.architecture == "x86_64" and not machine.has_vnni and any(one.label == "onnx int8" for one in judged):
+        warnings.append(
+            "this CPU has no VNNI: ONNX Runtime's integer products saturate here, so accuracy and golden outputs of "
+            "the INT8 ONNX file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
+        )
     times = {m.label: m for m in measurements}
     here = is_this_machine(profile)
     for one in judged:
-        twin = next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
+        twin = _twin(one, judged)
         if one.job.precision == "int8" and twin is not None:
             verdict = faster(times[one.label], times[twin.label])
             if verdict.faster == twin.label:
@@ -50,6 +52,21 @@ def choose_primary(
     return primary, warnings
 
 
+def known_failures(judged: Sequence[Judged], profile: DeviceProfile) -> list[str]:
+    """Return what is known to go wrong with these files on the device."""
+    return [
+        f"{support.name} {failure.precision} on {profile.name}: {failure.text} ({failure.source})"
+        for support in profile.runtimes
+        for failure in support.known_failures
+        if any(one.runtime == support.name and one.job.precision == failure.precision for one in judged)
+    ]
+
+
+def _twin(one: Judged, judged: Sequence[Judged]) -> Judged | None:
+    """Return the fp32 file of the same format."""
+    return next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
+
+
 def _fails(profile: DeviceProfile, runtime: str, precision: str) -> bool:
     failure = profile.failure(runtime, precision)
     return failure is not None and failure.effect == "fails"
@@ -61,7 +78,7 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
     for one in judged:
         if one.job.precision != "int8":
             continue
-        twin = next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
+        twin = _twin(one, judged)
         if not data.synthetic:
             base = 100.0 if not data.labelled else twin.score.top1_pct if twin else None
             drop = None if base is None else base - one.score.top1_pct

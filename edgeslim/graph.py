@@ -147,8 +147,8 @@ def rows(batches: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def values_of(graph: fx.GraphModule, image: Tensor) -> dict[str, Tensor]:
-    """Return every activation for one image, by node name."""
-    values: dict[str, Tensor] = {}
-    observe(graph, [image], lambda name, value: values.update({name: value.clone()}))
-    return values
+def values_of(graph: fx.GraphModule, images: Tensor) -> dict[str, Tensor]:
+    """Return every activation for some images, by node name, stacked on axis 0."""
+    values: dict[str, list[Tensor]] = {}
+    observe(graph, [images], lambda name, value: values.setdefault(name, []).append(value.clone()))
+    return {name: torch.cat(parts) for name, parts in values.items()}

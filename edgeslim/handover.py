@@ -6,16 +6,18 @@ import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from edgeslim.artifact import MEASUREMENTS, write_example
-from edgeslim.bundled import default_model_folder
+from edgeslim.bundled import bundled, default_model_folder
 from edgeslim.data import Data, ImageSet
+from edgeslim.decide import known_failures
 from edgeslim.device_profile import DeviceProfile, profile_sha256
-from edgeslim.graph import macs_of
-from edgeslim.judge import Judged
+from edgeslim.graph import macs_of, output_of
+from edgeslim.judge import PARITY_IMAGES, Judged
 from edgeslim.ledger import save_spellings
 from edgeslim.manifest import (
     GOLDEN_IMAGES,
@@ -37,10 +39,11 @@ from edgeslim.measurement import Measurement, save
 from edgeslim.model import Model, name_of
 from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import preprocess_batch
+from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
 
 VERSION = "1.0.0"
-GOLDEN_COUNT = 8
+GOLDEN_COUNT, GOLDEN_SEARCHED = 8, 256
 # ONNX Runtime and LiteRT compute INT8 alike to the bit; OpenVINO adds in float and chooses kernels by CPU.
 GOLDEN_LSB = {"onnxruntime": 1, "litert": 1, "openvino": 2}
 TOOLS = (
@@ -95,13 +98,14 @@ def stage(staging: Path, made: Made) -> Manifest:
 
 
 def golden_images(evaluation: ImageSet) -> list[int]:
-    """Return which images become golden vectors: the first ones that share the first one's size."""
-    raw = evaluation.raw(GOLDEN_COUNT)
-    return [i for i, image in enumerate(raw) if image.shape == raw[0].shape]
+    """Return which images become golden vectors: the first eight of the size most frequent among the first 256."""
+    shapes = [image.shape for image in evaluation.raw(GOLDEN_SEARCHED)]
+    wanted = max(set(shapes), key=shapes.count)
+    return [i for i, shape in enumerate(shapes) if shape == wanted][:GOLDEN_COUNT]
 
 
 def _write_golden(staging: Path, made: Made, chosen: list[int]) -> None:
-    raw = made.data.evaluation.raw(GOLDEN_COUNT)
+    raw = made.data.evaluation.raw(max(chosen) + 1)
     images = np.stack([raw[i] for i in chosen])
     channels_last = preprocess_batch(images, made.model.preprocessing)
     np.save(staging / GOLDEN_IMAGES, images)
@@ -113,9 +117,11 @@ def _write_golden(staging: Path, made: Made, chosen: list[int]) -> None:
 
 def _write_papers(staging: Path, made: Made) -> None:
     """Write model card, licences and changelog."""
+    shutil.copyfile(bundled("LICENSE"), staging / "LICENSES" / "edgeslim-Apache-2.0.txt")  # run.py, preprocessing.py
+    if made.model.source == "default":
+        shutil.copyfile(default_model_folder() / "LICENSE", staging / "LICENSES" / "Fashion-MNIST-MIT.txt")
     if made.model.source == "default" and made.model.weights_source == "bundled":
         shutil.copyfile(default_model_folder() / "MODEL_CARD.md", staging / "MODEL_CARD.md")
-        shutil.copyfile(default_model_folder() / "LICENSE", staging / "LICENSES" / "Fashion-MNIST-MIT.txt")
     else:
         (staging / "MODEL_CARD.md").write_text(
             f"# {made.model.source}\n\nWeights: {made.model.weights_source}. "
@@ -167,8 +173,16 @@ def _manifest(made: Made) -> Manifest:
         numerics="numerics.json",
         ledger="ledger.json",
         tool_versions={"python": platform.python_version(), **_versions()},
+        agreement_between_formats_pct=agreement_between_formats(made.judged),
+        known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=(NO_VNNI_NOTE,) if any(one.label == "onnx int8" for one in made.judged) else (),
     )
+
+
+def agreement_between_formats(judged: Sequence[Judged]) -> dict[str, float]:
+    """Return for each pair of INT8 files on how many of the evaluation images they name the same class, in percent."""
+    files = [one for one in judged if one.job.precision == "int8"]
+    return {f"{a.job.format} and {b.job.format}": agreement_pct(a.logits, b.logits) for a, b in combinations(files, 2)}
 
 
 def _model_file(one: Judged, made: Made) -> ModelFile:
@@ -190,7 +204,7 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
                 "NHWC" if channels_last else "NCHW",
             ),
         ),
-        outputs=(_tensor("logits", (1, made.model.classes), "NC"),),
+        outputs=(_tensor("logits", (1, made.model.classes), "NC", _logits_grid(one, made)),),
         quality=Quality(
             kind=one.score.kind,  # type: ignore[arg-type]
             top1_pct=one.score.top1_pct,
@@ -199,27 +213,42 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
             images=one.score.images,
             agreement_with_fp32_pct=one.agreement_pct if one.job.precision == "int8" else None,
             sqnr_db=one.sqnr_db,
+            sqnr_images=min(PARITY_IMAGES, one.score.images),
         ),
-        integer_layers=IntegerLayers(planned=one.planned, proven=len(one.proven or ()))
-        if one.planned is not None
-        else None,
+        integer_layers=_integer_layers(one),
         golden_outputs=_golden_outputs(one),
-        tolerance=_tolerance(one, made.compressed.numerics),
+        tolerance=_tolerance(one, made),
     )
 
 
-def _tolerance(one: Judged, numerics: Numerics | None) -> Tolerance:
+def _integer_layers(one: Judged) -> IntegerLayers | None:
+    if one.planned is None or one.proven is None:
+        return None
+    where = f"{one.runtime} {made_with(one.runtime)} on {platform.machine()}"
+    return IntegerLayers(planned=one.planned, proven=len(one.proven), proven_on=where)
+
+
+def _tolerance(one: Judged, made: Made) -> Tolerance:
     """INT8 files whose logits lie on a grid may be off by steps of it; all others by a share of their size."""
+    grid = _logits_grid(one, made)
+    if grid is not None:
+        return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=grid[0])
     peak = float(np.abs(one.logits).max())
-    last = list(numerics.layers.values())[-1].output if numerics else None
-    held = next((row for row in one.rows if row.name == last and row.kind == "edge" and row.held_scale), None)
-    if one.job.precision == "int8" and held is not None and held.held_scale:
-        return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=held.held_scale)
     return RelativeTolerance(rtol=1e-3, atol=float(f"{1e-4 * peak:.3g}"))
 
 
-def _tensor(name: str, shape: tuple[int, ...], layout: str) -> TensorSpec:
-    return TensorSpec(name=name, shape=shape, dtype="float32", layout=layout)  # type: ignore[arg-type] # checked by pydantic
+def _logits_grid(one: Judged, made: Made) -> tuple[float, int] | None:
+    """Return scale and zero point of the grid on which an INT8 file's logits lie, None where they lie on none."""
+    name = output_of(made.compressed.graph).name
+    row = next((row for row in one.rows if row.kind == "edge" and row.name == name), None)
+    if row is None or row.held_scale is None or row.held_zero_point is None:
+        return None
+    return row.held_scale, row.held_zero_point
+
+
+def _tensor(name: str, shape: tuple[int, ...], layout: str, grid: tuple[float, int] | None = None) -> TensorSpec:
+    scale, zero_point = grid or (None, None)
+    return TensorSpec(name=name, shape=shape, dtype="float32", layout=layout, scale=scale, zero_point=zero_point)  # type: ignore[arg-type] # checked by pydantic
 
 
 def made_with(package: str) -> str:

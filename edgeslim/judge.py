@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
-from edgeslim.errors import Refused
+from edgeslim.errors import DeviceFailed, Refused, ToolFailed
 from edgeslim.export.job import Job, Spelling
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.harness import Candidate, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model
+from edgeslim.numerics import Numerics
 from edgeslim.proof import proven_layers
 from edgeslim.quality import Score, agreement_pct, score, sqnr_db
 
@@ -54,61 +55,81 @@ class Judged:
 
 def judge_all(
     exported: Sequence[tuple[Job, Spelling]], model: Model, compressed: Model, threads: int, context: Context
-) -> list[Judged]:
-    """Run every file in its real runtime on the whole evaluation set, and hold it against model, labels and plan."""
+) -> tuple[list[Judged], list[str]]:
+    """Run every file in its real runtime on the whole evaluation set, and hold it against model, labels and plan.
+
+    Returns the judged files, fp32 first, and a sentence for every format whose runtime failed. Raises Refused for
+    an fp32 file that does not compute what the model does, ToolFailed when no file could be run.
+    """
     evaluation = context.data.evaluation
-    inputs = _evaluation_inputs(evaluation, context.work)
+    inputs = _write_inputs(evaluation, context.work)
     eager = eager_logits(model, evaluation)
     judged: list[Judged] = []
-    float_logits: dict[str, NDArray[np.float32]] = {}
+    failures: dict[str, str] = {}
     for number, (job, spelling) in enumerate(sorted(exported, key=lambda e: e[0].precision)):
         context.progress(f"evaluating {job.format} {job.precision}", number / len(exported))
-        runtime = FORMATS[job.format].runtime
-        fed = inputs[runtime]
-        logits = run_model(runtime, job.target, fed, precision=job.precision, threads=threads)
-        parity = sqnr_db(eager, logits[: len(eager)])
-        rows: tuple[Row, ...] = ()
-        proven = None
-        if job.precision == "fp32":
-            float_logits[job.format] = logits
-            if parity < FP32_SQNR_DB:
-                raise Refused(
-                    f"the {job.format} fp32 export does not compute what the model does: "
-                    f"SQNR {parity} dB over {len(eager)} images, {FP32_SQNR_DB} dB demanded"
-                )
-        elif compressed.numerics:
-            proven = proven_layers(execution_graph(runtime, job.target, _first(fed, 1), job.precision), spelling)
-            rows = tuple(read_ledger(job.format, job.target, compressed.numerics, spelling))
-        reference = float_logits[job.format]
-        judged.append(
-            Judged(
-                job, runtime, spelling, logits, score(logits, evaluation.labels, reference),
-                agreement_pct(logits, reference), parity,
-                len(compressed.numerics.integer_layers) if compressed.numerics and proven is not None else None,
-                tuple(proven) if proven is not None else None, rows,
-            )
-        )  # fmt: skip
-    return judged
+        if job.format in failures:
+            continue
+        twin = next((one for one in judged if one.job.format == job.format), None)
+        fed = inputs[FORMATS[job.format].runtime]
+        try:
+            judged.append(_judge(job, spelling, twin, fed, eager, evaluation.labels, compressed.numerics, threads))
+        except DeviceFailed as error:
+            failures[job.format] = f"{job.format} {job.precision}: {error}"
+    if not judged:
+        raise ToolFailed("\n".join(["no file could be run:", *failures.values()]))
+    return judged, list(failures.values())
 
 
-def _evaluation_inputs(evaluation: ImageSet, work: Path) -> dict[str, Path]:
-    """Write the preprocessed evaluation set once in each layout, batch by batch; return the file for each runtime."""
-    shape = (
-        len(evaluation),
-        evaluation.preprocessing.height,
-        evaluation.preprocessing.width,
-        evaluation.preprocessing.channels,
-    )
+def _judge(
+    job: Job,
+    spelling: Spelling,
+    twin: Judged | None,
+    inputs: Path,
+    eager: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+    numerics: Numerics | None,
+    threads: int,
+) -> Judged:
+    """Run one file; `twin` is the fp32 file of its format, None for that file itself."""
+    runtime = FORMATS[job.format].runtime
+    logits = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
+    parity = sqnr_db(eager, logits[: len(eager)])
+    if job.precision == "fp32" and parity < FP32_SQNR_DB:
+        raise Refused(
+            f"the {job.format} fp32 export does not compute what the model does: "
+            f"SQNR {parity} dB over {len(eager)} images, {FP32_SQNR_DB} dB demanded"
+        )
+    planned = proven = None
+    rows: tuple[Row, ...] = ()
+    if job.precision == "int8" and numerics is not None:
+        planned = len(numerics.integer_layers)
+        proven = tuple(proven_layers(execution_graph(runtime, job.target, _first(inputs, 1), job.precision), spelling))
+        rows = tuple(read_ledger(job.format, job.target, numerics, spelling))
+    reference = logits if twin is None else twin.logits
+    return Judged(
+        job, runtime, spelling, logits, score(logits, labels, reference), agreement_pct(logits, reference), parity,
+        planned, proven, rows,
+    )  # fmt: skip
+
+
+def _write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
+    """Write the preprocessed images once in each layout, batch by batch; return the file for each runtime.
+
+    Written, not mapped: a full disk is then an error, and not the end of the process.
+    """
+    how = images.preprocessing
     files = {"nhwc": work / "inputs_nhwc.npy", "nchw": work / "inputs_nchw.npy"}
-    last = np.lib.format.open_memmap(files["nhwc"], "w+", np.float32, shape)
-    first = np.lib.format.open_memmap(files["nchw"], "w+", np.float32, (shape[0], shape[3], shape[1], shape[2]))
-    done = 0
-    for batch in evaluation.inputs():
-        last[done : done + len(batch)] = batch
-        first[done : done + len(batch)] = batch.transpose(0, 3, 1, 2)
-        done += len(batch)
-    last.flush()
-    first.flush()
+    with files["nhwc"].open("wb") as last, files["nchw"].open("wb") as first:
+        for file, shape in (
+            (last, (len(images), how.height, how.width, how.channels)),
+            (first, (len(images), how.channels, how.height, how.width)),
+        ):
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        for batch in images.inputs():
+            last.write(batch.tobytes())
+            first.write(batch.transpose(0, 3, 1, 2).tobytes())
     return {"litert": files["nhwc"], "onnxruntime": files["nchw"], "openvino": files["nchw"]}
 
 
@@ -126,7 +147,7 @@ def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
 
 def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:
     """Time every file on this machine: fresh processes, interleaved."""
-    inputs = _evaluation_inputs(context.data.evaluation.head(TIMED_IMAGES), context.work)
+    inputs = _write_inputs(context.data.evaluation.head(TIMED_IMAGES), context.work)
     return measure(
         [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
         {j.runtime: _first(inputs[j.runtime], TIMED_IMAGES) for j in judged},

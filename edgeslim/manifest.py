@@ -59,7 +59,10 @@ class TensorSpec(_Part):
 
 
 class SourceModel(_Part):
-    """The compressed network all model files were written from; `macs` for one image, `flops` = 2 x `macs`."""
+    """The model as it was given (`source`, `weights_sha256`), and the costs of the network made of it.
+
+    `macs` for one image, `flops` = 2 x `macs`.
+    """
 
     source: str
     weights_sha256: Sha256
@@ -91,13 +94,15 @@ class Quality(_Part):
     images: Annotated[int, Field(ge=1)]
     agreement_with_fp32_pct: Percent | None
     sqnr_db: float | None
+    sqnr_images: Count
 
 
 class IntegerLayers(_Part):
-    """How many layers were to run in integers, and how many the runtime itself showed to do so."""
+    """How many layers were to run in integers, how many the runtime itself showed to do so, and where it did."""
 
     planned: Count
     proven: Count
+    proven_on: str
 
 
 class LsbTolerance(_Part):
@@ -169,6 +174,8 @@ class Manifest(_Part):
     numerics: RelativePath
     ledger: RelativePath
     tool_versions: dict[str, str]
+    agreement_between_formats_pct: dict[str, Percent]
+    known_failures: tuple[str, ...] = ()
     host_dependent: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()
 

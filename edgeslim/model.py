@@ -3,10 +3,11 @@
 import hashlib
 import importlib.util
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -79,7 +80,8 @@ def name_of(source: str | None) -> str:
     if source is None:
         return "default"
     file, _, name = source.rpartition(":")
-    return Path(file).stem if file.endswith(".py") else name
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(file).stem if file.endswith(".py") else name).strip("-.")
+    return plain or "model"
 
 
 def load_model(source: str | None = None, weights: str | None = None, seed: int = 0) -> Model:
@@ -243,7 +245,7 @@ def _from_file(source: str, weights: str | None, seed: int) -> Model:
     if not path.is_file():
         raise BadModel(f"{file} does not exist or is no file")
     torch.manual_seed(seed)
-    with _importing_from(path.resolve().parent):
+    with _importing_from(path.resolve().parent), redirect_stdout(sys.stderr):  # what it prints is no result of ours
         namespace = _run(path)
         if factory not in namespace:
             known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
@@ -259,6 +261,8 @@ def _from_file(source: str, weights: str | None, seed: int) -> Model:
     if weights not in (None, "random"):
         _load_weights(network, Path(str(weights)))
     labels = namespace.get("LABELS")
+    if labels is not None and not (isinstance(labels, list | tuple) and all(isinstance(n, str) for n in labels)):
+        raise BadModel(f"{file} [LABELS]: expected a list of names, one for each class")
     return Model(
         f"{path.name}:{factory}",
         _weights_name(weights, "factory"),

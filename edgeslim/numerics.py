@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 LEVELS = 255
 MATCH_TOLERANCE = 1e-3
+MATCHED_IMAGES = 4  # on so many images must two tensors hold the same values to be taken for the same
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,20 @@ def load_numerics(path: Path) -> Numerics:
 def match_values(
     planned: Mapping[str, NDArray[np.float32]], found: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, str]:
-    """Return {found tensor: planned edge} for the tensors that hold an edge's values on the same input.
+    """Return {found tensor: planned edge} for the tensors that hold an edge's values on the same images.
 
-    Converters rename tensors, so a name proves nothing; the values do. Planned values are NCHW; a found
-    tensor may hold them in any shape of the same size, as NCHW or as NHWC. Two edges with equal values
-    (a flatten, say) are the same numbers with the same scale, so either answer is right.
+    Values are stacked over images on axis 0. Converters rename tensors, so a name proves nothing; the values
+    do. Planned values are NCHW; a found tensor may hold them in any shape of the same size, as NCHW or as
+    NHWC. Values that are zero throughout match nothing. Two edges with equal values on all images (a flatten,
+    say) are the same numbers with the same scale, so either answer is right.
     """
     by_size: dict[int, list[tuple[str, NDArray[np.float32]]]] = {}
     for name, value in planned.items():
         by_size.setdefault(value.size, []).append((name, value))
     matched = {}
     for tensor, value in found.items():
+        if not value.any():
+            continue
         errors = {name: _distance(wanted, value) for name, wanted in by_size.get(value.size, [])}
         if errors and min(errors.values()) <= MATCH_TOLERANCE:
             matched[tensor] = min(errors, key=errors.__getitem__)
@@ -97,6 +101,7 @@ def absences(
     """Return {planned edge: why a file does not quantize it} for the edges that are not `spelled`.
 
     `matched` is what `match_values` found in the float file; `unused` says why a tensor that is there stays float.
+    An edge of which the file holds no tensor gets no reason here.
     """
     found = set(matched.values())
     reasons = {}
@@ -106,8 +111,8 @@ def absences(
         twin = match_values({e: planned[e] for e in spelled}, {edge: planned[edge]}).get(edge)
         if twin is not None:
             reasons[edge] = f"same values as `{twin}`"
-        else:
-            reasons[edge] = unused if edge in found else "fused away: no tensor of the file holds it"
+        elif edge in found:
+            reasons[edge] = unused
     return reasons
 
 

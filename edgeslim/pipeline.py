@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import json
 import pkgutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 import edgeslim.compress
 from edgeslim import checks
@@ -84,8 +87,9 @@ def build(
         for module, settings in steps:
             compressed = module.apply(compressed, settings, context)
             dense = dense if compressed.numerics else compressed
-        exported, failures = export_all(dense, compressed, recipe.formats, context, destination)
-        judged = judge_all(exported, model, compressed, recipe.threads, context)
+        exported, not_written = export_all(dense, compressed, recipe.formats, context, destination)
+        judged, not_run = judge_all(exported, model, compressed, recipe.threads, context)
+        failures = [*not_written, *not_run]
         measurements = time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
         reasons = [*failures, *below_demand(judged, recipe, images)]
@@ -97,9 +101,7 @@ def build(
         artifact = pack(staging, manifest, destination, overwrite=overwrite)
     report = BuildReport(artifact, profile, tuple(measurements), tuple(warnings))
     if failures:
-        raise ToolFailed(
-            "\n".join([f"the artifact {destination} was written without these formats, rejected:", *failures])
-        )
+        raise Incomplete(report, reasons)
     if reasons:
         raise Rejected(report, reasons)
     return report
@@ -143,6 +145,18 @@ class Rejected(Refused):
         super().__init__(f"{report.artifact.folder} was written and marked rejected:", reasons)
 
 
+class Incomplete(ToolFailed):
+    """The artifact was written without what an exporter or a runtime failed at; `report` says all about the rest."""
+
+    def __init__(self, report: BuildReport, reasons: Iterable[str]) -> None:
+        self.report = report
+        lines = [
+            f"{report.artifact.folder} was written incomplete and marked rejected:",
+            *(f"  - {r}" for r in reasons),
+        ]
+        super().__init__("\n".join(lines))
+
+
 def known_steps() -> list[str]:
     """Return the names of the techniques: the modules in `compress/`."""
     return sorted(module.name for module in pkgutil.iter_modules(edgeslim.compress.__path__))
@@ -163,7 +177,11 @@ def _resolve(call: StepCall) -> tuple[Any, Any]:
                 f"the recipe's step `{call.step}` has no setting `{name}`{near_misses(name, known)}; "
                 f"settings are {', '.join(known) or 'none'}"
             )
-    return module, module.Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in call.settings.items()})
+    try:
+        return module, TypeAdapter(module.Settings).validate_json(json.dumps(call.settings), strict=True)
+    except ValidationError as invalid:
+        faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in invalid.errors())
+        raise BadInput(f"the recipe's step `{call.step}`: {faults}") from invalid
 
 
 def _destination(out: Path | None, source: str | None, profile: DeviceProfile) -> Path:
@@ -171,5 +189,10 @@ def _destination(out: Path | None, source: str | None, profile: DeviceProfile) -
     if out is not None:
         return out
     folder = Path("artifacts")
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"cannot make the folder {folder.resolve()}: {error.strerror}; name a place with --out"
+        ) from error
     return folder / f"{name_of(source)}-{profile.name}"

@@ -16,6 +16,8 @@ from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import program_of
 from edgeslim.model import Model
 
+PROBE_IMAGES = 16  # on them tensors are matched, and a converter's own tensors get their ranges
+
 
 def export_all(
     dense: Model, compressed: Model, formats: Iterable[FormatName], context: Context, destination: Path
@@ -23,11 +25,11 @@ def export_all(
     """Write every format in fp32 and, where there is a plan, in int8; return them and what failed."""
     work = context.work
     probe = work / "probe.npy"
-    image = next(iter(context.data.calibration.tensors()))[:1]
-    np.save(probe, image.numpy())
+    images = next(iter(context.data.calibration.tensors()))[:PROBE_IMAGES]
+    np.save(probe, images.numpy())
     precisions = {"fp32": dense, **({"int8": compressed} if compressed.numerics else {})}
     for precision, model in precisions.items():
-        torch.export.save(program_of(model.graph, image), work / f"{precision}.pt2")
+        torch.export.save(program_of(model.graph, images[:1]), work / f"{precision}.pt2")
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
     wanted = [(name, precision) for name in _in_order(formats) for precision in precisions]

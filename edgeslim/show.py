@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.artifact import archive_path
-from edgeslim.device_profile import DeviceProfile, Fact, describe, is_this_machine, known_devices, load_profile
+from edgeslim.device_profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
 from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
@@ -55,7 +55,7 @@ def build_summary(
         )
     data = manifest.data
     lines = [
-        f"* measured on {place(measured, profile.name)}" if measured else "",
+        f"* measured on {place(measured, profile.name, here=is_this_machine(profile))}" if measured else "",
         f"data: {data.source}: {data.calibration} images calibrate, {data.selection} select, {data.evaluation} judge"
         + (
             "; SYNTHETIC: they say nothing about accuracy, and the accuracy gate was not applied"
@@ -63,6 +63,10 @@ def build_summary(
             else ""
         ),
         f"model: {manifest.model.parameters:,} parameters, {manifest.model.macs:,} MACs for an image",
+        *(
+            f"{pair} agree on {share:.2f} % of the images"
+            for pair, share in manifest.agreement_between_formats_pct.items()
+        ),
         f"primary: {manifest.primary or 'none'}",
         *(f"warning: {warning}" for warning in warnings),
         f"artifact: {folder}",
@@ -77,18 +81,13 @@ def latency(one: Measurement) -> str:
     return f"{show_seconds(one.median_s)} ±{50 * (high - low) / one.median_s:.0f} %"
 
 
-def place(measured: Sequence[Measurement], device: str) -> str:
+def place(measured: Sequence[Measurement], device: str, *, here: bool) -> str:
     """Say where figures were taken, and that it was not on the device where it was not."""
     first = measured[0]
     threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}, {len(first.processes)} fresh processes each"
-    if _is_here(device):
+    if here:
         return f"this machine, a {device} ({first.place.name}; {threads})"
     return f"this machine ({first.place.name}; {threads}), NOT on a {device}"
-
-
-def _is_here(device: str) -> bool:
-    """Tell whether this machine is the device; one whose profile did not travel here is taken for another."""
-    return device in known_devices() and is_this_machine(load_profile(device))
 
 
 def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
@@ -187,7 +186,7 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
     for column in ("", "what", "detail", "to enable it"):
         table.add_column(column)
     for one in findings:
-        table.add_row(one.state, *(Text(part) for part in (one.what, one.detail, one.cure or "")))
+        table.add_row(one.state, one.what, one.detail, one.cure or "")
     return table
 
 
@@ -197,6 +196,8 @@ def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: 
         "status": manifest.status,
         "reasons": list(manifest.reasons),
         "primary": manifest.primary,
+        "device": manifest.compatible.device,
+        "agreement_between_formats_pct": manifest.agreement_between_formats_pct,
         "models": [model.model_dump(mode="json") for model in manifest.models],
         "data": manifest.data.model_dump(mode="json"),
         "measurements": [measurement_data(one) for one in measured],

@@ -225,7 +225,11 @@ def test_a_path_that_is_not_there_is_bad_input(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar"), gzip.compress(bytes(10240))])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", gzip.compress(b"no tar"), gzip.compress(bytes(10240))],
+    ids=["empty", "no gzip", "no tar", "an empty tar"],
+)
 def test_a_file_that_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "broken.tar.gz").write_bytes(content)
     with pytest.raises(IntegrityFailed, match=r"broken\.tar\.gz"), open_artifact(tmp_path / "broken.tar.gz"):
@@ -317,7 +321,9 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a tmpfs is not permitted here; run as root, or under `unshare --user --map-root --mount`")
+        pytest.skip(
+            "hardware: mounting a tmpfs is not permitted here; run as root, or under `unshare --user --map-root --mount`"
+        )
     try:
         yield folder
     finally:
@@ -337,8 +343,9 @@ def test_a_full_disk_is_told_and_nothing_is_left(staged, tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_artifact_whole(staged, packed, tmp_path):
-    size = sum(file.stat().st_size + 4096 for file in packed.folder.rglob("*"))
-    with mounted(tmp_path / "disk", f"size={int(size * 1.6)}") as disk:
+    archive = packed.folder.with_name(packed.folder.name + ".tar.gz")
+    pages = [-(-file.stat().st_size // 4096) for file in (*packed.folder.rglob("*"), archive)]
+    with mounted(tmp_path / "disk", f"size={int(sum(pages) * 4096 * 1.5)}") as disk:
         pack(*staged, disk / "tiny")
         with pytest.raises(ToolFailed, match="the disk is full"):
             pack(*staged, disk / "tiny", overwrite=True)

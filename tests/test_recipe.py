@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from edgeslim.device_profile import load_profile
 from edgeslim.errors import BadInput
-from edgeslim.recipe import FORMATS, Recipe, StepCall, default_recipe, load_recipe, with_settings, with_step_settings
+from edgeslim.formats import FORMATS
+from edgeslim.recipe import Recipe, StepCall, default_recipe, load_recipe, with_settings, with_step_settings
 
 PLAIN = st.one_of(
     st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)
@@ -21,7 +22,7 @@ STEPS = st.builds(
 RECIPES = st.builds(
     Recipe,
     steps=st.lists(STEPS, max_size=3).map(tuple),
-    formats=st.lists(st.sampled_from(FORMATS), min_size=1, unique=True).map(tuple),
+    formats=st.lists(st.sampled_from(list(FORMATS)), min_size=1, unique=True).map(tuple),
     max_drop_points=st.floats(0, 100),
     strict=st.booleans(),
     threads=st.integers(1, 64),
@@ -87,7 +88,7 @@ def test_settings_from_flags_override_and_leave_the_rest_and_the_recipe_itself()
     recipe = Recipe(steps=(StepCall(step="fold"),), threads=2)
     changed = with_settings(recipe, max_drop_points=0.5, formats=("tflite",))
     assert (changed.max_drop_points, changed.formats, changed.threads) == (0.5, ("tflite",), 2)
-    assert (recipe.max_drop_points, recipe.formats) == (1.0, FORMATS), "the recipe it was given changed"
+    assert (recipe.max_drop_points, recipe.formats) == (1.0, tuple(FORMATS)), "the recipe it was given changed"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
 
 Peers: onnxruntime.quantization.quantize_static (QDQ, per channel, U8S8), nncf.quantize on the OpenVINO model (needs
 `pip install nncf`), ai-edge-quantizer's static_wi8_ai8 with its own calibration. All start from our fp32 exports and
-the same synthetic images, weights are random: this compares speed, not accuracy. Prints ratios of medians.
+calibrate on the artifact's golden images; weights are random: this compares speed, not accuracy. Prints ratios of
+medians.
 """
 
 import argparse
@@ -21,7 +22,6 @@ from edgeslim.machine import this_machine
 from edgeslim.measurement import faster
 
 MODELS = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:efficientnet_b0")
-CALIBRATION = 16
 
 
 def peer_onnx(source: Path, target: Path, inputs: np.ndarray) -> None:
@@ -33,7 +33,7 @@ def peer_onnx(source: Path, target: Path, inputs: np.ndarray) -> None:
         """Hands out one image at a time."""
 
         def __init__(self) -> None:
-            self._rows = iter(inputs[:CALIBRATION])
+            self._rows = iter(inputs)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             """Return the next input, or None at the end."""
@@ -59,7 +59,7 @@ def peer_openvino(source: Path, target: Path, inputs: np.ndarray) -> None:
     import openvino
 
     model = openvino.Core().read_model(source)
-    quantized = nncf.quantize(model, nncf.Dataset([row[None] for row in inputs[:CALIBRATION]]))
+    quantized = nncf.quantize(model, nncf.Dataset([row[None] for row in inputs]))
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
@@ -73,7 +73,7 @@ def peer_tflite(source: Path, target: Path, inputs: np.ndarray) -> None:
     own = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):  # float, as our file's
         own.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
-    ranges = own.calibrate({"serving_default": [{name: row[None]} for row in inputs[:CALIBRATION]]}, num_threads=2)
+    ranges = own.calibrate({"serving_default": [{name: row[None]} for row in inputs]}, num_threads=2)
     own.quantize(ranges).export_model(target, overwrite=True)
 
 

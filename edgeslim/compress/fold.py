@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.context import Context
-from edgeslim.errors import BadModel
+from edgeslim.errors import BadInput, BadModel
 from edgeslim.graph import ATEN, LAYERS, layers_of, parameter, shape_of, trace
 from edgeslim.model import Model
 
@@ -28,6 +28,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
 
     Raises BadModel for a batch norm without running statistics: it is no constant that could be folded.
     """
+    if model.numerics is not None:
+        raise BadInput("the recipe's step `fold` comes before `quantize`")
     graph = trace(model.network, model.input_shape)
     norms = [n for n in graph.graph.nodes if n.target is ATEN.batch_norm.default]
     with torch.no_grad():

@@ -64,6 +64,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
     Expects a folded graph. Raises BadModel where calibration meets NaN, BadInput where a pattern fits no layer.
     """
+    if model.numerics is not None or not isinstance(model.network, fx.GraphModule):
+        raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
     graph = copy_of(model.graph)
     kept = _kept_float(graph, settings.keep_float)
     groups = tie(graph)

@@ -60,9 +60,13 @@ def export(job: Job, log: Path) -> Spelling:
         )
         try:
             code = child.wait(TIMEOUT_S)
-        except BaseException:
+        except BaseException as error:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ToolFailed(
+                    f"the {job.format} exporter ({job.precision}) did not end within {TIMEOUT_S:.0f} s; its log: {log}"
+                ) from error
             raise
     if code:
         raise ToolFailed(f"the {job.format} exporter ({job.precision}) {_ending(code, log)}; its log: {log}")

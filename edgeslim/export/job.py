@@ -19,7 +19,7 @@ class Job:
     precision: str  # "fp32" or "int8"
     source: Path  # a torch.export program; for OpenVINO the ONNX file it is made from
     target: Path
-    probe: Path  # one preprocessed image (1, C, H, W), float32
+    probe: Path  # some preprocessed calibration images (n, C, H, W), float32
     numerics: Path | None = None  # the plan; None for fp32
     spelling: Path | None = None  # how the source already spells it, where the source is an exported file
     runtime: RuntimeName = "onnxruntime"  # of an ONNX file: for whose kernels its QDQ pairs are placed
@@ -35,10 +35,10 @@ class Job:
             raise ValueError(f"the {self.format} {self.precision} job has no numerics")
         return load_numerics(self.numerics)
 
-    def probe_input(self) -> NDArray[np.float32]:
-        """Return the probe image."""
-        image: NDArray[np.float32] = np.load(self.probe)
-        return image
+    def images(self, count: int | None = None) -> NDArray[np.float32]:
+        """Return the first `count` probe images, or all, (n, C, H, W)."""
+        images: NDArray[np.float32] = np.load(self.probe)
+        return images[:count]
 
     def save(self, path: Path) -> None:
         """Write the job as JSON."""

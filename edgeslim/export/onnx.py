@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeslim.export.job import Held, Job, Spelling
 from edgeslim.formats import RuntimeName
 from edgeslim.graph import graph_of, values_of
-from edgeslim.numerics import EdgeNumerics, Numerics, absences, match_values
+from edgeslim.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime
@@ -49,7 +49,7 @@ def write(job: Job) -> Spelling:
     spelling = Spelling()
     if job.precision == "int8":
         numerics = job.plan()
-        probe = job.probe_input()
+        probe = job.images(MATCHED_IMAGES)
         wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}
         wanted = {k: v for k, v in wanted.items() if k in numerics.edges}
         matched = match_values(wanted, _values(model, probe))
@@ -73,7 +73,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _values(model: onnx.ModelProto, probe: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Return every float activation of the model for one input, by tensor name."""
+    """Return every float activation of the model for some images, by tensor name, stacked on axis 0."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     present = {o.name for o in watched.graph.output}
@@ -86,9 +86,9 @@ def _values(model: onnx.ModelProto, probe: NDArray[np.float32]) -> dict[str, NDA
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
-    values = dict(zip(names, session.run(names, {"input": probe}), strict=True))
-    values["input"] = probe
-    return {k: v for k, v in values.items() if v.dtype == np.float32}
+    runs = [session.run(names, {"input": row[None]}) for row in probe]
+    values = {name: np.stack(parts) for name, *parts in zip(names, *runs, strict=True) if parts[0].dtype == np.float32}
+    return {**values, "input": probe}
 
 
 def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], runtime: RuntimeName) -> Spelling:
@@ -115,7 +115,7 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
         weights={name: node.input[1] for name, node in written.items()},
         nodes={name: node.name for name, node in written.items()},
     )
-    _insert_pairs(graph, [n for n in integer if n.op_type in LAYER_OPERATORS], kept, quantized)
+    _insert_pairs(graph, [n for n in integer if n.op_type in LAYER_OPERATORS], quantized)
     _drop_clips(model, quantized)
     return spelling
 
@@ -125,18 +125,15 @@ def _quantized_name(tensor: str) -> str:
     return "logits_float" if tensor == "logits" else tensor
 
 
-def _insert_pairs(
-    graph: onnx.GraphProto, layers: list[onnx.NodeProto], kept: set[str], quantized: dict[str, EdgeNumerics]
-) -> None:
-    """Put a pair behind every quantized tensor and integers behind every layer's constants; kept nodes read floats."""
+def _insert_pairs(graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantized: dict[str, EdgeNumerics]) -> None:
+    """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants."""
     nodes = _pair(graph, "input", quantized["input"]) if "input" in quantized else []
     for node in list(graph.node):
         if any(node.output[0] == layer.output[0] for layer in layers):
             nodes += _weight_pairs(graph, node, quantized[node.input[0]])
-        if node.output[0] not in kept:
-            for i, name in enumerate(node.input):
-                if name in quantized:
-                    node.input[i] = f"{name}_dequantized"
+        for i, name in enumerate(node.input):
+            if name in quantized:
+                node.input[i] = f"{name}_dequantized"
         nodes.append(node)
         for i, name in enumerate(node.output):
             if name in quantized:

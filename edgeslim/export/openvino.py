@@ -36,16 +36,24 @@ def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str
 
 
 def _activation(operation: Any) -> Held:
-    """Read scale and zero point off a FakeQuantize: levels equal steps from input_low to input_high."""
-    low, high = (float(_source(operation, i).get_data().reshape(-1)[0]) for i in (1, 2))
+    """Read scale and zero point off a FakeQuantize: levels equal steps from output_low to output_high."""
+    low, high = _limits(operation, (3, 4))
     levels = operation.get_attributes()["levels"]
     scale = (high - low) / (levels - 1)
-    return Held(_source(operation, 0).get_type_name(), "uint8", (scale,), round(-low / scale))
+    dtype = "uint8" if levels == 256 and np.allclose(_limits(operation, (1, 2)), (low, high)) else f"{levels} levels"
+    return Held(_source(operation, 0).get_type_name(), dtype, (scale,), round(-low / scale))
+
+
+def _limits(operation: Any, positions: tuple[int, int]) -> list[float]:
+    return [float(_source(operation, i).get_data().reshape(-1)[0]) for i in positions]
 
 
 def _weight(multiply: Any, codes: Any) -> Held:
+    """Read the scales behind integer codes; a Subtract between them would be a zero point."""
     scales = np.asarray(_source(multiply, 1).get_data()).reshape(-1)
-    return Held("weight", codes.get_output_element_type(0).to_string(), tuple(float(s) for s in scales), 0)
+    before = _source(multiply, 0)
+    zero = int(_source(before, 1).get_data().reshape(-1)[0]) if before.get_type_name() == "Subtract" else 0
+    return Held("weight", codes.get_output_element_type(0).to_string(), tuple(float(s) for s in scales), zero)
 
 
 def _source(operation: Any, position: int) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeslim.export.job import Held, Job, Spelling
 from edgeslim.graph import graph_of, values_of
-from edgeslim.numerics import EdgeNumerics, Numerics, absences, match_values
+from edgeslim.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")
@@ -24,23 +24,23 @@ def write(job: Job) -> Spelling:
     from ai_edge_quantizer import quantizer as aeq
 
     graph = graph_of(torch.export.load(job.source))
-    probe = job.probe_input()
-    channels_last = torch.from_numpy(probe).permute(0, 2, 3, 1).contiguous()
-    converted = litert_torch.convert(litert_torch.to_channel_last_io(graph, args=[0]).eval(), (channels_last,))
+    channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
+    example = torch.from_numpy(channels_last[:1])
+    converted = litert_torch.convert(litert_torch.to_channel_last_io(graph, args=[0]).eval(), (example,))
     if job.precision == "fp32":
         converted.export(str(job.target))
         return Spelling()
     numerics = job.plan()
     floating = job.target.with_suffix(".float.tflite")
     converted.export(str(floating))
-    wanted = {k: v.numpy() for k, v in values_of(graph, torch.from_numpy(probe)).items() if k in numerics.edges}
-    interpreter, found = _values(floating, channels_last.numpy())
+    matched_images = torch.from_numpy(job.images(MATCHED_IMAGES))
+    wanted = {k: v.numpy() for k, v in values_of(graph, matched_images).items() if k in numerics.edges}
+    interpreter, found = _values(floating, channels_last[:MATCHED_IMAGES])
     matched = match_values(wanted, found)
     kept = _float_scopes(interpreter, numerics, matched)
     quantizer = aeq.Quantizer(str(floating), _recipe(kept))
-    ranges = quantizer.calibrate(
-        {SIGNATURE: [{next(iter(_signature_inputs(interpreter))): channels_last.numpy()}]}, num_threads=1
-    )
+    name = _signature_inputs(interpreter)[0]
+    ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
     for tensor, edge in _with_passed_on(interpreter, matched).items():
         if tensor in ranges:
             ranges[tensor] = _range(numerics.edges[edge])
@@ -69,26 +69,26 @@ def _recipe(kept: list[str]) -> list[dict[str, Any]]:
         manager.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for scope in kept:
         manager.add_quantization_config(
-            f"^{re.escape(scope)}", TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
+            f"^{re.escape(scope)};?$", TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
         )
     recipe: list[dict[str, Any]] = manager.get_quantization_recipe()
     return recipe
 
 
 def _values(path: Path, channels_last: NDArray[np.float32]) -> tuple[Interpreter, dict[str, NDArray[np.float32]]]:
-    """Return every float activation of a float file for one input, by tensor name."""
+    """Return every float activation of a float file for some images, by tensor name, stacked on axis 0."""
     interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
     interpreter.allocate_tensors()
     first = interpreter.get_input_details()[0]["index"]
-    interpreter.set_tensor(first, channels_last)
-    interpreter.invoke()
     computed = {first} | {int(o) for op in _operators(interpreter) for o in op["outputs"]}
-    found = {
-        str(t["name"]): np.array(interpreter.get_tensor(t["index"]))
-        for t in interpreter.get_tensor_details()
-        if t["index"] in computed and t["dtype"] == np.float32
-    }
-    return interpreter, found
+    watched = [t for t in interpreter.get_tensor_details() if t["index"] in computed and t["dtype"] == np.float32]
+    found: dict[str, list[NDArray[np.float32]]] = {str(t["name"]): [] for t in watched}
+    for row in channels_last:
+        interpreter.set_tensor(first, row[None])
+        interpreter.invoke()
+        for tensor in watched:
+            found[str(tensor["name"])].append(np.array(interpreter.get_tensor(tensor["index"])))
+    return interpreter, {name: np.stack(values) for name, values in found.items()}
 
 
 def _operators(interpreter: Interpreter) -> list[dict[str, Any]]:
@@ -122,7 +122,10 @@ def _float_scopes(interpreter: Interpreter, numerics: Numerics, matched: dict[st
     outputs = {layer.output for layer in numerics.layers.values() if layer.precision == "fp32"}
     names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
     written = [names[int(op["outputs"][0])] for op in _operators(interpreter) if op["op_name"] in LAYER_OPERATORS]
-    return [name for name in written if matched.get(name) in outputs]
+    scopes = [name for name in written if matched.get(name) in outputs]
+    if len(scopes) != len(outputs):
+        raise ValueError(f"only {len(scopes)} of the {len(outputs)} layers kept float were found in the converted file")
+    return scopes
 
 
 def _spelling(path: Path, numerics: Numerics, matched: dict[str, str]) -> Spelling:

@@ -80,10 +80,10 @@ class Plan:
         """Write the INT8 files of all formats; return file and spelling by format."""
         assert quantized.numerics is not None
         work.mkdir()
-        image = next(iter(self.context.data.calibration.tensors()))[:1]
-        np.save(work / "probe.npy", image.numpy())
+        images = next(iter(self.context.data.calibration.tensors()))[:16]
+        np.save(work / "probe.npy", images.numpy())
         quantized.numerics.save(work / "numerics.json")
-        torch.export.save(program_of(quantized.graph, image), work / "int8.pt2")
+        torch.export.save(program_of(quantized.graph, images[:1]), work / "int8.pt2")
         done = {}
         for name in ("onnx", "openvino", "tflite"):
             job, spelling = export_job(name, "int8", work)

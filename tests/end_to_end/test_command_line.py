@@ -72,6 +72,32 @@ def test_a_misspelt_setting_of_a_recipe_names_the_near_miss(monkeypatch, capsys,
     assert "a step `quantise`; did you mean `quantize`?" in err
 
 
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (
+            "[{step: fold}, {step: quantize, settings: {keep_float: stem}}]",
+            "`keep_float`: Input should be a valid",
+        ),
+        ("[{step: fold}, {step: quantize, settings: {bias_correction: 'no'}}]", "`bias_correction`: Input should be a"),
+        ("[{step: quantize}]", "the recipe's step `quantize` comes once, and after `fold`"),
+        ("[{step: fold}, {step: quantize}, {step: quantize}]", "the recipe's step `quantize` comes once"),
+        ("[{step: fold}, {step: quantize}, {step: fold}]", "the recipe's step `fold` comes before `quantize`"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_bad_input(
+    monkeypatch, capsys, tmp_path: Path, images: Path, steps: str, message: str
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"steps: {steps}\n")
+    code, _, err = run(
+        monkeypatch, capsys, "build", NET, *PI, "--weights", "random", "--data", str(images), "--recipe", str(recipe),
+        "--out", str(tmp_path / "a"), "-q",
+    )  # fmt: skip
+    assert code == 2, err
+    assert message in err
+
+
 def test_dry_run_prints_the_recipe_with_the_flags_on_top(monkeypatch, capsys, tmp_path: Path) -> None:
     code, out, _ = run(
         monkeypatch, capsys, "build", *PI, "--dry-run", "--max-drop", "0.5", "--keep-float", "stem", "--format", "onnx"

@@ -10,9 +10,11 @@ from conftest import Plan, make_plan
 from edgeslim.compress import quantize
 from edgeslim.export.job import Spelling
 from edgeslim.harness import execution_graph, run_model
+from edgeslim.judge import eager_logits
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.numerics import EdgeNumerics, Numerics
 from edgeslim.proof import proven_layers
+from edgeslim.quality import sqnr_db
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
 Files = dict[str, tuple[Path, Spelling]]
@@ -78,12 +80,18 @@ def doubled(edge: EdgeNumerics) -> EdgeNumerics:
     return replace(edge, scale=float(np.float32(2 * edge.scale)))
 
 
-def test_a_layer_kept_float_is_float_in_every_file_and_the_others_stay_integer(images: Path, tmp_path: Path) -> None:
-    kept = make_plan(images, tmp_path, quantize.Settings(keep_float=("^pointwise$",)))
+def test_layers_kept_float_are_float_in_every_file_and_compute_what_the_model_does(
+    images: Path, tmp_path: Path
+) -> None:
+    # The depthwise layer reads a ReLU6 that the quantized files leave out: saturation stands for it there.
+    kept = make_plan(images, tmp_path, quantize.Settings(keep_float=("^pointwise$", "^depthwise$")))
     files = kept.export(kept.quantized, tmp_path / "work")
     floats = [name for name, layer in kept.numerics.layers.items() if layer.precision == "fp32"]
-    assert [kept.numerics.layers[name].weight for name in floats] == ["pointwise.weight"]
+    assert sorted(kept.numerics.layers[name].weight for name in floats) == ["depthwise.weight", "pointwise.weight"]
+    eager = eager_logits(kept.dense, kept.context.data.evaluation)
     for name, (path, spelling) in files.items():
         executed = execution_graph(RUNTIMES[name], path, inputs(kept, name)[:1], "int8")
         assert proven_layers(executed, spelling) == kept.numerics.integer_layers, name
         assert not set(floats) & set(spelling.weights), name
+        logits = run_model(RUNTIMES[name], path, inputs(kept, name), precision="int8")
+        assert sqnr_db(eager, logits) >= 20, name

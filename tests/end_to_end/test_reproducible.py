@@ -23,6 +23,7 @@ def test_two_clones_at_different_paths_give_byte_identical_archives(images: Path
             )
         shutil.copy(NET.removesuffix(":make"), clone / "mixed_net.py")
         shutil.copy(images, clone / "images.npz")
+        shutil.copy(PROJECT / "LICENSE", clone)
         command = "build mixed_net.py:make --device raspberry-pi --weights random --data images.npz --max-drop 50 -q"
         build = subprocess.Popen(
             [sys.executable, "-P", "-m", "edgeslim", *command.split(), "--out", "artifact"],
