@@ -321,9 +321,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip(
-            "hardware: mounting a tmpfs is not permitted here; run as root, or under `unshare --user --map-root --mount`"
-        )
+        pytest.skip("hardware: mounting a tmpfs is not permitted here; run as root, or under `unshare -rm`")
     try:
         yield folder
     finally:
