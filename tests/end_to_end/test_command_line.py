@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -135,13 +137,21 @@ def test_our_own_bug_leaves_a_report_and_exit_code_1(monkeypatch, capsys) -> Non
     report.unlink()
 
 
-def build_in_background(images: Path, out: Path, temporary: Path, *extra: str) -> "subprocess.Popen[str]":
+@contextmanager
+def building(images: Path, out: Path, temporary: Path, *extra: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a build that heeds Ctrl-C even where the tests themselves run in the background and must not."""
     temporary.mkdir()
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "edgeslim", "build", NET, *PI, "--weights", "random", "--data", str(images),
          "--out", str(out), *extra],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(temporary)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def worker_of(process: "subprocess.Popen[str]", format_name: str) -> int:
@@ -157,10 +167,10 @@ def worker_of(process: "subprocess.Popen[str]", format_name: str) -> int:
 
 
 def test_ctrl_c_leaves_no_artifact_no_temporary_file_and_no_process(images: Path, tmp_path: Path) -> None:
-    process = build_in_background(images, tmp_path / "artifact", tmp_path / "temporary")
-    worker = worker_of(process, "onnx")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    with building(images, tmp_path / "artifact", tmp_path / "temporary") as process:
+        worker = worker_of(process, "onnx")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "error: interrupted; nothing half-written was left"
     assert not Path(f"/proc/{worker}").exists()
@@ -169,25 +179,17 @@ def test_ctrl_c_leaves_no_artifact_no_temporary_file_and_no_process(images: Path
 
 
 def test_a_killed_exporter_is_named_with_its_log_and_the_other_formats_are_kept(images: Path, tmp_path: Path) -> None:
-    process = build_in_background(
-        images,
-        tmp_path / "artifact",
-        tmp_path / "temporary",
-        "--format",
-        "onnx",
-        "--format",
-        "tflite",
-        "--max-drop",
-        "50",
-    )
-    os.kill(worker_of(process, "tflite"), signal.SIGKILL)
-    _, err = process.communicate(timeout=300)
+    wishes = ("--format", "onnx", "--format", "tflite", "--max-drop", "50")
+    with building(images, tmp_path / "artifact", tmp_path / "temporary", *wishes) as process:
+        os.kill(worker_of(process, "tflite"), signal.SIGKILL)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 7
     words = " ".join(err.split())
     assert "the tflite exporter (fp32) was killed by SIGKILL" in words
     log = tmp_path / "artifact.logs" / "tflite_fp32.log"
     assert str(log) in words
     assert log.is_file()
+    assert "onnx" in out, "what was found of the other format is not shown"
     manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
     assert manifest["status"] == "rejected"
     assert {model["format"] for model in manifest["models"]} == {"onnx"}
