@@ -168,7 +168,7 @@ def facts_table(profile: DeviceProfile) -> RenderableType:
     """Return everything known about a device, each fact with its source."""
     table = Table(title=f"{profile.name}: {profile.title}", title_justify="left")
     for column in ("", "fact", "value", "source"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     section = None
     for fact in describe(profile):
         table.add_row(fact.section if fact.section != section else "", *_fact(fact))
