@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +32,6 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def head(self, count: int) -> "ImageSet":
-        """Return the set of the first `count` images."""
-        return replace(self, images=self.images[:count], labels=None if self.labels is None else self.labels[:count])
 
     def raw(self, count: int) -> list[NDArray[np.uint8]]:
         """Return the first `count` images, decoded but not preprocessed."""

@@ -119,8 +119,8 @@ def _write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
     Written, not mapped: a full disk is then an error, and not the end of the process.
     """
     how = images.preprocessing
-    files = {"nhwc": work / "inputs_nhwc.npy", "nchw": work / "inputs_nchw.npy"}
-    with files["nhwc"].open("wb") as last, files["nchw"].open("wb") as first:
+    files = _input_files(work)
+    with files["litert"].open("wb") as last, files["onnxruntime"].open("wb") as first:
         for file, shape in (
             (last, (len(images), how.height, how.width, how.channels)),
             (first, (len(images), how.channels, how.height, how.width)),
@@ -130,7 +130,13 @@ def _write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
         for batch in images.inputs():
             last.write(batch.tobytes())
             first.write(batch.transpose(0, 3, 1, 2).tobytes())
-    return {"litert": files["nhwc"], "onnxruntime": files["nchw"], "openvino": files["nchw"]}
+    return files
+
+
+def _input_files(work: Path) -> dict[str, Path]:
+    """Return where the inputs of each runtime lie: channels last for LiteRT, first for the others."""
+    channels_first = work / "inputs_nchw.npy"
+    return {"litert": work / "inputs_nhwc.npy", "onnxruntime": channels_first, "openvino": channels_first}
 
 
 def _first(file: Path, count: int) -> NDArray[np.float32]:
@@ -146,8 +152,8 @@ def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
 
 
 def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:
-    """Time every file on this machine: fresh processes, interleaved."""
-    inputs = _write_inputs(context.data.evaluation.head(TIMED_IMAGES), context.work)
+    """Time every file that `judge_all` judged on this machine: fresh processes, interleaved."""
+    inputs = _input_files(context.work)
     return measure(
         [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
         {j.runtime: _first(inputs[j.runtime], TIMED_IMAGES) for j in judged},

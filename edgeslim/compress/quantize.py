@@ -8,7 +8,7 @@ cause (Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured ins
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.graph import ATEN, CLIPPING, LAYERS, copy_of, is_activation, layers_of, observe, parameter
+from edgeslim.graph import ATEN, CLIPPING, LAYERS, copy_of, is_activation, layers_of, observe, parameter, rows
 from edgeslim.model import Model
 from edgeslim.numerics import LEVELS, EdgeNumerics, LayerNumerics, Numerics
 
@@ -71,22 +71,16 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     groups = tie(graph)
     images = len(context.data.calibration)
 
-    def watched(what: str) -> Callable[[], Iterable[Tensor]]:
-        def batches() -> Iterable[Tensor]:
-            done = 0
-            for batch in context.data.calibration.tensors():
-                for row in batch.split(1):
-                    yield row
-                    done += 1
-                    context.progress(what, done / images)
-
-        return batches
+    def watched(what: str) -> Iterator[Tensor]:
+        for done, row in enumerate(rows(context.data.calibration.tensors()), start=1):
+            yield row
+            context.progress(what, done / images)
 
     seen = _Extremes(set(groups), {str(n.args[0]) for n in layers_of(graph).values()})
-    observe(graph, watched("calibrating: ranges")(), seen.see)
+    observe(graph, watched("calibrating: ranges"), seen.see)
     if settings.activation_range == "mse":
         histograms = _Histograms(seen.low, seen.high)
-        observe(graph, watched("calibrating: histograms")(), histograms.see)
+        observe(graph, watched("calibrating: histograms"), histograms.see)
         ranges = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in groups}
     else:
         ranges = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in groups}

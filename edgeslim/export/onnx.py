@@ -128,8 +128,9 @@ def _quantized_name(tensor: str) -> str:
 def _insert_pairs(graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantized: dict[str, EdgeNumerics]) -> None:
     """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants."""
     nodes = _pair(graph, "input", quantized["input"]) if "input" in quantized else []
+    written_by_layers = {layer.output[0] for layer in layers}
     for node in list(graph.node):
-        if any(node.output[0] == layer.output[0] for layer in layers):
+        if node.output[0] in written_by_layers:
             nodes += _weight_pairs(graph, node, quantized[node.input[0]])
         for i, name in enumerate(node.input):
             if name in quantized:
