@@ -169,14 +169,18 @@ def bench(artifact: Path, on: str, threads: int, processes: int, as_json: bool, 
 @click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
 @AS_JSON
 def inspect(artifact: Path, everything: bool, as_json: bool) -> None:
-    """Show the ledger of ARTIFACT: per layer and edge what was planned and what each file holds, read back from it."""
-    from edgeslim.show import ledger_table
+    """Show where quantization errs in ARTIFACT, layer by layer, and its ledger.
 
-    rows = edgeslim.inspect(artifact)
+    The ledger: per layer and edge what was planned and what each file holds, read back from it.
+    """
+    from edgeslim.show import depth_table, inspection_data, ledger_table
+
+    found = edgeslim.inspect(artifact)
     if as_json:
-        _print_json({path: [asdict(row) for row in lines] for path, lines in rows.items()})
+        _print_json(inspection_data(found))
     else:
-        STDOUT.print(ledger_table(rows, everything=everything))
+        STDOUT.print(depth_table(found.error_by_depth, found.error_images))
+        STDOUT.print(ledger_table(found.ledger, everything=everything))
 
 
 @commands.command()

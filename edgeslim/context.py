@@ -1,6 +1,6 @@
 """What a step may look at besides the model it changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeslim.data import Data
@@ -9,11 +9,31 @@ from edgeslim.progress import Progress
 
 
 @dataclass(frozen=True)
+class Demand:
+    """What the result must meet; None: no bound.
+
+    `max_drop_points`: points of top-1 it may lose; `max_latency_s`: seconds an image; `max_latency_share`: share of the
+    dense INT8 network's time; `max_size_bytes`: of the file.
+    """
+
+    max_drop_points: float = 1.0
+    max_latency_s: float | None = None
+    max_latency_share: float | None = None
+    max_size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Context:
-    """The surroundings of a step: the device, the data, a seed, a work folder, and whom to tell of progress."""
+    """The surroundings of a step: the device, the data, a seed, a work folder, and whom to tell of progress.
+
+    `store` is where finished parts are kept for the next build, None: nowhere.
+    """
 
     profile: DeviceProfile
     data: Data
     seed: int
     work: Path
     progress: Progress
+    demand: Demand = field(default=Demand())
+    threads: int = 1
+    store: Path | None = None

@@ -16,6 +16,19 @@ ATEN = torch.ops.aten
 LAYERS = (ATEN.conv2d.default, ATEN.conv2d.padding, ATEN.linear.default)
 # Activations that saturate: a quantized range that ends where they do makes them free.
 CLIPPING = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
+# What changes its input in place, and what computes the same into a new tensor.
+IN_PLACE = {
+    ATEN.add_.Tensor: ATEN.add.Tensor,
+    ATEN.mul_.Tensor: ATEN.mul.Tensor,
+    ATEN.relu_.default: ATEN.relu.default,
+    ATEN.hardtanh_.default: ATEN.hardtanh.default,
+    ATEN.hardswish_.default: ATEN.hardswish.default,
+    ATEN.hardsigmoid_.default: ATEN.hardsigmoid.default,
+    ATEN.sigmoid_.default: ATEN.sigmoid.default,
+    ATEN.silu_.default: ATEN.silu.default,
+    ATEN.dropout_.default: ATEN.dropout.default,
+}
+WITH_SIZES = {ATEN.view.default, ATEN.reshape.default, ATEN.expand.default}  # operators that are told a whole shape
 
 
 def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
@@ -66,6 +79,30 @@ def graph_of(exported: torch.export.ExportedProgram) -> fx.GraphModule:
     plain = fx.GraphModule(module, module.graph)  # without the ban on eval() that exported modules carry
     plain.eval()
     return plain
+
+
+def batched(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy that takes any number of images at once and changes no tensor in place; its nodes keep their names.
+
+    torch.export writes the batch of one into the sizes of views.
+    """
+    copied = copy_of(graph)
+    for node in copied.graph.nodes:
+        node.target = IN_PLACE.get(node.target, node.target)
+        if node.target in WITH_SIZES and shape_of(node)[0] == 1:
+            node.args = (node.args[0], [-1, *shape_of(node)[1:]])
+    copied.recompile()
+    return copied
+
+
+def drop_unused(graph: fx.GraphModule) -> None:
+    """Forget the parameters and buffers that no node reads."""
+    for node in [n for n in graph.graph.nodes if n.op == "get_attr" and not n.users]:
+        graph.graph.erase_node(node)
+    used = {str(n.target) for n in graph.graph.nodes if n.op == "get_attr"}
+    for name in [n for n, _ in (*graph.named_parameters(), *graph.named_buffers()) if n not in used]:
+        owner, _, attribute = name.rpartition(".")
+        delattr(graph.get_submodule(owner), attribute)
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from edgeslim.manifest import (
     ArtifactName,
     Compatible,
     DataUsed,
+    ErrorByDepth,
     IntegerLayers,
     LsbTolerance,
     Manifest,
@@ -76,6 +77,7 @@ class Made:
     measurements: Sequence[Measurement]
     primary: Judged | None
     reasons: Sequence[str]  # why it is rejected; none for an accepted one
+    error_by_depth: ErrorByDepth | None  # None where nothing was quantized
 
 
 def stage(staging: Path, made: Made) -> Manifest:
@@ -174,6 +176,7 @@ def _manifest(made: Made) -> Manifest:
         ledger="ledger.json",
         tool_versions={"python": platform.python_version(), **_versions()},
         agreement_between_formats_pct=agreement_between_formats(made.judged),
+        error_by_depth=made.error_by_depth,
         known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=(NO_VNNI_NOTE,) if any(one.label == "onnx int8" for one in made.judged) else (),
     )

@@ -1,17 +1,42 @@
-"""Look into an artifact: the plan beside what each of its files holds today."""
+"""Look into an artifact: the plan beside what each of its files holds today, and where quantization errs."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeslim.artifact import open_artifact
 from edgeslim.errors import EdgeslimError, IntegrityFailed
+from edgeslim.formats import FormatName
 from edgeslim.ledger import Row, load_spellings, read_ledger
-from edgeslim.numerics import load_numerics
+from edgeslim.manifest import LayerError, Manifest
+from edgeslim.numerics import Numerics, load_numerics
+
+UNREAD = "the build could not read it there"
 
 
-def inspect(path: Path) -> dict[str, list[Row]]:
-    """Return {file: ledger rows} for the INT8 files of an artifact's folder or archive.
+@dataclass(frozen=True)
+class DepthRow:
+    """One layer's SQNR in dB as the build measured it, beside what a person knows the layer by."""
 
-    Everything is read back from the files as they are, not from what the build noted: an edited scale shows.
+    module: str  # in the network's own words: "stages.0.conv1"
+    error: LayerError
+    own_share_pct: float | None  # how much of the noise at its output a layer makes itself; None where it stays float
+    why_none: Mapping[FormatName, str]  # for each format without a figure
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Ledger rows by INT8 file, and the error by depth in graph order (none in an artifact that was not quantized)."""
+
+    ledger: Mapping[str, Sequence[Row]]
+    error_images: int
+    error_by_depth: Sequence[DepthRow]
+
+
+def inspect(path: Path) -> Inspection:
+    """Return what the INT8 files of an artifact's folder or archive hold, and the error by depth the build measured.
+
+    The ledger is read back from the files as they are, not from what the build noted: an edited scale shows.
     Hashes are not checked here, `verify` does that. Raises as `open_artifact`, and IntegrityFailed for a file that
     cannot be read.
     """
@@ -20,11 +45,13 @@ def inspect(path: Path) -> dict[str, list[Row]]:
         try:
             plan = load_numerics(artifact.folder / manifest.numerics)
             spellings = load_spellings(artifact.folder / manifest.ledger)
-            return {
+            ledger = {
                 model.path: read_ledger(model.format, artifact.folder / model.path, plan, spellings[model.path])
                 for model in manifest.models
                 if model.path in spellings
             }
+            errors = manifest.error_by_depth
+            return Inspection(ledger, errors.images if errors else 0, _depth_rows(manifest, plan, ledger))
         except EdgeslimError:
             raise
         except Exception as error:
@@ -32,3 +59,37 @@ def inspect(path: Path) -> dict[str, list[Row]]:
                 f"{path}: its plan or a model file is damaged ({type(error).__name__}: {error}); "
                 "`edgeslim verify` names the file"
             ) from error
+
+
+def _depth_rows(manifest: Manifest, plan: Numerics, ledger: Mapping[str, Sequence[Row]]) -> list[DepthRow]:
+    """Join the manifest's figures with the layers' modules and the ledger's reasons."""
+    formats = {model.path: model.format for model in manifest.models}
+    reasons = {
+        (formats[path], row.name): row.reason
+        for path, rows in ledger.items()
+        for row in rows
+        if row.kind == "edge" and row.reason
+    }
+    return [
+        DepthRow(
+            plan.layers[one.name].weight.removesuffix(".weight"),
+            one,
+            own_share_pct(one),
+            {
+                name: reasons.get((name, plan.layers[one.name].output), UNREAD)
+                for name, value in one.exported_db.items()
+                if value is None
+            },
+        )
+        for one in (manifest.error_by_depth.layers if manifest.error_by_depth else ())
+    ]
+
+
+def own_share_pct(one: LayerError) -> float | None:
+    """Return the noise a layer adds alone over all noise at its output, in percent, at most 100.
+
+    More would mean that what earlier layers add cancels some of it.
+    """
+    if one.layer_db is None:
+        return None
+    return round(min(100.0, 100.0 * 10 ** ((one.cumulative_db - one.layer_db) / 10)), 1)

@@ -148,6 +148,26 @@ class ModelFile(_Part):
         return self
 
 
+class LayerError(_Part):
+    """What quantization does at one layer's output: SQNR in dB against the float network, higher is better.
+
+    `layer_db`: only this layer quantized; null where it stays float. `cumulative_db`: the whole plan simulated.
+    `exported_db`: in each INT8 file, run in its runtime; null where it has no such tensor to be read.
+    """
+
+    name: str
+    layer_db: float | None
+    cumulative_db: float
+    exported_db: dict[FormatName, float | None]
+
+
+class ErrorByDepth(_Part):
+    """How quantization error gathers from layer to layer, in graph order, on the first images of the selection set."""
+
+    images: Annotated[int, Field(ge=1)]
+    layers: tuple[LayerError, ...]
+
+
 class FileEntry(_Part):
     """One file of the artifact; all are listed but manifest.json and SHA256SUMS themselves."""
 
@@ -175,6 +195,7 @@ class Manifest(_Part):
     ledger: RelativePath
     tool_versions: dict[str, str]
     agreement_between_formats_pct: dict[str, Percent]
+    error_by_depth: ErrorByDepth | None = None  # null where nothing was quantized
     known_failures: tuple[str, ...] = ()
     host_dependent: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()

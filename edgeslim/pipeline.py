@@ -20,6 +20,7 @@ from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.decide import below_demand, choose_primary
 from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import require_format
 from edgeslim.handover import Made, stage
@@ -92,10 +93,12 @@ def build(
         failures = [*not_written, *not_run]
         measurements = time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
+        errors, unread = error_by_depth(dense, compressed, judged, context)
+        warnings += unread
         reasons = [*failures, *below_demand(judged, recipe, images)]
         staging = work / "staging"
         manifest = stage(
-            staging, Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons)
+            staging, Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors)
         )
         progress("packing the artifact", 0.0)
         artifact = pack(staging, manifest, destination, overwrite=overwrite)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
+Z95_ONE_SIDED = 1.644854
 SQNR_MOST_DB = 200.0
 
 
@@ -55,6 +56,26 @@ def wilson_pct(hits: int, count: int) -> tuple[float, float]:
     center = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
     return round(100 * max(center - half, 0.0), 2), round(100 * min(center + half, 1.0), 2)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Points of top-1 that one network loses against another on the same images, and what it loses at most."""
+
+    points: float
+    at_most: float  # upper end of the one-sided 95 % interval
+
+
+def drop_points(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
+    """Return how many points were lost from `before` to `after` (N,), which say of each image whether it was right.
+
+    The images are the same, so only those that changed count: with a lost and b gained of n the standard error is
+    sqrt(a + b - (a - b)^2 / n) / n (McNemar's pairs).
+    """
+    lost, gained, images = int((before & ~after).sum()), int((after & ~before).sum()), len(before)
+    error = math.sqrt(max(lost + gained - (lost - gained) ** 2 / images, 0.0)) / images
+    points = 100.0 * (lost - gained) / images
+    return Drop(points, points + 100.0 * Z95_ONE_SIDED * error)
 
 
 def sqnr_db(reference: NDArray[np.float32], values: NDArray[np.float32]) -> float:

@@ -11,6 +11,8 @@ from rich.text import Text
 from edgeslim.artifact import archive_path
 from edgeslim.device_profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
+from edgeslim.formats import FORMATS
+from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
@@ -134,6 +136,68 @@ def _ledger_rows(rows: Sequence[Row]) -> Table:
             row.held_operator or "", held, row.state, row.reason or "",
         )  # fmt: skip
     return table
+
+
+def depth_table(rows: Sequence[DepthRow], images: int) -> RenderableType:
+    """Return where quantization errs: a line a layer, what it adds alone and what has gathered at its output."""
+    if not rows:
+        return Text("this artifact notes no error by depth")
+    formats = [name for name in FORMATS if any(name in row.error.exported_db for row in rows)]
+    table = Table(title="quantization error by depth: SQNR in dB, higher is better", title_justify="left")
+    for column in ("layer", "module"):
+        table.add_column(column, overflow="fold")
+    for column in ("alone", "cumulative", "change", *formats):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("own share of the noise", no_wrap=True)
+    before = None
+    for row in rows:
+        one = row.error
+        table.add_row(
+            one.name, row.module, _decibels(one.layer_db, "float"), _decibels(one.cumulative_db),
+            "" if before is None else f"{one.cumulative_db - before:+.1f}",
+            *(_decibels(one.exported_db.get(name)) for name in formats), _share(row.own_share_pct),
+        )  # fmt: skip
+        before = one.cumulative_db
+    missing: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for name, why in row.why_none.items():
+            missing.setdefault((name, why), []).append(row.error.name)
+    return Group(
+        table,
+        Text(
+            f"alone, cumulative: simulated; the formats: their INT8 files in their runtimes; against the float network "
+            f"before quantization at the layer's output, first {images} images of the selection set"
+        ),
+        *(Text(f"none in {name} for {', '.join(layers)}: {why}") for (name, why), layers in missing.items()),
+    )
+
+
+def _decibels(value: float | None, otherwise: str = "none") -> str:
+    return otherwise if value is None else f"{value:.1f}"
+
+
+def _share(percent: float | None) -> str:
+    """Return a share as a bar of ten and a number."""
+    return "" if percent is None else f"{'█' * round(percent / 10):<10} {percent:3.0f} %"
+
+
+def inspection_data(found: Inspection) -> dict[str, Any]:
+    """Return an inspection as JSON can hold it."""
+    return {
+        "ledger": {path: [vars(row) for row in rows] for path, rows in found.ledger.items()},
+        "error_by_depth": {
+            "images": found.error_images,
+            "layers": [
+                {
+                    "module": row.module,
+                    **row.error.model_dump(),
+                    "own_share_pct": row.own_share_pct,
+                    "why_none": dict(row.why_none),
+                }
+                for row in found.error_by_depth
+            ],
+        },
+    }
 
 
 def verify_text(report: VerifyReport) -> RenderableType:

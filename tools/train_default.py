@@ -10,6 +10,7 @@ import copy
 import gzip
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,14 @@ def top1_pct(network: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 def train(
-    x: Tensor, y: Tensor, chosen_on: tuple[Tensor, Tensor], epochs: int, seed: int
+    make: Callable[[], nn.Module],
+    x: Tensor,
+    y: Tensor,
+    chosen_on: tuple[Tensor, Tensor],
+    epochs: int,
+    seed: int,
+    max_lr: float,
+    decay: float,
 ) -> tuple[nn.Module, list[float]]:
     """Return the averaged network of the epoch that does best on `chosen_on`, and every epoch's score there."""
     generator = torch.Generator().manual_seed(seed)
@@ -67,7 +75,7 @@ def train(
     batch = 256
     steps = len(x) // batch
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=epochs * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=max_lr, total_steps=epochs * steps, pct_start=0.2)
     best, best_state, scores = -1.0, copy.deepcopy(average.state_dict()), []
     for epoch in range(epochs):
         started = time.monotonic()
@@ -83,7 +91,7 @@ def train(
             loss.backward()
             optimizer.step()
             schedule.step()
-            follow(average, network, decay=0.998)
+            follow(average, network, decay)
         score = top1_pct(average, *chosen_on)
         scores.append(score)
         if score >= best:
@@ -103,56 +111,72 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
             ours.copy_(theirs)
 
 
-def main() -> None:
-    """Train, test once, write weights, the three data sets and the figures of the model card."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    parser.add_argument("--epochs", type=int, default=26)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+def prepare(images: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return normalized images (N, 1, 28, 28) and their classes (N)."""
+    scaled = (torch.from_numpy(images.astype(np.float32)) / 255.0 - MEAN) / STD
+    return scaled.unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
 
-    images, labels = (read_idx(arguments.data / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
-    test_images, test_labels = (
-        read_idx(arguments.data / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1")
-    )
-    torch.manual_seed(arguments.seed)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(arguments.seed)).numpy()
+
+def load_data(folder: Path, seed: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return images and labels of the parts: training, and disjoint of it selection; calibration; evaluation."""
+    images, labels = (read_idx(folder / f"train-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    test = tuple(read_idx(folder / f"t10k-{part}-ubyte.gz") for part in ("images-idx3", "labels-idx1"))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).numpy()
     selection, rest = order[:SELECTION], order[SELECTION:]
     calibration = rest[:CALIBRATION]
-    for name, x, y in (
-        ("calibration", images[calibration], labels[calibration]),
-        ("selection", images[selection], labels[selection]),
-        ("evaluation", test_images, test_labels),
-    ):
-        np.savez_compressed(PACKAGE / f"{name}.npz", images=x, labels=y)
+    parts = {"training": rest, "selection": selection, "calibration": calibration}
+    return {name: (images[part], labels[part]) for name, part in parts.items()} | {"evaluation": (test[0], test[1])}
 
-    def prepare(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
-        scaled = (torch.from_numpy(x.astype(np.float32)) / 255.0 - MEAN) / STD
-        return scaled.unsqueeze(1), torch.from_numpy(y.astype(np.int64))
 
-    network, scores = train(
-        *prepare(images[rest], labels[rest]),
-        prepare(images[selection], labels[selection]),
-        arguments.epochs,
-        arguments.seed,
-    )
-    tested = top1_pct(network, *prepare(test_images, test_labels))
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, PACKAGE / "weights.safetensors")
+def train_on(
+    data: dict[str, tuple[np.ndarray, np.ndarray]],
+    make: Callable[[], nn.Module],
+    weights: Path,
+    epochs: int,
+    seed: int,
+    max_lr: float,
+    decay: float,
+) -> None:
+    """Train `make()`, test it once, write its weights and, beside them, the figures of its training."""
+    torch.manual_seed(seed)
+    ready = {name: prepare(*part) for name, part in data.items()}
+    network, scores = train(make, *ready["training"], ready["selection"], epochs, seed, max_lr, decay)
+    tested = top1_pct(network, *ready["evaluation"])
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, weights)
     figures = {
         "dataset": "Fashion-MNIST",
-        "training_images": len(rest),
+        "training_images": len(data["training"][0]),
         "selection_images": SELECTION,
         "calibration_images": CALIBRATION,
-        "test_images": len(test_images),
-        "epochs": arguments.epochs,
-        "seed": arguments.seed,
+        "test_images": len(data["evaluation"][0]),
+        "epochs": epochs,
+        "seed": seed,
         "selection_top1_pct": max(scores),
         "test_top1_pct": tested,
         "parameters": sum(p.numel() for p in network.parameters()),
         "torch": torch.__version__,
     }
-    (PACKAGE / "training.json").write_text(json.dumps(figures, indent=2) + "\n")
+    weights.with_name("training.json").write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
+
+
+def parse_arguments(description: str | None, epochs: int) -> argparse.Namespace:
+    """Return the options of a training: data, epochs, seed."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the three data sets that edgeslim ships, then train."""
+    arguments = parse_arguments(__doc__, epochs=26)
+    data = load_data(arguments.data, arguments.seed)
+    for name in ("calibration", "selection", "evaluation"):
+        images, labels = data[name]
+        np.savez_compressed(PACKAGE / f"{name}.npz", images=images, labels=labels)
+    train_on(data, make, PACKAGE / "weights.safetensors", arguments.epochs, arguments.seed, max_lr=0.2, decay=0.998)
 
 
 if __name__ == "__main__":

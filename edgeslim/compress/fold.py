@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.graph import ATEN, LAYERS, layers_of, parameter, shape_of, trace
+from edgeslim.graph import ATEN, IN_PLACE, LAYERS, drop_unused, layers_of, parameter, shape_of, trace
 from edgeslim.model import Model
 
 
@@ -42,20 +42,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
-    _drop_unused(graph)
+    drop_unused(graph)
     return model.after(f"fold: {len(norms)} batch norms", network=trace(graph, model.input_shape))
-
-
-IN_PLACE = {
-    ATEN.add_.Tensor: ATEN.add.Tensor,
-    ATEN.mul_.Tensor: ATEN.mul.Tensor,
-    ATEN.relu_.default: ATEN.relu.default,
-    ATEN.hardtanh_.default: ATEN.hardtanh.default,
-    ATEN.hardswish_.default: ATEN.hardswish.default,
-    ATEN.hardsigmoid_.default: ATEN.hardsigmoid.default,
-    ATEN.sigmoid_.default: ATEN.sigmoid.default,
-    ATEN.silu_.default: ATEN.silu.default,
-}
 
 
 def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
@@ -64,7 +52,7 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
         node.target = IN_PLACE[node.target]
     if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type] # a list of sizes
         node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
-    elif node.target in (ATEN.dropout.default, ATEN.dropout_.default):
+    elif node.target is ATEN.dropout.default:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type] # its input
         graph.graph.erase_node(node)
     elif node.target is ATEN.silu.default:
@@ -155,11 +143,3 @@ def _submodule(graph: fx.GraphModule, path: str) -> nn.Module:
             owner.add_module(part, nn.Module())
         owner = getattr(owner, part)
     return owner
-
-
-def _drop_unused(graph: fx.GraphModule) -> None:
-    """Forget the parameters that no node reads any more."""
-    used = {str(n.target) for n in graph.graph.nodes if n.op == "get_attr"}
-    for name in [n for n, _ in (*graph.named_parameters(), *graph.named_buffers()) if n not in used]:
-        owner, _, attribute = name.rpartition(".")
-        delattr(graph.get_submodule(owner), attribute)

@@ -64,6 +64,23 @@ def test_the_int8_files_are_at_most_a_third_of_the_float_ones(built: Built) -> N
         assert models(built)[f"{name} int8"]["bytes"] < models(built)[f"{name} fp32"]["bytes"] / 3 + 10_000, name
 
 
+def test_the_error_by_depth_is_in_every_file_what_the_plan_foretells(built: Built) -> None:
+    depth = json.loads((built.folder / "manifest.json").read_text())["error_by_depth"]
+    assert len(depth["layers"]) == 12
+    for row in depth["layers"]:
+        assert row["exported_db"]["onnx"] == pytest.approx(row["cumulative_db"], abs=0.5), row["name"]
+        assert row["exported_db"]["tflite"] == pytest.approx(row["cumulative_db"], abs=0.5), row["name"]
+        # OpenVINO fuses a sum into a convolution and rounds less there.
+        assert row["exported_db"]["openvino"] >= row["cumulative_db"] - 0.5, row["name"]
+
+
+def test_inspect_shows_the_error_by_depth_and_the_ledger(built: Built) -> None:
+    done = edgeslim("inspect", str(built.folder))
+    assert done.returncode == 0, done.stderr
+    assert "stages.0.conv1" in done.stdout
+    assert "models/model_int8.onnx: " in done.stdout
+
+
 def test_what_is_known_to_fail_on_the_device_is_a_warning_and_never_primary(built: Built) -> None:
     assert built.summary["primary"] == "models/model_int8.tflite"
     assert any("openvino int8 on raspberry-pi-4" in warning for warning in built.summary["warnings"])
@@ -121,7 +138,7 @@ def test_an_edited_scale_shows_in_the_ledger(copy: Path) -> None:
     onnx.save(model, path)
     done = edgeslim("inspect", str(copy), "--json")
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
+    rows = json.loads(done.stdout)["ledger"]
     assert [row["name"] for row in rows["models/model_int8.onnx"] if row["state"] == "differs"] == ["relu_4"]
     assert [row for row in rows["models/model_int8.tflite"] if row["state"] == "differs"] == []
 

@@ -8,13 +8,14 @@ import pytest
 from conftest import Plan, make_plan
 
 from edgeslim.compress import quantize
-from edgeslim.export.job import Spelling
+from edgeslim.error_depth import error_by_depth
+from edgeslim.export.job import Job, Spelling
 from edgeslim.harness import execution_graph, run_model
-from edgeslim.judge import eager_logits
+from edgeslim.judge import Judged, eager_logits
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.numerics import EdgeNumerics, Numerics
 from edgeslim.proof import proven_layers
-from edgeslim.quality import sqnr_db
+from edgeslim.quality import Score, sqnr_db
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
 Files = dict[str, tuple[Path, Spelling]]
@@ -57,6 +58,28 @@ def test_the_three_runtimes_compute_nearly_the_same(plan: Plan, files: Files) ->
     step = plan.numerics.edges[list(plan.numerics.layers.values())[-1].output].scale
     for name in ("openvino", "tflite"):
         assert np.abs(logits[name] - logits["onnx"]).max() <= 6 * step, name
+
+
+def test_every_files_error_by_depth_is_at_most_the_simulated_one_or_missing_with_a_reason(
+    plan: Plan, files: Files, tmp_path: Path
+) -> None:
+    score, logits = Score("agreement", 100.0, None, (90.0, 100.0), 1), np.zeros((1, 4), np.float32)
+    judged = [
+        Judged(Job(name, "int8", Path(), path, Path()), RUNTIMES[name], spelling, logits, score, 100.0, 30.0, 8, (), ())
+        for name, (path, spelling) in files.items()
+    ]
+    found, failures = error_by_depth(plan.dense, plan.quantized, judged, replace(plan.context, work=tmp_path))
+    assert failures == []
+    assert found is not None
+    for row in found.layers:
+        edge = plan.numerics.layers[row.name].output
+        assert row.exported_db["onnx"] is not None
+        assert row.exported_db["tflite"] is not None
+        for name, value in row.exported_db.items():
+            if value is None:
+                assert ledger(plan.numerics, files, name)[f"edge {edge}"].reason, (name, row)
+            else:
+                assert value >= row.cumulative_db - 0.5, (name, row)
 
 
 def test_doubling_one_planned_range_changes_that_scale_and_what_is_tied_to_it_in_all_files(

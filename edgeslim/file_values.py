@@ -1,0 +1,156 @@
+"""The values that layers write in an exported INT8 file, read from its own runtime.
+
+`python -m edgeslim.file_values FORMAT MODEL SPELLING NUMERICS IMAGES FOLDER` is the process that reads them: what it
+finds at a layer's output edge it leaves as FOLDER/EDGE.npy. Only what the file names is read, by the tensor that holds
+the edge; where there is none, or where it cannot be watched, there is no file.
+"""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.errors import ToolFailed
+from edgeslim.export import TIMEOUT_S, child_environment, read_back
+from edgeslim.export.job import Held, Job, Spelling, load_spelling
+from edgeslim.numerics import Numerics, load_numerics
+
+Images = NDArray[np.float32]
+Found = Iterator[tuple[str, NDArray[np.float32]]]
+
+
+def edge_values(job: Job, spelling: Spelling, numerics: Numerics, images: Images, work: Path) -> dict[str, Path]:
+    """Return {edge: .npy file of its real values (n, ...)} for the layers' output edges that the job's file holds.
+
+    `images` (n, C, H, W) are run one by one in a fresh process; the values have the file's layout. The .npy files lie
+    in `work`. Raises ToolFailed where the runtime fails.
+    """
+    folder = work / f"{job.format}_edges"
+    values = folder / "values"
+    values.mkdir(parents=True)
+    told = [folder / name for name in ("spelling.json", "numerics.json", "images.npy")]
+    spelling.save(told[0])
+    numerics.save(told[1])
+    np.save(told[2], images)
+    command = [sys.executable, "-m", "edgeslim.file_values", job.format, job.target, *told, values]
+    try:
+        subprocess.run(
+            list(map(str, command)), env=child_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", timeout=TIMEOUT_S, check=True,
+            start_new_session=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ToolFailed(f"reading the values in the {job.format} file did not end within {TIMEOUT_S:.0f} s") from error
+    except subprocess.CalledProcessError as error:
+        lines = [line.strip() for line in error.stdout.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit code {error.returncode}"
+        raise ToolFailed(f"the values in the {job.format} file cannot be read: {reason}") from error
+    outputs = {layer.output for layer in numerics.layers.values()}
+    return {edge: file for edge in outputs if (file := values / f"{edge}.npy").is_file()}
+
+
+def _onnx(path: Path, spelling: Spelling, numerics: Numerics, images: Images) -> Found:
+    """Watch the integers behind each tensor's QuantizeLinear: a float output would keep its layer from fusing."""
+    held = _held_outputs(read_back("onnx", path, spelling)[0], numerics)
+    import onnx
+    import onnxruntime  # read_back has imported it with its telemetry off
+
+    model = onnx.load(path)
+    codes = {n.input[0]: n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    names = {edge: codes[spelling.edges[edge]] for edge in held}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names.values()))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fed = session.get_inputs()[0].name
+    runs = [session.run(list(names.values()), {fed: row[None]}) for row in images] if names else []
+    for edge, *found in zip(names, *runs, strict=True):
+        yield edge, _real(np.concatenate(found), held[edge].scale[0], held[edge].zero_point)
+
+
+def _openvino(path: Path, spelling: Spelling, numerics: Numerics, images: Images) -> Found:
+    """Watch one edge at a time: what is watched is not fused with what reads it, which would change what follows.
+
+    A layer whose output the file does not quantize is watched at its own operator.
+    """
+    held = _held_outputs(read_back("openvino", path, spelling)[0], numerics)
+    import openvino  # read_back has imported it with its telemetry off
+
+    core = openvino.Core()
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    for name, layer in numerics.layers.items():
+        model = core.read_model(path)
+        operations = {op.get_friendly_name(): op for op in model.get_ordered_ops()}
+        if layer.output in held:
+            tensor = spelling.edges[layer.output]
+            # OpenVINO names the last operation after the output it produces.
+            watched = operations.get(f"{tensor}_dequantize", operations.get(tensor.removesuffix("_float")))
+        else:
+            watched = _float_output(operations.get(spelling.nodes.get(name, "")), fused=layer.output != name)
+        if watched is None:
+            continue
+        request = core.compile_model(
+            openvino.Model([watched.output(0)], model.get_parameters()), "CPU", options
+        ).create_infer_request()
+        yield layer.output, np.concatenate([request.infer([row[None]])[0].copy() for row in images])
+
+
+def _float_output(operation: Any, *, fused: bool) -> Any:
+    """Return the operation that yields a layer's output in float: itself, or the activation that alone reads it."""
+    if operation is None or not fused:
+        return operation
+    readers = [port.get_node() for port in operation.output(0).get_target_inputs()]
+    return readers[0] if len(readers) == 1 and readers[0].get_type_name() in ("Relu", "Clamp") else None
+
+
+def _tflite(path: Path, spelling: Spelling, numerics: Numerics, images: Images) -> Found:
+    """Keep all tensors; the delegate computes as it does without."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    held = _held_outputs(read_back("tflite", path, spelling)[0], numerics)
+    interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
+    interpreter.allocate_tensors()
+    tensors = {str(t["name"]): t for t in interpreter.get_tensor_details()}
+    fed = interpreter.get_input_details()[0]["index"]
+    found: dict[str, list[NDArray[Any]]] = {edge: [] for edge in held}
+    for row in images.transpose(0, 2, 3, 1):
+        interpreter.set_tensor(fed, np.ascontiguousarray(row)[None])
+        interpreter.invoke()
+        for edge, values in found.items():
+            values.append(np.array(interpreter.get_tensor(tensors[spelling.edges[edge]]["index"])))
+    for edge, values in found.items():
+        stored = tensors[spelling.edges[edge]]["quantization_parameters"]  # as stored: the ledger's is shifted to uint8
+        yield edge, _real(np.concatenate(values), held[edge].scale[0], int(stored["zero_points"][0]))
+
+
+def _held_outputs(held: Mapping[str, Held], numerics: Numerics) -> dict[str, Held]:
+    """Return what a file holds for the edges that layers write, in the layers' order."""
+    return {layer.output: held[layer.output] for layer in numerics.layers.values() if layer.output in held}
+
+
+def _real(codes: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
+    return (codes.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+
+
+_READERS: dict[str, Callable[[Path, Spelling, Numerics, Images], Found]] = {
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "tflite": _tflite,
+}
+
+
+def main(name: str, model: Path, spelling: Path, numerics: Path, images: Path, folder: Path) -> None:
+    """Read the values of one file and leave them behind, one .npy file an edge."""
+    warnings.simplefilter("ignore")  # LiteRT's, that keeping all tensors is for debugging
+    for edge, values in _READERS[name](model, load_spelling(spelling), load_numerics(numerics), np.load(images)):
+        np.save(folder / f"{edge}.npy", values)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(Path, sys.argv[2:]))

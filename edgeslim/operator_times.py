@@ -1,0 +1,196 @@
+"""Measured times of single operators, each measured once on a machine and kept in a folder."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from edgeslim.errors import BadInput, MissingPackage, Refused, ToolFailed, near_misses
+from edgeslim.formats import FORMATS
+from edgeslim.harness import runtime_available
+from edgeslim.machine import this_machine
+from edgeslim.probes import Operator
+from edgeslim.progress import Progress, silent
+from edgeslim.targets.local import open_target
+
+__all__ = ["Operator", "operator_times_s"]
+
+METHOD = 1  # a change of how operators are timed makes older tables useless
+PRECISIONS = ("int8", "fp32")
+START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
+_PACKAGES = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+    "litert": ("flatbuffers", "ai_edge_litert"),
+}
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Row:
+    operator: Operator
+    seconds: float
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Table:
+    """What a file of the cache holds: under which conditions, and the times."""
+
+    method: int
+    runtime: str
+    runtime_version: str
+    precision: str
+    threads: int
+    architecture: str
+    cpu_model: str
+    cpu_flags_sha256: str
+    times: tuple[_Row, ...] = ()
+
+
+_TABLE = TypeAdapter(_Table)
+
+
+def operator_times_s(
+    runtime: str,
+    precision: str,
+    operators: Iterable[Operator],
+    *,
+    threads: int,
+    cache: Path,
+    progress: Progress = silent,
+) -> dict[Operator, float]:
+    """Return the measured seconds of one inference of each operator in `runtime` ("int8" or "fp32") on this machine.
+
+    Calling the runtime, conversions of layout and padding that stands as a node of its own are not in them; an operator
+    that the runtime fuses into its neighbour costs less in a network (OpenVINO: additions). Times found under `cache`,
+    a folder, are not measured again; the others are, in one fresh process, and kept as they come. A file there holds
+    for one version of the runtime, one kind of processor, one precision and one number of threads.
+
+    Raises BadInput, Refused where a runtime cannot be timed here, MissingPackage, DeviceFailed with what the runtime
+    said, and ToolFailed for a damaged file of the cache.
+    """
+    version = _version(runtime)
+    if precision not in PRECISIONS:
+        raise BadInput(f"precision `{precision}`: {' or '.join(PRECISIONS)} was expected")
+    if threads < 1:
+        raise BadInput(f"{threads} threads: at least 1 was expected")
+    wanted = list(dict.fromkeys(operators))
+    conditions = _conditions(runtime, version, precision, threads)
+    file = cache / _file_name(conditions)
+    known = _load(file, conditions)
+    missing = [operator for operator in wanted if operator not in known]
+    if missing:
+        _measure(missing, conditions, file, known, progress)
+    return {operator: known[operator] for operator in wanted}
+
+
+def _version(runtime: str) -> str:
+    """Return the installed version of a runtime that can be timed."""
+    if runtime not in _PACKAGES:
+        known = ", ".join(_PACKAGES)
+        raise Refused(
+            f"operators cannot be timed in `{runtime}`{near_misses(runtime, _PACKAGES)}",
+            [f"only runtimes that run on this machine's CPU can be: {known}"],
+        )
+    extra = next(one.extra for one in FORMATS.values() if one.runtime == runtime)
+    version = runtime_available(runtime)
+    for package in _PACKAGES[runtime]:
+        if version is None or importlib.util.find_spec(package) is None:
+            raise MissingPackage(package, extra)
+    return str(version)
+
+
+def _conditions(runtime: str, version: str, precision: str, threads: int) -> _Table:
+    machine = this_machine()
+    flags = hashlib.sha256(" ".join(sorted(machine.cpu_flags)).encode()).hexdigest()
+    return _Table(METHOD, runtime, version, precision, threads, machine.architecture, machine.cpu_model, flags)
+
+
+def _file_name(conditions: _Table) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:8]
+    words = (
+        conditions.runtime,
+        conditions.runtime_version,
+        conditions.precision,
+        f"threads{conditions.threads}",
+        conditions.architecture,
+        conditions.cpu_model,
+        digest,
+    )
+    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word) for word in words) + ".json"
+
+
+def _load(file: Path, conditions: _Table) -> dict[Operator, float]:
+    """Return the times of a file of the cache; none where it does not exist, ToolFailed where it is damaged."""
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ToolFailed(f"{file} cannot be read: {error.strerror}") from error
+    advice = "the file is damaged; it only saves measuring again, so it can be deleted"
+    try:
+        table = _TABLE.validate_json(text)
+    except (ValidationError, BadInput) as error:
+        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ToolFailed(f"{file}: no table of operator times ({fault}): {advice}") from error
+    if any(row.seconds < 0 for row in table.times):
+        raise ToolFailed(f"{file}: a time is negative: {advice}")
+    if {**asdict(table), "times": ()} != asdict(conditions):
+        raise ToolFailed(f"{file}: its times were measured under other conditions than its name says: {advice}")
+    return {row.operator: row.seconds for row in table.times}
+
+
+def _measure(
+    missing: Sequence[Operator], conditions: _Table, file: Path, known: dict[Operator, float], progress: Progress
+) -> None:
+    """Time the operators in a fresh process; what comes is added to `known` and saved, a batch at a time."""
+    told = {
+        "runtime": conditions.runtime,
+        "precision": conditions.precision,
+        "threads": conditions.threads,
+        "operators": [asdict(operator) for operator in missing],
+    }
+    what, done = f"timing operators in {conditions.runtime}", 0
+    progress(what, 0.0)
+    with tempfile.TemporaryDirectory() as folder, open_target() as target:
+        job = Path(folder) / "job.json"
+        job.write_text(json.dumps(told), encoding="utf-8")
+        for line in target.run(_command(job), START_TIMEOUT_S + OPERATOR_TIMEOUT_S * len(missing)):
+            message = json.loads(line)
+            if message["type"] == "times":  # after an error the target raises with its reason
+                known.update(zip(missing[done:], message["seconds"], strict=False))
+                done += len(message["seconds"])
+                _save(file, conditions, known)
+                progress(what, done / len(missing))
+
+
+def _command(job: Path) -> list[str]:
+    package = Path(__file__).resolve().parent
+    # -P: the worker's own folder, whose modules have the names of libraries, stays out of the search path.
+    search = os.pathsep.join([str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    worker = package / "probes" / "worker.py"
+    return ["env", f"PYTHONPATH={search}", sys.executable, "-P", str(worker), str(job)]
+
+
+def _save(file: Path, conditions: _Table, known: Mapping[Operator, float]) -> None:
+    """Replace the file at once: a reader meets the old table or the new one."""
+    rows = [{"operator": asdict(operator), "seconds": known[operator]} for operator in sorted(known)]
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({**asdict(conditions), "times": rows}) + "\n", encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Pruning: which channels there are, what each is worth, how many to keep, and what the rest becomes."""

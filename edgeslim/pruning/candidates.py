@@ -1,0 +1,97 @@
+"""Pruned networks worth a look: from a plan to weights, and what they lose on images kept for the choice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from edgeslim.graph import copy_of
+from edgeslim.pruning.channels import Channels, cut
+from edgeslim.pruning.sensitivity import Images
+from edgeslim.quality import Drop, drop_points
+from edgeslim.reconstruct import reconstruct
+from edgeslim.store import remember
+
+Removed = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pruned and reconstructed network, its nodes named as the dense one's; `drop` on the selection images."""
+
+    graph: fx.GraphModule  # takes batches
+    removed: Removed
+    drop: Drop
+    remarks: tuple[str, ...]
+
+
+def candidate(
+    dense: fx.GraphModule,
+    start: fx.GraphModule,
+    channels: Channels,
+    removed: Removed,
+    calibration: Images,
+    selection: Images,
+    network: str,
+    store: Path | None,
+) -> Candidate:
+    """Return the network without some channels, reconstructed on the calibration images and judged on the others.
+
+    Both graphs take batches and have the same shapes: `start` is where the weights come from before they are fitted to
+    what `dense` computes, mostly `dense` itself; `network` is the hash of both. Raises as `cut` and `reconstruct`.
+    """
+    pruned = cut(start, channels, removed)
+    plain = {name: sorted(int(i) for i in indices) for name, indices in sorted(removed.items()) if len(indices)}
+
+    def compute() -> dict[str, Any]:
+        remarks = reconstruct(dense, pruned, surviving_rows(channels, plain), calibration.batches)
+        return {"state": dict(pruned.state_dict()), "remarks": remarks}
+
+    found = remember(store, "candidate", [network, plain, calibration.sha256], compute)
+    pruned.load_state_dict(found["state"])
+    drop = drop_points(right(dense, dense, selection), right(pruned, dense, selection))
+    return Candidate(pruned, plain, drop, tuple(found["remarks"]))
+
+
+def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
+    """Return a candidate in the dense network's shapes: what it computes, with zeros where channels are gone."""
+    wide = copy_of(dense)
+    stays = channels.kept(one.removed)
+    narrow = one.graph.state_dict()
+    for name, value in wide.state_dict().items():
+        lines = channels.labels.parameters.get(name)
+        if lines is None:
+            value.copy_(narrow[name])
+            continue
+        value.zero_()
+        kept = [
+            torch.arange(size) if line is None else torch.from_numpy(np.flatnonzero(stays[line]))
+            for line, size in zip(lines, value.shape, strict=True)
+        ]
+        value[torch.meshgrid(*kept, indexing="ij")] = narrow[name]
+    return wide
+
+
+def surviving_rows(channels: Channels, removed: Removed) -> dict[str, NDArray[np.int64]]:
+    """Return for each parameter which indices of its first dimension stay."""
+    stays = channels.kept(removed)
+    lines = {name: labels[0] for name, labels in channels.labels.parameters.items()}
+    return {name: np.flatnonzero(stays[line]) for name, line in lines.items() if line is not None}
+
+
+@torch.no_grad()
+def right(graph: fx.GraphModule, dense: fx.GraphModule, images: Images) -> NDArray[np.bool_]:
+    """Tell of each image whether a network names its class, or where no class is known what the dense one names."""
+    answers = _answers(graph, images)
+    wanted = images.labels if images.labels is not None else _answers(dense, images).argmax(1).numpy()
+    named = answers.argmax(1).numpy() == wanted
+    return np.asarray(named & ~torch.isnan(answers).any(1).numpy())
+
+
+def _answers(graph: fx.GraphModule, images: Images) -> Tensor:
+    return torch.cat([graph(batch) for batch in images.batches])

@@ -1,0 +1,54 @@
+"""What was computed before: results of finished steps, kept by the hash of everything they depend on."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+VERSION = 1  # of what is kept: a step that computes something else under the same name raises it
+
+
+def default_store() -> Path:
+    """Return the folder of kept results: $EDGESLIM_CACHE, else edgeslim in the user's cache folder."""
+    if "EDGESLIM_CACHE" in os.environ:
+        return Path(os.environ["EDGESLIM_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgeslim"
+
+
+def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[], Any]) -> Any:
+    """Return what `compute` returns, from the store where the same was computed before.
+
+    `depends_on` is anything JSON can hold; results are what torch can save without code (tensors, numbers, text, lists
+    and dictionaries of them). Without a store everything is computed. A file appears whole or not at all, so a killed
+    process loses only the step it was in; a damaged one is computed anew.
+    """
+    if store is None:
+        return compute()
+    text = json.dumps([VERSION, step, depends_on], sort_keys=True)
+    path = store / step / f"{hashlib.sha256(text.encode()).hexdigest()}.pt"
+    if path.is_file():
+        try:
+            return torch.load(path, weights_only=True)
+        except Exception:  # noqa: BLE001 - whatever damaged bytes make the reader stumble over
+            path.unlink()
+    result = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
+        torch.save(result, part)
+    Path(part.name).replace(path)
+    return result
+
+
+def graph_sha256(graph: fx.GraphModule) -> str:
+    """Return the hash of a graph's operators and of everything it holds."""
+    digest = hashlib.sha256(str(graph.graph).encode())
+    for name, value in sorted(graph.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
