@@ -22,10 +22,12 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from edgeslim.errors import Refused
-from edgeslim.graph import copy_of, layers_of, macs_of, parameter, trace
+from edgeslim.graph import copy_of, layers_of, parameter, trace
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # OpenVINO and NNCF fall back to sending nothing
+
+Cost = Callable[[fx.GraphModule], float]
 
 BATCH = 128
 HALVINGS = 10  # of the interval of pruning ratios: its last step is a thousandth
@@ -70,38 +72,36 @@ def describe(name: str) -> str:
 def prune(
     network: nn.Module,
     calibration: Tensor,
-    keep_macs: float,
+    cost: Cost,
+    budget: float,
     multiple: int,
     *,
     settings: PrunerSettings,
-    settle: bool = True,
 ) -> nn.Module:
-    """Return a pruned copy with at most the share `keep_macs` of the multiply-accumulates, as near as widths allow.
+    """Return the widest pruned copy whose `cost`, of its traced graph, is within the budget, batch norms re-estimated.
 
-    `calibration` is (N, C, H, W), `multiple` the channel multiple of every pruned width; `settle` re-estimates the
-    batch norms. Raises Refused where not even the narrowest network is small enough.
+    `calibration` is (N, C, H, W), `multiple` the channel multiple of every pruned width. Raises Refused where not even
+    the narrowest network is within the budget.
     """
     shape = (1, *calibration.shape[1:])
     scored = copy.deepcopy(network).eval()
     if settings.takes_gradients:
         _accumulate_gradients(scored, calibration)
-    budget = keep_macs * macs_of(trace(network, shape))
     low, high, best = 0.0, 1.0, None
     for _ in range(HALVINGS):
         ratio = (low + high) / 2
         trial = _pruned(scored, torch.zeros(shape), ratio, multiple, settings)
-        if macs_of(trace(trial, shape)) <= budget:
+        if cost(trace(trial, shape)) <= budget:
             best, high = trial, ratio
         else:
             low = ratio
     if best is None:
-        raise Refused(f"no pruning ratio below 1 leaves {keep_macs:.0%} of the multiply-accumulates")
-    if settle:
-        reestimate_batch_norms(best, calibration)
+        raise Refused(f"no pruning ratio below 1 is within {budget:g}")
+    reestimate_batch_norms(best, calibration)
     return best
 
 
-PRUNERS: dict[str, Callable[[nn.Module, Tensor, float, int], nn.Module]] = {
+PRUNERS: dict[str, Callable[[nn.Module, Tensor, Cost, float, int], nn.Module]] = {
     name: partial(prune, settings=settings) for name, settings in SETTINGS.items()
 }
 
