@@ -7,6 +7,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
 - `inspect(path)`: the ledger, plan against file; rows by file
 - `check(source, device=...)`: every reason why a device cannot have a model
+- `sensitivity(source, device=...)`: what every group of channels and every layer costs; a `SensitivityReport`
 - `load_profile(name)`: a `DeviceProfile`
 """
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgeslim.device_profile import load_profile
     from edgeslim.inspection import inspect
     from edgeslim.pipeline import build, check
+    from edgeslim.sensitivity_report import sensitivity
     from edgeslim.verification import verify
 
 _HOME = {
@@ -26,10 +28,11 @@ _HOME = {
     "check": "pipeline",
     "inspect": "inspection",
     "load_profile": "device_profile",
+    "sensitivity": "sensitivity_report",
     "verify": "verification",
 }
 
-__all__ = ["bench", "build", "check", "inspect", "load_profile", "verify"]
+__all__ = ["bench", "build", "check", "inspect", "load_profile", "sensitivity", "verify"]
 
 
 def __getattr__(name: str) -> Any:

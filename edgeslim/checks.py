@@ -73,7 +73,17 @@ def stored_weights(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: 
     ]
 
 
-RULES: tuple[Rule, ...] = (device_class, operators, stored_weights, memory, model_size)
+def weight_scales(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
+    """Every INT8 runtime of the device takes one weight scale for each output channel, as edgeslim's files have."""
+    return [
+        f"{support.name} on {profile.name} takes one weight scale for a whole layer (`per_channel_weights: false`); "
+        "edgeslim writes one for each output channel"
+        for support in profile.runtimes
+        if "int8" in support.precisions and not support.per_channel_weights
+    ]
+
+
+RULES: tuple[Rule, ...] = (device_class, operators, stored_weights, memory, model_size, weight_scales)
 
 
 def refusals(model: Model, profile: DeviceProfile) -> list[str]:

@@ -17,8 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import edgeslim
 from edgeslim.device_profile import all_profiles, describe, is_this_machine, known_devices, load_profile
-from edgeslim.errors import EdgeslimError
+from edgeslim.errors import BadInput, EdgeslimError
 from edgeslim.progress import silent
+from edgeslim.units import parse
 
 STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False, markup=False)
 STDERR = Console(stderr=True, soft_wrap=True, markup=False)
@@ -43,6 +44,10 @@ def commands() -> None:
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @click.option("--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all.")
 @click.option("--max-drop", type=float, help="Points of top-1 an INT8 file may lose (default 1.0).")
+@click.option("--max-latency", metavar="TIME", help="What an inference may take on the device, this machine: 30ms.")
+@click.option("--max-size", metavar="SIZE", help="What the primary INT8 file may take: 5MB.")
+@click.option("--prune", metavar="UNIT=SHARE", help="Keep this share of the macs, parameters, channels or latency.")
+@click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers to leave in float (regular expression).")
 @click.option("--strict", is_flag=True, help="Fail when a file departs from the plan without a stated reason.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
@@ -100,21 +105,54 @@ def build(
 
 def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
-    from edgeslim.recipe import default_recipe, load_recipe, with_settings, with_step_settings
+    from edgeslim.recipe import default_recipe, load_recipe, with_settings, with_step_settings, without_step
 
     file = wishes["recipe_file"]
     recipe = load_recipe(file) if file else default_recipe(load_profile(device))
     given = {
         "formats": wishes["formats"] or None,
         "max_drop_points": wishes["max_drop"],
+        "max_latency_s": _quantity(wishes["max_latency"], "seconds", "--max-latency"),
+        "max_size_bytes": _quantity(wishes["max_size"], "bytes", "--max-size"),
         "strict": wishes["strict"] or None,
         "threads": wishes["threads"],
         "seed": wishes["seed"],
     }
     recipe = with_settings(recipe, **{name: value for name, value in given.items() if value is not None})
+    if wishes["no_prune"]:
+        if wishes["prune"]:
+            raise BadInput("--prune and --no-prune contradict each other")
+        recipe = without_step(recipe, "prune")
+    if wishes["prune"]:
+        recipe = with_step_settings(recipe, "prune", **_amount(wishes["prune"]))
     if wishes["keep_float"]:
         recipe = with_step_settings(recipe, "quantize", keep_float=list(wishes["keep_float"]))
     return recipe
+
+
+def _quantity(text: str | None, kind: str, option: str) -> float | int | None:
+    """Return what an option like `--max-size 5MB` says, in the base unit."""
+    if text is None:
+        return None
+    try:
+        value = parse(text, kind)
+    except ValueError as error:
+        raise BadInput(f"{option}: {error}") from error
+    return round(value) if kind == "bytes" else value
+
+
+def _amount(text: str) -> dict[str, float]:
+    """Return the setting that `--prune macs=0.5` names."""
+    unit, _, share = text.partition("=")
+    known = ("macs", "parameters", "channels", "latency")
+    try:
+        if unit not in known:
+            raise ValueError(unit)
+        return {f"keep_{unit}": float(share)}
+    except ValueError as error:
+        raise BadInput(
+            f"--prune `{text}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(known)}: macs=0.5"
+        ) from error
 
 
 @commands.command()
@@ -202,6 +240,41 @@ def verify(artifact: Path, as_json: bool) -> None:
         STDOUT.print(verify_text(report))
     if failed is not None:
         raise failed
+
+
+@commands.command()
+@click.argument("model", required=False)
+@DEVICE
+@WEIGHTS
+@click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of all that is random (default 0).")
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@AS_JSON
+@QUIET
+def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool, quiet: bool, **wishes: Any) -> None:
+    """Show where MODEL can give: what each group of channels loses at each width, and each layer as INT8.
+
+    Writes sensitivity.json and sensitivity.png. What was found is kept for the next call and for `build`.
+    """
+    from edgeslim.model import name_of
+    from edgeslim.plots import require_matplotlib, sensitivity_plot
+    from edgeslim.sensitivity_report import save
+    from edgeslim.show_sensitivity import sensitivity_table
+
+    require_matplotlib()
+    folder = out or Path("sensitivity") / f"{name_of(model)}-{load_profile(device).name}"
+    with _progress(quiet=quiet or as_json) as progress:
+        report = edgeslim.sensitivity(model, device=device, progress=progress, **wishes)
+    figure = folder / "sensitivity.png"
+    files = [str(save(report, folder)), str(figure)]
+    sensitivity_plot(report, figure)
+    if as_json:
+        _print_json({"folder": str(folder), **asdict(report)})
+    else:
+        STDOUT.print(sensitivity_table(report, files))
 
 
 @commands.command()

@@ -12,13 +12,11 @@ from edgeslim.progress import Progress
 class Demand:
     """What the result must meet; None: no bound.
 
-    `max_drop_points`: points of top-1 it may lose; `max_latency_s`: seconds an image; `max_latency_share`: share of the
-    dense INT8 network's time; `max_size_bytes`: of the file.
+    `max_drop_points`: points of top-1 it may lose; `max_latency_s`: seconds an image; `max_size_bytes`: of the file.
     """
 
     max_drop_points: float = 1.0
     max_latency_s: float | None = None
-    max_latency_share: float | None = None
     max_size_bytes: int | None = None
 
 

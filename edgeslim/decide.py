@@ -8,6 +8,7 @@ from edgeslim.judge import Judged
 from edgeslim.machine import this_machine
 from edgeslim.measurement import Measurement, faster
 from edgeslim.recipe import Recipe
+from edgeslim.units import show_bytes, show_seconds
 
 
 def choose_primary(
@@ -85,7 +86,8 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
             if drop is not None and drop > recipe.max_drop_points:
                 reasons.append(
                     f"{one.label} loses {drop:.2f} points of top-1 {one.score.kind}, "
-                    f"{recipe.max_drop_points:g} are allowed (--max-drop); --keep-float leaves layers in float"
+                    f"{recipe.max_drop_points:g} are allowed (--max-drop); --no-prune leaves every channel, "
+                    "--keep-float leaves layers in float"
                 )
         missing = [name for name in one.spelling.nodes if name not in (one.proven or ())]
         if one.planned is not None and len(one.proven or ()) < one.planned:
@@ -99,4 +101,23 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
                 f"{one.label} departs from the plan without a stated reason at {len(unexplained)} places "
                 f"(--strict): {', '.join(unexplained[:5])}"
             )
+    return reasons
+
+
+def beyond_budget(primary: Judged | None, recipe: Recipe, measurements: Sequence[Measurement]) -> list[str]:
+    """Return how the file the device should run exceeds the size and the time that were demanded."""
+    if primary is None:
+        return []
+    reasons = []
+    if recipe.max_size_bytes is not None and primary.size_bytes > recipe.max_size_bytes:
+        reasons.append(
+            f"{primary.label} takes {show_bytes(primary.size_bytes)}, {show_bytes(recipe.max_size_bytes)} are allowed "
+            "(--max-size)"
+        )
+    one = next(m for m in measurements if m.label == primary.label)
+    if recipe.max_latency_s is not None and one.median_s > recipe.max_latency_s:
+        reasons.append(
+            f"{primary.label} takes {show_seconds(one.median_s)} an image, {show_seconds(recipe.max_latency_s)} are "
+            "allowed (--max-latency)"
+        )
     return reasons

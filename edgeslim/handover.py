@@ -5,7 +5,7 @@ import json
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -96,6 +96,9 @@ def stage(staging: Path, made: Made) -> Manifest:
     (staging / "recipe.yaml").write_text(made.recipe.text())
     _write_papers(staging, made)
     save(made.measurements, staging / MEASUREMENTS)
+    if trials := made.compressed.trials:
+        text = json.dumps([asdict(trial) for trial in trials], indent=1, sort_keys=True)
+        (staging / MEASUREMENTS / "pruning_trials.json").write_text(text + "\n")
     return _manifest(made)
 
 
@@ -156,6 +159,8 @@ def _manifest(made: Made) -> Manifest:
             parameters=made.compressed.parameters,
             macs=macs,
             flops=2 * macs,
+            original_parameters=model.parameters,
+            original_macs=macs_of(model.graph),
             classes=model.classes,
             inputs=(_tensor("input", model.input_shape, "NCHW"),),
         ),

@@ -59,7 +59,7 @@ class TensorSpec(_Part):
 
 
 class SourceModel(_Part):
-    """The model as it was given (`source`, `weights_sha256`), and the costs of the network made of it.
+    """The model as it was given (`source`, `weights_sha256`, `original_...`), and the costs of the network made of it.
 
     `macs` for one image, `flops` = 2 x `macs`.
     """
@@ -69,6 +69,8 @@ class SourceModel(_Part):
     parameters: Count
     macs: Count
     flops: Count
+    original_parameters: Count
+    original_macs: Count
     classes: Annotated[int, Field(ge=1)]
     inputs: tuple[TensorSpec, ...]
 

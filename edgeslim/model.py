@@ -31,6 +31,19 @@ FOREIGN_FORMATS = {".onnx": "ONNX", ".tflite": "TFLite", ".xml": "OpenVINO", ".p
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A pruned network that was tried: widths, INT8 time from tables, costs, and what it loses on selection images."""
+
+    widths: Mapping[str, int]
+    latency_s: float
+    macs: int
+    parameters: int
+    drop_points: float
+    drop_at_most_points: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
 class Model:
     """A classifier at one point of its compression; steps return changed copies (`dataclasses.replace`)."""
 
@@ -41,6 +54,7 @@ class Model:
     labels: tuple[str, ...] | None
     history: tuple[str, ...] = ()
     numerics: Numerics | None = field(default=None)
+    trials: tuple[Trial, ...] = ()  # what pruning tried
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""The second moments of a layer's inputs, and what follows from them in closed form: weights, and what can go.
+"""The second moments of a layer's inputs, and what follows from them: weights, how to round them, and what can go.
 
 For a layer with unfolded inputs X and wanted outputs Y, both centred: H = X'X + r I and W = H^-1 X'Y is the layer
 that yields Y with least squared error. X comes from the compressed network and Y from the dense one, so errors of
@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
+from edgeslim.errors import BadModel
 from edgeslim.graph import ATEN
 
 MOST_ROWS = 40_000  # places of a layer that are looked at; more change nothing that 16-bit weights could hold
+BLOCK = 64  # inputs rounded before what they cost is passed on to all later ones at once
+CONSTANT = 1e-11  # share of an input's second moment that is rounding, not change
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # shares of the mean second moment, of which cross-validation chooses
 
 
@@ -39,24 +42,32 @@ class Moments:
         )  # fmt: skip
 
     def centred(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return X'X, X'Y and the squares of Y about their means."""
+        """Return X'X, X'Y and the squares of Y about their means; an input that never changes has zeros."""
+        xx = self.xx - self.x.unsqueeze(2) @ self.x.unsqueeze(1) / self.rows
+        xy = self.xy - self.x.unsqueeze(2) @ self.y.unsqueeze(1) / self.rows
+        still = xx.diagonal(dim1=1, dim2=2) <= CONSTANT * self.xx.diagonal(dim1=1, dim2=2)
         return (
-            self.xx - self.x.unsqueeze(2) @ self.x.unsqueeze(1) / self.rows,
-            self.xy - self.x.unsqueeze(2) @ self.y.unsqueeze(1) / self.rows,
+            xx.masked_fill(still.unsqueeze(1) | still.unsqueeze(2), 0.0),
+            xy.masked_fill(still.unsqueeze(2), 0.0),
             self.yy - self.y**2 / self.rows,
         )
 
 
 def moments_of(x: Tensor, y: Tensor) -> Moments:
-    """Return the moments of rows: x is (G, rows, n), y is (G, rows, o), float32."""
-    return Moments(
-        x.shape[1],
-        x.sum(1).double(),
-        y.sum(1).double(),
-        (x.transpose(1, 2) @ x).double(),
-        (x.transpose(1, 2) @ y).double(),
-        (y**2).sum(1).double(),
-    )
+    """Return the moments of rows: x is (G, rows, n), y is (G, rows, o), float32.
+
+    Products are taken about the means and moved back in float64: what hardly changes would else be lost in rounding.
+    """
+    rows = x.shape[1]
+    x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
+    x, y = x - x_mean, y - y_mean
+    x_sum, y_sum = x.sum(1, keepdim=True, dtype=torch.float64), y.sum(1, keepdim=True, dtype=torch.float64)
+    a, b = x_mean.double(), y_mean.double()
+    across = a.transpose(1, 2)
+    xx = (x.transpose(1, 2) @ x).double() + x_sum.transpose(1, 2) @ a + across @ (x_sum + rows * a)
+    xy = (x.transpose(1, 2) @ y).double() + x_sum.transpose(1, 2) @ b + across @ (y_sum + rows * b)
+    yy = (y**2).sum(1).double() + (2 * y_sum * b + rows * b**2).squeeze(1)
+    return Moments(rows, (x_sum + rows * a).squeeze(1), (y_sum + rows * b).squeeze(1), xx, xy, yy)
 
 
 def rows_of(layer: fx.Node, weight: Tensor, x: Tensor, y: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -86,7 +97,12 @@ def rows_of(layer: fx.Node, weight: Tensor, x: Tensor, y: Tensor, share: float) 
 def _windows(layer: fx.Node, weight: Tensor, x: Tensor) -> Tensor:
     """Return a view (N, channels, places down, places across, kernel height, kernel width) of what a kernel sees."""
     stride, (high, wide), dilation = geometry(layer, weight)
-    padded = functional.pad(x, (wide, wide, high, high)).contiguous() if high or wide else x.contiguous()
+    more = (0, 0)  # `same` with an even reach pads one more behind than before
+    if layer.target is ATEN.conv2d.padding and layer.args[4:5] == ("same",):
+        reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        more = (reach[0] % 2, reach[1] % 2)
+    around = (wide, wide + more[1], high, high + more[0])
+    padded = functional.pad(x, around).contiguous() if any(around) else x.contiguous()
     images, channels, rows, columns = padded.shape
     tall, broad = weight.shape[2:]
     size = (
@@ -112,6 +128,36 @@ def geometry(layer: fx.Node, weight: Tensor) -> tuple[tuple[int, int], tuple[int
         reach = [d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
         return stride, (reach[0], reach[1]), dilation
     return stride, pair(4, 0), dilation
+
+
+def halves_of(
+    layer: fx.Node,
+    weight: Tensor,
+    entering: Sequence[Tensor],
+    leaving: Sequence[Tensor],
+    outputs: Tensor | None = None,
+) -> tuple[Moments, Moments]:
+    """Return the moments of every other batch and of those between: what `fit` needs to choose its ridge.
+
+    `entering` and `leaving` are the same two or more batches before and behind the layer, of which `outputs` are the
+    channels that the layer has (all). Raises BadModel where a value
+    is NaN or infinite.
+    """
+    linear = layer.target is ATEN.linear.default
+    places = 1 if linear else leaving[0][0, 0].numel()
+    share = min(1.0, MOST_ROWS / (places * sum(len(batch) for batch in entering)))
+    halves: list[Moments | None] = [None, None]
+    for number, (x, y) in enumerate(zip(entering, leaving, strict=True)):
+        wanted = y if outputs is None else y.index_select(y.dim() - 1 if linear else 1, outputs)
+        some = moments_of(*rows_of(layer, weight, x, wanted, share))
+        if not (some.xx.isfinite().all() and some.xy.isfinite().all()):
+            raise BadModel(f"`{layer.name}` became NaN or infinite on a calibration image; nothing can be fitted")
+        half = halves[number % 2]
+        halves[number % 2] = some if half is None else half + some
+    first, second = halves
+    if first is None or second is None:
+        raise TypeError("a layer is fitted on two batches at least")
+    return first, second
 
 
 def matrix(weight: Tensor, groups: int) -> Tensor:
@@ -160,3 +206,52 @@ def regularized(xx: Tensor, ridge: float) -> Tensor:
     return xx + (ridge * diagonal + 1e-12 + diagonal.clamp(min=0) * 1e-9).view(-1, 1, 1) * torch.eye(
         xx.shape[1], dtype=xx.dtype
     )
+
+
+def gptq(weight: Tensor, xx: Tensor, scales: Tensor, limit: int, ridge: float) -> Tensor:
+    """Return weights (G, n, o) on the grids of `scales` (G, o), codes -limit..limit, chosen for the least output error.
+
+    All float64; `xx` (G, n, n) is X'X. Inputs are rounded one after another, those with the largest second moment
+    first, and what an input's rounding does to the outputs, the inputs still to come make up for: with
+    (X'X + r I)^-1 = U'U, U upper triangular, the error e = (w_j - q_j) / U_jj of input j moves every later weight k by
+    -e U_jk (Frantar & Alistarh 2022, Optimal Brain Compression; Frantar et al. 2022, GPTQ, with its blocks). A
+    channel's largest weight, where it lies at its grid's limit, is held there.
+    """
+    groups, inputs, _ = weight.shape
+    order = xx.diagonal(dim1=1, dim2=2).argsort(dim=1, descending=True, stable=True)
+    each = torch.arange(groups).unsqueeze(1)
+    upper = _inverse_factor(regularized(xx[each.unsqueeze(2), order.unsqueeze(2), order.unsqueeze(1)], ridge))
+    left = weight[each, order]
+    held = _at_the_limit(left, scales, limit)
+    rounded = torch.empty_like(left)
+    for start in range(0, inputs, BLOCK):
+        end = min(start + BLOCK, inputs)
+        errors = torch.zeros_like(left[:, start:end])
+        for j in range(start, end):
+            now = left[:, j]
+            codes = torch.where(held[:, j] != 0, held[:, j] * limit, (now / scales).round().clamp(-limit, limit))
+            rounded[:, j] = codes * scales
+            errors[:, j - start] = (now - rounded[:, j]) / upper[:, j, j].unsqueeze(1)
+            left[:, j:end] -= upper[:, j, j:end].unsqueeze(2) * errors[:, j - start].unsqueeze(1)
+        left[:, end:] -= upper[:, start:end, end:].transpose(1, 2) @ errors
+    result = torch.empty_like(rounded)
+    result[each, order] = rounded
+    return result
+
+
+def _inverse_factor(matrices: Tensor) -> Tensor:
+    """Return U (G, n, n), upper triangular, with U'U the inverse of each matrix.
+
+    The Cholesky factor of the matrix read backwards is R with R R' = H; U is its inverse.
+    """
+    backwards = torch.linalg.cholesky(matrices.flip(1, 2)).flip(1, 2)
+    identity = torch.eye(matrices.shape[1], dtype=matrices.dtype).expand_as(matrices)
+    inverse: Tensor = torch.linalg.solve_triangular(backwards, identity, upper=True)
+    return inverse
+
+
+def _at_the_limit(weight: Tensor, scales: Tensor, limit: int) -> Tensor:
+    """Return the sign of each channel's largest weight where it rounds to a limit of its grid, 0 everywhere else."""
+    peaks, where = weight.abs().max(1, keepdim=True)
+    reached = (peaks / scales.unsqueeze(1)).round() >= limit
+    return torch.zeros_like(weight).scatter_(1, where, weight.gather(1, where).sign() * reached)

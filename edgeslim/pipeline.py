@@ -16,20 +16,22 @@ from pydantic import TypeAdapter, ValidationError
 import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
-from edgeslim.context import Context
+from edgeslim.compress import fold
+from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
-from edgeslim.decide import below_demand, choose_primary
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.decide import below_demand, beyond_budget, choose_primary
+from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import require_format
 from edgeslim.handover import Made, stage
 from edgeslim.judge import judge_all, time_all
 from edgeslim.measurement import Measurement
-from edgeslim.model import load_model, name_of
+from edgeslim.model import Model, load_model, name_of
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
+from edgeslim.store import default_store
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def build(
     """
     profile = load_profile(device)
     recipe = recipe or default_recipe(profile)
+    if recipe.max_latency_s is not None and not is_this_machine(profile):
+        raise BadInput(
+            f"--max-latency can be judged on a {profile.name} only, which this machine is not; to ask for a share of "
+            "the dense INT8 network's time, as measured here: --prune latency=0.5"
+        )
     for name in recipe.formats:
         require_format(name)
     steps = [_resolve(call) for call in recipe.steps]
@@ -83,19 +90,24 @@ def build(
         seed=recipe.seed,
     )
     with _work_folder() as work:
-        context = Context(profile, images, recipe.seed, work, progress)
-        dense = compressed = model
+        context = Context(
+            profile, images, recipe.seed, work, progress, _demand(recipe), recipe.threads, default_store()
+        )
+        unquantized = compressed = model
         for module, settings in steps:
             compressed = module.apply(compressed, settings, context)
-            dense = dense if compressed.numerics else compressed
-        exported, not_written = export_all(dense, compressed, recipe.formats, context, destination)
-        judged, not_run = judge_all(exported, model, compressed, recipe.threads, context)
+            unquantized = unquantized if compressed.numerics else compressed
+        # What INT8 files are compared with is the network as it was given.
+        reference = fold.apply(model, fold.Settings(), context) if compressed.numerics else unquantized
+        exported, not_written = export_all(reference, compressed, recipe.formats, context, destination)
+        judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
         failures = [*not_written, *not_run]
         measurements = time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
-        errors, unread = error_by_depth(dense, compressed, judged, context)
-        warnings += unread
-        reasons = [*failures, *below_demand(judged, recipe, images)]
+        errors, unread = error_by_depth(unquantized, compressed, judged, context)
+        warnings += [*unread, *_unpruned(compressed)]
+        beyond = beyond_budget(primary, recipe, measurements)
+        reasons = [*failures, *below_demand(judged, recipe, images), *beyond]
         staging = work / "staging"
         manifest = stage(
             staging, Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors)
@@ -108,6 +120,15 @@ def build(
     if reasons:
         raise Rejected(report, reasons)
     return report
+
+
+def _demand(recipe: Recipe) -> Demand:
+    return Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
+
+
+def _unpruned(compressed: Model) -> list[str]:
+    """Return why nothing was pruned, where pruning was tried."""
+    return [line for line in compressed.history if line.startswith("prune: nothing")]
 
 
 @contextmanager

@@ -27,6 +27,8 @@ class Recipe(Section):
     steps: tuple[StepCall, ...]
     formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = tuple(FORMATS)
     max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # top-1 points the INT8 files may lose
+    max_latency_s: Annotated[float, Field(gt=0)] | None = None  # of the primary INT8 file, on the device itself
+    max_size_bytes: Annotated[int, Field(gt=0)] | None = None  # of the primary INT8 file
     strict: bool = False  # a file that differs from the plan without a stated reason fails the build
     threads: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
@@ -49,7 +51,7 @@ def default_recipe(profile: DeviceProfile) -> Recipe:
     """Return what edgeslim does for a class of devices when nothing else is asked for."""
     if profile.device_class != "cpu":
         return Recipe(steps=(StepCall(step="fold"),))
-    return Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize")))
+    return Recipe(steps=(StepCall(step="prune"), StepCall(step="fold"), StepCall(step="quantize")))
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -63,6 +65,11 @@ def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
         return Recipe.model_validate({**recipe.model_dump(), **settings})
     except ValidationError as invalid:
         raise BadInput("\n".join(explain(problem).strip() for problem in invalid.errors())) from invalid
+
+
+def without_step(recipe: Recipe, step: str) -> Recipe:
+    """Return the recipe without one step."""
+    return recipe.model_copy(update={"steps": tuple(call for call in recipe.steps if call.step != step)})
 
 
 def with_step_settings(recipe: Recipe, step: str, **settings: Any) -> Recipe:

@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from edgeslim.errors import BadModel
-from edgeslim.graph import ATEN, LAYERS, parameter
-from edgeslim.moments import MOST_ROWS, Moments, fit, from_matrix, matrix, moments_of, rows_of
+from edgeslim.graph import ATEN, LAYERS, output_of, parameter
+from edgeslim.moments import fit, from_matrix, halves_of, matrix
 
 Batches = list[Tensor]
 # (node of the other network, what enters it there, what enters it in the dense one, what leaves the dense one)
@@ -27,26 +26,31 @@ Adjust = Callable[[fx.Node, Batches, Batches, Batches], None]
 def side_by_side(
     dense: fx.GraphModule, other: fx.GraphModule, images: Sequence[Tensor], adjust: Adjust
 ) -> tuple[Batches, Batches]:
-    """Run two networks with the same nodes on the same batches, node by node; return the outputs of both.
+    """Run two networks on the same batches, node by node; return the outputs of both.
 
-    `adjust` may change the other's parameters before a node of it is computed. Held in memory: what later nodes still
-    read of both, 4 bytes a value for every image; up to the first difference the two share their values.
+    The other has the dense one's nodes by name, or only some of them. `adjust` may change the other's parameters before
+    a node of it is computed. Held in memory: what later nodes still read of both, 4 bytes a value for every image; up
+    to the first difference the two share their values.
     """
     values: dict[str, tuple[Batches, Batches]] = {}
-    last = _last_uses(dense)
+    last = _last_uses(dense, other)
     twins = {node.name: node for node in other.graph.nodes}
+    twin_output = str(output_of(other))
     results: tuple[Batches, Batches] = ([], [])
     for node in dense.graph.nodes:
         if node.op == "placeholder":
-            values[node.name] = (list(images), list(images))
+            batches = list(images)
+            values[node.name] = (batches, batches)
         elif node.op == "output":
-            results = values[str(node.args[0][0] if isinstance(node.args[0], tuple | list) else node.args[0])]
+            results = (values[str(output_of(dense))][0], values[twin_output][1])
         elif node.op == "call_function":
-            twin = twins[node.name]
+            twin = twins.get(node.name)
             wanted = _compute(dense, node, values, 0, len(images))
-            entering = values.get(str(node.args[0]), ([], []))
-            if _differs(dense, other, node, twin, values):
-                adjust(twin, entering[1], entering[0], wanted)
+            if twin is None:
+                got = []
+            elif _differs(dense, other, node, twin, values):
+                entering, dense_entering = _entering(twin, values, 1), _entering(node, values, 0)
+                adjust(twin, entering, dense_entering, wanted)
                 got = _compute(other, twin, values, 1, len(images))
             else:
                 got = wanted
@@ -56,11 +60,19 @@ def side_by_side(
     return results
 
 
-def _last_uses(graph: fx.GraphModule) -> dict[str, list[str]]:
-    """Return {node: values that nothing after it reads}."""
+def _entering(node: fx.Node, values: Mapping[str, tuple[Batches, Batches]], side: int) -> Batches:
+    """Return what enters a node first in one of the networks; nothing where that is no activation."""
+    found = values.get(str(node.args[0]))
+    return [] if found is None else found[side]
+
+
+def _last_uses(dense: fx.GraphModule, other: fx.GraphModule) -> dict[str, list[str]]:
+    """Return {node: values that nothing after it reads in either network}."""
     last: dict[str, str] = {}
-    for node in graph.graph.nodes:
-        for source in node.all_input_nodes:
+    twins = {node.name: node for node in other.graph.nodes}
+    for node in dense.graph.nodes:
+        twin = twins.get(node.name, node)
+        for source in (*node.all_input_nodes, *twin.all_input_nodes):
             last[source.name] = node.name
     ends: dict[str, list[str]] = {}
     for name, reader in last.items():
@@ -91,10 +103,12 @@ def _differs(
     values: Mapping[str, tuple[Batches, Batches]],
 ) -> bool:
     """Tell whether a node may yield another value in the other network."""
+    if len(node.all_input_nodes) != len(twin.all_input_nodes):
+        return True
     for source, copied in zip(node.all_input_nodes, twin.all_input_nodes, strict=True):
         one = parameter(dense, source)
         if one is None:
-            if values[source.name][0] is not values[source.name][1]:
+            if values[source.name][0] is not values[copied.name][1]:
                 return True
         else:
             two = parameter(other, copied)
@@ -117,22 +131,29 @@ def reconstruct(
     """
     readers: dict[str, int] = {}
     for node in pruned.graph.nodes:
-        if node.target in LAYERS:
-            readers[str(node.args[1].target)] = readers.get(str(node.args[1].target), 0) + 1
+        name = _fitted(node)
+        if name is not None:
+            readers[name] = readers.get(name, 0) + 1
     remarks: list[str] = []
-    total = sum(len(batch) for batch in images)
 
     def adjust(node: fx.Node, entering: Batches, dense_entering: Batches, wanted: Batches) -> None:
         if node.target in LAYERS:
             name = str(node.args[1].target)  # type: ignore[union-attr] # a parameter
             if readers[name] == 1:  # a layer used twice keeps its weights: no single answer fits both uses
-                _refit(pruned, node, torch.from_numpy(rows[name]), entering, wanted, remarks, total)
-        elif node.target is ATEN.batch_norm.default:
+                _refit(pruned, node, torch.from_numpy(rows[name]), entering, wanted, remarks)
+        elif node.target is ATEN.batch_norm.default and readers.get(str(_fitted(node))) == 1:
             kept = torch.from_numpy(rows[str(node.args[3].target)])  # type: ignore[union-attr]
             _restore_statistics(pruned, node, kept, entering, dense_entering)
 
     side_by_side(dense, pruned, images, adjust)
     return remarks
+
+
+def _fitted(node: fx.Node) -> str | None:
+    """Return the name of the parameter that is fitted for a node, if any: a layer's weight, a batch norm's mean."""
+    place = 1 if node.target in LAYERS else 3 if node.target is ATEN.batch_norm.default else 0
+    argument = node.args[place] if place else None
+    return str(argument.target) if isinstance(argument, fx.Node) else None
 
 
 def _refit(
@@ -142,26 +163,12 @@ def _refit(
     entering: Batches,
     wanted: Batches,
     remarks: list[str],
-    images: int,
 ) -> None:
     weight = parameter(pruned, node.args[1])
     bias = parameter(pruned, node.args[2] if len(node.args) > 2 else None)
     if weight is None:
         raise TypeError(f"{node.name} has no weight of its own")
-    linear = node.target is ATEN.linear.default
-    axis = wanted[0].dim() - 1 if linear else 1
-    places = 1 if linear else wanted[0][0, 0].numel()
-    halves: list[Moments | None] = [None, None]
-    for number, (x, y) in enumerate(zip(entering, wanted, strict=True)):
-        share = min(1.0, MOST_ROWS / (places * images))
-        some = moments_of(*rows_of(node, weight, x, y.index_select(axis, kept), share))
-        if not (some.xx.isfinite().all() and some.xy.isfinite().all()):
-            raise BadModel(f"`{node.name}` became NaN or infinite on a calibration image; nothing can be fitted")
-        half = halves[number % 2]
-        halves[number % 2] = some if half is None else half + some
-    first, second = halves
-    if first is None or second is None:
-        raise TypeError("a layer is fitted on two batches at least")
+    first, second = halves_of(node, weight, entering, wanted, kept)
     normed = len(node.users) == 1 and next(iter(node.users)).target is ATEN.batch_norm.default
     groups = len(first.x)
     prior = matrix(weight, groups)
@@ -198,10 +205,14 @@ def _restore_statistics(
 
 def _mean_and_deviation(batches: Batches, channels: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel over batches, float64."""
-    total = squares = torch.zeros(len(channels), dtype=torch.float64)
-    count = 0
+    weights, means, variances = [], [], []
     for batch in batches:
-        values = batch.index_select(1, channels).transpose(0, 1).flatten(1).double()
-        total, squares, count = total + values.sum(1), squares + (values**2).sum(1), count + values.shape[1]
-    mean = total / count
-    return mean, (squares / count - mean**2).clamp(min=0).sqrt()
+        axes = [axis for axis in range(batch.dim()) if axis != 1]
+        variance, mean = torch.var_mean(batch, axes, correction=0)
+        weights.append(batch.numel() // batch.shape[1])
+        means.append(mean.double()[channels])
+        variances.append(variance.double()[channels])
+    share = torch.tensor(weights, dtype=torch.float64).unsqueeze(1) / sum(weights)
+    mean = (share * torch.stack(means)).sum(0)
+    spread = torch.stack(variances) + (torch.stack(means) - mean) ** 2
+    return mean, (share * spread).sum(0).sqrt()

@@ -64,7 +64,8 @@ def build_summary(
             if data.synthetic
             else ""
         ),
-        f"model: {manifest.model.parameters:,} parameters, {manifest.model.macs:,} MACs for an image",
+        f"model: {_change(manifest.model.original_parameters, manifest.model.parameters)} parameters, "
+        f"{_change(manifest.model.original_macs, manifest.model.macs)} MACs for an image",
         *(
             f"{pair} agree on {share:.2f} % of the images"
             for pair, share in manifest.agreement_between_formats_pct.items()
@@ -75,6 +76,10 @@ def build_summary(
         f"archive:  {archive_path(folder)}",
     ]
     return Group(table, *(Text(line) for line in lines if line))
+
+
+def _change(before: int, after: int) -> str:
+    return f"{after:,}" if before == after else f"{before:,} to {after:,}"
 
 
 def latency(one: Measurement) -> str:

@@ -1,9 +1,9 @@
 """What was computed before: results of finished steps, kept by the hash of everything they depend on."""
 
 import hashlib
+import io
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import fx
 
-VERSION = 1  # of what is kept: a step that computes something else under the same name raises it
+from edgeslim.errors import ToolFailed
+
+VERSION = 2  # of what is kept: a step that computes something else under the same name raises it
 
 
 def default_store() -> Path:
@@ -26,7 +28,7 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
 
     `depends_on` is anything JSON can hold; results are what torch can save without code (tensors, numbers, text, lists
     and dictionaries of them). Without a store everything is computed. A file appears whole or not at all, so a killed
-    process loses only the step it was in; a damaged one is computed anew.
+    process loses only the step it was in; a damaged one is computed anew. Raises ToolFailed where nothing can be kept.
     """
     if store is None:
         return compute()
@@ -34,15 +36,38 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
     path = store / step / f"{hashlib.sha256(text.encode()).hexdigest()}.pt"
     if path.is_file():
         try:
-            return torch.load(path, weights_only=True)
+            return _read(path)
         except Exception:  # noqa: BLE001 - whatever damaged bytes make the reader stumble over
             path.unlink()
     result = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
-        torch.save(result, part)
-    Path(part.name).replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, result)
+    except OSError as error:
+        raise ToolFailed(
+            f"cannot keep results in {store}: {error.strerror}; name another folder in EDGESLIM_CACHE"
+        ) from error
     return result
+
+
+def _read(path: Path) -> Any:
+    """Return what a file holds: a SHA-256, since torch's reader checks none, and what torch saved."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[32:]).digest() != content[:32]:
+        raise ValueError(f"{path} is damaged")
+    return torch.load(io.BytesIO(content[32:]), weights_only=True)
+
+
+def _write(path: Path, result: Any) -> None:
+    buffer = io.BytesIO()
+    torch.save(result, buffer)
+    content = buffer.getvalue()
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(hashlib.sha256(content).digest() + content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def graph_sha256(graph: fx.GraphModule) -> str:

@@ -8,6 +8,7 @@ EDGESLIM_REQUIRE_SOFTWARE=1, as in CI, where all of it is installed, the test fa
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ import pytest
 # Before anything loads them: ONNX Runtime and OpenVINO report to their makers unless told not to.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules["openvino_telemetry"] = None
+# What a build keeps for the next one stays within this run.
+STORE = tempfile.TemporaryDirectory(prefix="edgeslim-store-")
+os.environ["EDGESLIM_CACHE"] = STORE.name
 
-from edgeslim.harness import runtime_available  # noqa: E402 - after the lines above
+from installed import skip_without  # noqa: E402 - after the lines above
 
 HARDWARE = "hardware:"
-EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino", "litert": "tflite"}
 
 MAKE_OPENVINO = """
 import sys
@@ -102,8 +105,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TinyModels
     made: dict[str, TinyModels] = {}
 
     def models_of(runtime: str) -> TinyModels:
-        if runtime_available(runtime) is None:
-            pytest.skip(f"{runtime} is not installed; pip install 'edgeslim[{EXTRAS[runtime]}]'")
+        skip_without(runtime)
         if runtime not in made:
             made[runtime] = _make(runtime, tmp_path_factory.mktemp(f"tiny_{runtime}"))
         return made[runtime]

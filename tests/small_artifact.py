@@ -92,6 +92,8 @@ def stage(folder: Path) -> Manifest:
             parameters=WEIGHT.size,
             macs=WEIGHT.size,
             flops=2 * WEIGHT.size,
+            original_parameters=WEIGHT.size,
+            original_macs=WEIGHT.size,
             classes=4,
             inputs=(_input("NCHW"),),
         ),

@@ -46,6 +46,82 @@ def headed(*body: nn.Module, width: int = 6) -> nn.Sequential:
     return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, CLASSES))
 
 
+def block(inputs: int, outputs: int, kernel: int = 3, **settings: int) -> nn.Sequential:
+    """A convolution that keeps the size of its input, batch norm, ReLU."""
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False, **settings)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def residual() -> nn.Module:
+    """Blocks on a stream of 32 channels that is added to."""
+    return Passing(
+        lambda self, x: self.head(torch.relu(self.second(self.first(y := self.stem(x))) + y)),
+        stem=block(3, 32), first=block(32, 32), second=nn.Conv2d(32, 32, 3, padding=1), head=headed(width=32),
+    )  # fmt: skip
+
+
+def depthwise() -> nn.Module:
+    """A depthwise convolution between two that mix channels."""
+    return headed(block(3, 32), block(32, 32, groups=32), block(32, 32, 1), width=32)
+
+
+def multiplied() -> nn.Module:
+    """A depthwise convolution that has two filters for each of its channels."""
+    return headed(block(3, 32), block(32, 64, groups=32), block(64, 32, 1), width=32)
+
+
+def grouped() -> nn.Module:
+    """A convolution in two groups between two others."""
+    return headed(block(3, 32), block(32, 32, groups=2), block(32, 32, 1), width=32)
+
+
+def concatenated() -> nn.Module:
+    """Two branches side by side, and the stream they came from."""
+    return Passing(
+        lambda self, x: self.head(torch.cat([self.one(y := self.stem(x)), self.other(y), y], 1)),
+        stem=block(3, 16), one=block(16, 16, 1), other=block(16, 32), head=headed(block(64, 32, 1), width=32),
+    )  # fmt: skip
+
+
+def flattened() -> nn.Module:
+    """Places and channels that a linear layer reads together, with a second one behind it."""
+    hidden = nn.Linear(16 * 16, 32)
+    return nn.Sequential(block(3, 16), nn.MaxPool2d(2), nn.Flatten(), hidden, nn.ReLU(), nn.Linear(32, CLASSES))
+
+
+def shared() -> nn.Module:
+    """A block that the stream passes twice."""
+    return Passing(
+        lambda self, x: self.head(self.body(self.body(self.stem(x)))),
+        stem=block(3, 32), body=block(32, 32), head=headed(width=32),
+    )  # fmt: skip
+
+
+def under_two_names() -> nn.Module:
+    """A network that owns one of its blocks under two names."""
+    inner = block(3, 32)
+    return Passing(lambda self, x: self.head(self.again(x)), inner=inner, again=inner, head=headed(width=32))
+
+
+class Scaled(nn.Module):
+    """Multiplies with a number that is computed from two others while the network runs: channels cannot be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Parameter(torch.tensor([0.5])), nn.Parameter(torch.tensor([3.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (self.one * self.other)
+
+
+def scaled() -> nn.Module:
+    return headed(block(3, 32), Scaled(), width=32)
+
+
+# Wide enough to become narrower in multiples of 8.
+WIDE = (residual, depthwise, multiplied, grouped, concatenated, flattened, shared, under_two_names)
+
+
 def normalized_layers() -> nn.Module:
     """A classifier with a LayerNorm, as vision transformers have."""
     return nn.Sequential(nn.Conv2d(3, 6, SIDE), nn.Flatten(), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, CLASSES))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeslim.data import Data, ImageSet
-from edgeslim.decide import below_demand, choose_primary
+from edgeslim.decide import below_demand, beyond_budget, choose_primary
 from edgeslim.device_profile import load_profile
 from edgeslim.export.job import Job, Spelling
 from edgeslim.formats import FORMATS
@@ -124,3 +124,16 @@ def test_strict_asks_for_a_reason_wherever_a_file_departs_from_the_plan():
     assert below_demand(files, RECIPE, data()) == []
     strict = RECIPE.model_copy(update={"strict": True})
     assert "at 1 places (--strict): relu" in below_demand(files, strict, data())[0]
+
+
+def test_the_budget_that_binds_is_named_with_both_figures(tmp_path):
+    one = judged("tflite", "int8", job=Job("tflite", "int8", Path("in"), tmp_path / "model.tflite", Path("probe")))
+    one.job.target.write_bytes(bytes(2000))
+    both = RECIPE.model_copy(update={"max_latency_s": 0.002, "max_size_bytes": 1000})
+    assert beyond_budget(one, both, [timed(one, 3.0)]) == [
+        "tflite int8 takes 2 KB, 1 KB are allowed (--max-size)",
+        "tflite int8 takes 3 ms an image, 2 ms are allowed (--max-latency)",
+    ]
+    wide = RECIPE.model_copy(update={"max_latency_s": 0.004, "max_size_bytes": 2000})
+    assert beyond_budget(one, wide, [timed(one, 3.0)]) == []
+    assert beyond_budget(None, both, []) == [], "without a primary file there is nothing to hold against a budget"

@@ -31,7 +31,7 @@ def test_every_file_that_a_document_links_to_exists() -> None:
 
 
 def test_the_public_surface_is_pinned() -> None:
-    assert edgeslim.__all__ == ["bench", "build", "check", "inspect", "load_profile", "verify"]
+    assert edgeslim.__all__ == ["bench", "build", "check", "inspect", "load_profile", "sensitivity", "verify"]
     for name in edgeslim.__all__:
         assert callable(getattr(edgeslim, name)), name
         assert getattr(edgeslim, name).__doc__, name

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXTRAS
+from installed import skip_without
 
 from edgeslim.errors import BadInput, Refused, ToolFailed
-from edgeslim.harness import RUNTIMES, runtime_available
+from edgeslim.harness import RUNTIMES
 from edgeslim.operator_times import Operator, operator_times_s
 from edgeslim.probes.worker import BATCH
 
@@ -34,8 +34,7 @@ OPERATORS = [*(operator for operator, _ in SHAPES.values()), WIDE]
 
 
 def installed(runtime):
-    if runtime_available(runtime) is None:
-        pytest.skip(f"{runtime} is not installed; pip install 'edgeslim[{EXTRAS[runtime]}]'")
+    skip_without(runtime)
     return runtime
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.quality import SQNR_MOST_DB, agreement_pct, score, sqnr_db, wilson_pct
+from edgeslim.quality import SQNR_MOST_DB, agreement_pct, drop_points, score, sqnr_db, wilson_pct
 
 RANDOM = np.random.default_rng(5)
 
@@ -90,3 +90,37 @@ def test_an_answer_that_is_no_number_is_no_hit():
     result = score(answers, np.zeros(4, np.int64), np.zeros((4, 6), np.float32))
     assert (result.top1_pct, result.top5_pct) == (0.0, 0.0), "NaN counts as the first class"
     assert agreement_pct(answers, answers) == 0.0, "two files that answer nothing agree"
+
+
+def changed(lost: int, gained: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    before, after = np.ones(images, bool), np.ones(images, bool)
+    after[:lost] = False
+    before[lost : lost + gained] = False
+    return before, after
+
+
+def test_a_drop_counts_only_images_whose_answer_changed() -> None:
+    drop = drop_points(*changed(30, 10, 1000))
+    assert drop.points == pytest.approx(2.0)
+    p, q = 31 / 1002, 11 / 1002
+    wanted = 100 * (p - q + 1.6449 * ((p + q - (p - q) ** 2) / 1002) ** 0.5)
+    assert drop.at_most == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize(("images", "least", "most"), [(20, 9.0, 11.0), (500, 0.4, 0.5), (5000, 0.04, 0.05)])
+def test_no_changed_answer_is_no_certainty(images: int, least: float, most: float) -> None:
+    drop = drop_points(*changed(0, 0, images))
+    assert drop.points == 0
+    assert least < drop.at_most < most
+
+
+def test_the_upper_end_of_a_drop_holds_nineteen_times_of_twenty() -> None:
+    chance = np.random.default_rng(5)
+    for lost, gained, images in [(0.002, 0.001, 400), (0.03, 0.02, 400), (0.01, 0.0, 200)]:
+        held = 0
+        for _ in range(1000):
+            draw = chance.random(images)
+            after = draw >= lost
+            before = ~((draw >= lost) & (draw < lost + gained))
+            held += drop_points(before, after).at_most >= 100 * (lost - gained)
+        assert held >= 930, (lost, gained, images)

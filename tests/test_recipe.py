@@ -78,9 +78,9 @@ def test_a_recipe_that_is_not_there_is_named(tmp_path):
         load_recipe(tmp_path / "gone.yaml")
 
 
-def test_a_cpu_device_gets_int8_and_a_gate_of_one_point():
+def test_a_cpu_device_gets_pruning_int8_and_a_gate_of_one_point():
     recipe = default_recipe(load_profile("raspberry-pi"))
-    assert [call.step for call in recipe.steps] == ["fold", "quantize"]
+    assert [call.step for call in recipe.steps] == ["prune", "fold", "quantize"]
     assert recipe.max_drop_points == 1.0
 
 

@@ -9,12 +9,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
+from prune_table import Row, load
+
 from edgeslim import checks, errors
-from edgeslim.compress import fold, quantize
 from edgeslim.device_profile import all_profiles
 from edgeslim.formats import FORMATS
+from edgeslim.pipeline import known_steps
 from edgeslim.recipe import Recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -65,14 +68,30 @@ def recipe() -> str:
         for name, field in Recipe.model_fields.items()
     ]
     rows = [row for row in rows if row[0] != "`steps`"]
-    for step in (fold, quantize):
-        name = step.__name__.rpartition(".")[2]
-        defaults = step.Settings()
+    for name in known_steps():
+        defaults = import_module(f"edgeslim.compress.{name}").Settings()
         rows += [[f"`{name}`: `{f.name}`", f"`{getattr(defaults, f.name)}`"] for f in fields(defaults)]
     return table(["setting", "default"], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (devices, rules, exit_codes, formats, recipe)}
+def architectures() -> str:
+    """One row a family of torchvision's classifiers: what prune_table.py found of it."""
+    families: dict[str, list[Row]] = {}
+    for name, row in load().items():
+        families.setdefault(re.split(r"\d|_(?!resnet)", name)[0], []).append(row)
+    return table(["family", "networks", "MACs kept, %, or why not"], [_family(*item) for item in families.items()])
+
+
+def _family(name: str, rows: list[Row]) -> list[str]:
+    kept = [row.kept_macs_pct for row in rows if row.kept_macs_pct is not None]
+    outcomes = [" to ".join(f"{share:.1f}" for share in sorted({min(kept), max(kept)}))] if kept else []
+    outcomes += sorted({row.outcome for row in rows if row.kept_macs_pct is None})
+    return [name, str(len(rows)), "; ".join(outcomes)]
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (devices, rules, exit_codes, formats, recipe, architectures)
+}
 
 
 def rewritten(text: str) -> str:

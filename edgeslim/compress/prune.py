@@ -7,31 +7,23 @@ pruning/allocation.py); the weights that stay are solved for in closed form (rec
 fastest network within the demanded accuracy is sought.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-
-from torch import fx
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
 
 from edgeslim.context import Context
-from edgeslim.data import ImageSet
-from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.graph import batched, macs_of, trace
-from edgeslim.harness import runtime_available
-from edgeslim.model import Model
-from edgeslim.operator_times import operator_times_s
+from edgeslim.graph import macs_of, trace
+from edgeslim.model import Model, Trial
 from edgeslim.pruning.allocation import Plan, Problem, best_within, netadapt, uniform
-from edgeslim.pruning.candidates import Candidate, candidate, widened
-from edgeslim.pruning.channels import Channels, channels_of, cut, legal_widths
+from edgeslim.pruning.blocks import drop
+from edgeslim.pruning.candidates import Candidate, widened
+from edgeslim.pruning.channels import cut, legal_widths
 from edgeslim.pruning.importance import CRITERIA
-from edgeslim.pruning.sensitivity import Curve, Images, studied_widths, study
-from edgeslim.pruning.sizes import Sizes, Times, Widths, grid, sizes_of, times_of
-from edgeslim.store import graph_sha256
+from edgeslim.pruning.sizes import Widths
+from edgeslim.pruning.workbench import Workbench, workbench_of
 
-MEASURABLE = ("litert", "onnxruntime", "openvino")
-CURVE_IMAGES = 512  # of the selection images, for the curves; candidates are judged on all
 SEARCH_STEPS = 5
+WEIGHTS_SHARE = 0.9  # of an INT8 file that its weights may take; the rest is scales, biases and structure
 AMOUNTS = ("keep_channels", "keep_parameters", "keep_macs", "keep_latency")
 
 
@@ -68,36 +60,6 @@ class Settings:
             raise BadInput(f"prune: {self.rounds} rounds need an amount to reach: {', '.join(AMOUNTS)}")
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """What every candidate of one network is made from and judged with."""
-
-    graph: fx.GraphModule  # takes batches
-    channels: Channels
-    settings: Settings
-    multiple: int
-    calibration: Images
-    selection: Images
-    context: Context
-    network: str
-
-    def curves(self, graph: fx.GraphModule) -> dict[str, Curve]:
-        """Return the curves of the network, or of what became of it in the same shapes."""
-        return study(
-            graph, self.channels, self.settings.importance, self.multiple, self.calibration,
-            _first(self.selection, CURVE_IMAGES), self.context.store, self.context.progress,
-        )  # fmt: skip
-
-    def candidate(self, plan: Plan, curves: Mapping[str, Curve], start: fx.GraphModule | None = None) -> Candidate:
-        """Return the reconstructed network of a plan."""
-        removed = {name: curve.removed(plan.widths[name]) for name, curve in curves.items()}
-        network = self.network if start is None else f"{self.network} from {graph_sha256(start)}"
-        return candidate(
-            self.graph, start or self.graph, self.channels, removed, self.calibration, self.selection, network,
-            self.context.store,
-        )  # fmt: skip
-
-
 def apply(model: Model, settings: Settings, context: Context) -> Model:
     """Return the model with fewer channels, its weights reconstructed on the calibration images.
 
@@ -110,104 +72,119 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     if amount is None and context.data.synthetic:
         return model.after("prune: nothing, since synthetic images cannot say what is lost; give an amount to prune")
     context.progress("pruning: which channels belong together", 0.0)
-    channels = channels_of(model.graph)
-    runtime, multiple = _measured_runtime(context.profile)
-    graph = batched(model.graph)
-    bench = _Bench(
-        graph, channels, settings, multiple, images_of(context.data.calibration), images_of(context.data.selection),
-        context, graph_sha256(graph),
-    )  # fmt: skip
-    sizes = sizes_of(model.graph, channels, sums_are_free=runtime == "openvino")
-    if all(len(legal_widths(channels, name, multiple)) == 1 for name in channels.groups):
-        raise Refused(
-            f"{model.source} cannot be pruned for {context.profile.name}: no group of channels has a narrower width on "
-            f"a multiple of {multiple}"
-        )
-    cost, unit = _cost(bench, sizes, runtime, amount)
-    chosen = _fastest(bench, sizes, cost) if amount is None else _in_rounds(bench, sizes, cost, amount)
-    return _finished(model, bench, chosen, f"{settings.importance}, {unit}")
+    try:
+        return _pruned(model, settings, context, amount)
+    except Refused as refusal:
+        if amount is not None:
+            raise
+        return model.after(f"prune: nothing: {' '.join(str(refusal).split())}")
 
 
-def _measured_runtime(profile: DeviceProfile) -> tuple[str, int]:
-    """Return the runtime to measure in and its channel multiple: the device's first that runs INT8 and is here."""
-    for support in profile.runtimes:
-        failure = profile.failure(support.name, "int8")
-        fails = failure is not None and failure.effect == "fails"
-        if (
-            support.name in MEASURABLE
-            and "int8" in support.precisions
-            and not fails
-            and runtime_available(support.name)
-        ):
-            return support.name, support.channel_multiple["int8"].value or 1
-    raise Refused(
-        f"pruning for {profile.name} needs one of its runtimes here, to measure in: "
-        f"{', '.join(r.name for r in profile.runtimes)}; edgeslim measures in {', '.join(MEASURABLE)}"
+def _pruned(model: Model, settings: Settings, context: Context, amount: str | None) -> Model:
+    with_blocks = settings.rounds == 1 and settings.allocation == "measured" and amount != "keep_channels"
+    timed = amount in (None, "keep_latency")
+    bench = workbench_of(model, settings.importance, context, blocks=with_blocks, timed=timed)
+    cost, unit = _cost(bench, amount)
+    if amount is None:
+        chosen, trials = _fastest(bench, cost)
+    else:
+        chosen, trials = _in_rounds(bench, settings, cost, amount), []
+    return replace(_finished(model, bench, chosen, f"{settings.importance}, {unit}"), trials=tuple(trials))
+
+
+def _cost(bench: Workbench, amount: str | None) -> tuple[Callable[[Widths], float], str]:
+    """Return what widths cost in the unit of the amount, and that unit's name."""
+    if amount == "keep_macs":
+        return bench.sizes.macs, "MACs"
+    if amount == "keep_parameters":
+        return bench.sizes.parameters, "parameters"
+    if amount == "keep_channels":
+        return lambda widths: sum(widths.values()), "channels"
+    return bench.times().latency_s, f"INT8 times of single operators in {bench.runtime}"
+
+
+def _fastest(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candidate | None, list[Trial]]:
+    """Return the fastest candidate that meets every demand, and all that were tried.
+
+    The time is halved between what was too much and what was not; every candidate is reconstructed and judged. Where
+    none meets every demand it is the most accurate that meets time and size, or the narrowest network there is; None
+    where only the dense network is accurate enough and nothing else was demanded.
+    """
+    demand = bench.context.demand
+    curves = bench.curves()
+    most = None if demand.max_size_bytes is None else round(WEIGHTS_SHARE * demand.max_size_bytes)
+    problem = Problem(curves, bench.sizes, cost)
+    path = netadapt(problem)
+    proposals = _proposals(problem, bench.blocks, most)
+    dense = path[0]
+    limit = min(dense.cost, demand.max_latency_s or dense.cost)
+    low, high = path[-1].cost, limit
+    best: Candidate | None = None
+    trials: list[Trial] = []
+
+    def look(plans: list[Plan]) -> tuple[Candidate, Trial]:
+        found = [(bench.candidate(plan, curves), plan) for plan in plans]
+        tried = [(one, _trial(bench, one, plan)) for one, plan in found]
+        trials.extend(trial for _, trial in tried)
+        return min(tried, key=lambda one: one[0].drop.points)
+
+    for step in range(SEARCH_STEPS):
+        bench.context.progress("pruning: reconstructing candidates", step / SEARCH_STEPS)
+        middle = (low + high) / 2
+        plans = proposals(middle)
+        found, trial = look(plans) if plans else (None, None)
+        if found is not None and trial is not None and trial.accepted:
+            best, high = found, min(middle, trial.latency_s)
+        else:
+            low = middle
+    if best is None and (limit < dense.cost or (most is not None and dense.parameters > most)):
+        best, _ = look(proposals(limit) or [path[-1]])
+    return best, trials
+
+
+def _proposals(problem: Problem, blocks: Collection[str], most: int | None) -> Callable[[float], list[Plan]]:
+    """Return what gives, for a budget, the best plan and, where that drops blocks, also the best that drops none.
+
+    Curves of blocks and of groups are not of one scale (behind a block all layers were refitted), so that which of the
+    two is better is left to the images.
+    """
+    spared = replace(problem, curves={name: curve for name, curve in problem.curves.items() if name not in blocks})
+    searched = [(one, netadapt(one)) for one in ([problem, spared] if blocks else [problem])]
+
+    def within(budget: float) -> list[Plan]:
+        plans = [best_within(one, path, budget, most) for one, path in searched]
+        found = [plan for plan in plans if plan is not None]
+        return found[:1] if len(found) == 2 and found[0].widths == found[1].widths else found
+
+    return within
+
+
+def _trial(bench: Workbench, one: Candidate, plan: Plan) -> Trial:
+    return Trial(
+        widths=dict(plan.widths),
+        latency_s=plan.cost,
+        macs=bench.sizes.macs(plan.widths),
+        parameters=plan.parameters,
+        drop_points=one.drop.points,
+        drop_at_most_points=one.drop.at_most,
+        accepted=one.drop.at_most <= bench.context.demand.max_drop_points,
     )
 
 
-def _cost(bench: _Bench, sizes: Sizes, runtime: str, amount: str | None) -> tuple[Callable[[Widths], float], str]:
-    """Return what widths cost in the unit of the amount, and that unit's name."""
-    if amount == "keep_macs":
-        return sizes.macs, "MACs"
-    if amount == "keep_parameters":
-        return sizes.parameters, "parameters"
-    if amount == "keep_channels":
-        return lambda widths: sum(widths.values()), "channels"
-    return _measure(bench, sizes, runtime).latency_s, f"INT8 times of single operators in {runtime}"
-
-
-def _measure(bench: _Bench, sizes: Sizes, runtime: str) -> Times:
-    names = bench.channels.groups
-    rows = grid(sizes, {name: studied_widths(bench.channels, name, bench.multiple) for name in names})
-    context = bench.context
-    seconds = operator_times_s(
-        runtime, "int8", {one for place in rows for row in place for one in row}, threads=context.threads,
-        cache=(context.store or context.work) / "operator_times", progress=context.progress,
-    )  # fmt: skip
-    return times_of(sizes, rows, seconds)
-
-
-def _fastest(bench: _Bench, sizes: Sizes, cost: Callable[[Widths], float]) -> Candidate | None:
-    """Return the fastest candidate that loses no more than demanded, None where only the dense network does.
-
-    The time is halved between what was too much and what was not; every candidate is reconstructed and judged.
-    """
-    curves = bench.curves(bench.graph)
-    problem = Problem(curves, sizes, cost)
-    path = netadapt(problem)
-    allowed = bench.context.demand.max_drop_points
-    low, high = path[-1].cost / path[0].cost, 1.0
-    best = None
-    for step in range(SEARCH_STEPS):
-        middle = (low + high) / 2
-        bench.context.progress("pruning: reconstructing candidates", step / SEARCH_STEPS)
-        plan = best_within(problem, path, middle * path[0].cost)
-        if plan is None:
-            low = middle
-            continue
-        found = bench.candidate(plan, curves)
-        if found.drop.at_most <= allowed:
-            best, high = found, min(middle, plan.cost / path[0].cost)
-        else:
-            low = middle
-    return best
-
-
-def _in_rounds(bench: _Bench, sizes: Sizes, cost: Callable[[Widths], float], amount: str) -> Candidate:
+def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], float], amount: str) -> Candidate:
     """Return the candidate of a given amount, reached in equal factors."""
-    settings = bench.settings
     share = float(getattr(settings, amount))
     start, found = bench.graph, None
     for number in range(1, settings.rounds + 1):
         curves = bench.curves(start)
-        problem = Problem(curves, sizes, cost)
+        problem = Problem(curves, bench.sizes, cost)
         dense = problem.plan({})
-        plan = _plan(bench, problem, dense.cost * share ** (number / settings.rounds))
-        if plan is None:
+        plans = _plans(bench, settings, problem, dense.cost * share ** (number / settings.rounds))
+        if not plans:
             raise Refused(f"no legal widths keep {share:.0%} ({amount}): the narrowest network keeps more")
         bench.context.progress("pruning: reconstructing", (number - 1) / settings.rounds)
-        found = bench.candidate(plan, curves, None if number == 1 else start)
+        candidates = [bench.candidate(plan, curves, None if number == 1 else start) for plan in plans]
+        found = min(candidates, key=lambda one: one.drop.points)
         if number < settings.rounds:
             start = widened(found, bench.graph, bench.channels)
     if found is None:
@@ -215,20 +192,23 @@ def _in_rounds(bench: _Bench, sizes: Sizes, cost: Callable[[Widths], float], amo
     return found
 
 
-def _plan(bench: _Bench, problem: Problem, budget: float) -> Plan | None:
-    if bench.settings.allocation == "uniform":
+def _plans(bench: Workbench, settings: Settings, problem: Problem, budget: float) -> list[Plan]:
+    if settings.allocation == "uniform":
         legal = {name: legal_widths(bench.channels, name, bench.multiple) for name in problem.curves}
-        return uniform(problem, legal, budget)
-    return best_within(problem, netadapt(problem), budget)
+        plan = uniform(problem, legal, budget)
+        return [] if plan is None else [plan]
+    return _proposals(problem, bench.blocks, None)(budget)
 
 
-def _finished(model: Model, bench: _Bench, chosen: Candidate | None, how: str) -> Model:
+def _finished(model: Model, bench: Workbench, chosen: Candidate | None, how: str) -> Model:
     """Return the model that a candidate is, traced for one image, with what was done to it."""
     if chosen is None:
         return model.after(
-            f"prune: nothing: no narrower network loses at most {bench.context.demand.max_drop_points:g} points"
+            f"prune: nothing: of no narrower network do {len(bench.selection)} selection images show, with 95 % "
+            f"confidence, that it loses at most {bench.context.demand.max_drop_points:g} points"
         )
     pruned = cut(model.graph, bench.channels, chosen.removed)
+    drop(pruned, chosen.dropped)
     pruned.load_state_dict(chosen.graph.state_dict())
     network = trace(pruned, model.input_shape)
     after = model.after("prune", network=network)
@@ -237,29 +217,6 @@ def _finished(model: Model, bench: _Bench, chosen: Candidate | None, how: str) -
         f"{macs_of(network):,} MACs, {chosen.drop.points:.2f} points lost on {len(bench.context.data.selection)} "
         "selection images before quantization"
     )
+    if chosen.dropped:
+        line += f"; without {', '.join(block.name for block in chosen.dropped)}"
     return model.after("; ".join([line, *chosen.remarks]), network=network)
-
-
-def images_of(images: ImageSet) -> Images:
-    """Return a set of images as batches in memory, two at least, with the hash of what they hold."""
-    batches = tuple(images.tensors())
-    if len(batches) == 1:
-        batches = tuple(batches[0].split((len(batches[0]) + 1) // 2))
-    digest = hashlib.sha256()
-    for batch in batches:
-        digest.update(batch.numpy().tobytes())
-    if images.labels is not None:
-        digest.update(images.labels.tobytes())
-    return Images(batches, digest.hexdigest(), images.labels)
-
-
-def _first(images: Images, count: int) -> Images:
-    """Return the batches that hold the first `count` images."""
-    batches, held = [], 0
-    for batch in images.batches:
-        if held >= count:
-            break
-        batches.append(batch)
-        held += len(batch)
-    labels = None if images.labels is None else images.labels[:held]
-    return Images(tuple(batches), f"{images.sha256}, the first {held}", labels)

@@ -10,6 +10,7 @@ from edgeslim.pruning.sensitivity import Curve
 from edgeslim.pruning.sizes import Sizes, Widths
 
 LINEARIZATIONS = 4
+TOLERANCE = 2e-6  # by which the solver may break a constraint
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def _solve(problem: Problem, budget: float, around: Plan, most_parameters: int |
     one_each = np.array([[float(name == group) for name, _ in choices] for group in problem.curves])
     constraints = [
         LinearConstraint(one_each, 1, 1),
-        LinearConstraint(added, -np.inf, budget / around.cost - 1),
+        LinearConstraint(added, -np.inf, budget / around.cost - 1 - TOLERANCE),
     ]
     if most_parameters is not None:
         more = np.array([plan.parameters / around.parameters - 1 for plan in plans])
-        constraints.append(LinearConstraint(more, -np.inf, most_parameters / around.parameters - 1))
+        constraints.append(LinearConstraint(more, -np.inf, most_parameters / around.parameters - 1 - TOLERANCE))
     answer = milp(
         loss + 1e-9 * added,  # equal losses are common (nothing lost at all): then the cheaper
         constraints=constraints,

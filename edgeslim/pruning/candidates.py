@@ -1,6 +1,6 @@
 """Pruned networks worth a look: from a plan to weights, and what they lose on images kept for the choice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.graph import copy_of
-from edgeslim.pruning.channels import Channels, cut
+from edgeslim.pruning.blocks import Block, drop
+from edgeslim.pruning.channels import Channels, Removed, cut, surviving_rows
 from edgeslim.pruning.sensitivity import Images
 from edgeslim.quality import Drop, drop_points
 from edgeslim.reconstruct import reconstruct
 from edgeslim.store import remember
-
-Removed = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Candidate:
 
     graph: fx.GraphModule  # takes batches
     removed: Removed
+    dropped: tuple[Block, ...]
     drop: Drop
     remarks: tuple[str, ...]
 
@@ -35,27 +35,31 @@ def candidate(
     start: fx.GraphModule,
     channels: Channels,
     removed: Removed,
+    dropped: Sequence[Block],
     calibration: Images,
     selection: Images,
     network: str,
     store: Path | None,
 ) -> Candidate:
-    """Return the network without some channels, reconstructed on the calibration images and judged on the others.
+    """Return the network without some channels and blocks, reconstructed on calibration, judged on selection images.
 
     Both graphs take batches and have the same shapes: `start` is where the weights come from before they are fitted to
     what `dense` computes, mostly `dense` itself; `network` is the hash of both. Raises as `cut` and `reconstruct`.
     """
     pruned = cut(start, channels, removed)
+    drop(pruned, dropped)
     plain = {name: sorted(int(i) for i in indices) for name, indices in sorted(removed.items()) if len(indices)}
 
     def compute() -> dict[str, Any]:
         remarks = reconstruct(dense, pruned, surviving_rows(channels, plain), calibration.batches)
         return {"state": dict(pruned.state_dict()), "remarks": remarks}
 
-    found = remember(store, "candidate", [network, plain, calibration.sha256], compute)
+    found = remember(
+        store, "candidate", [network, plain, [block.name for block in dropped], calibration.sha256], compute
+    )
     pruned.load_state_dict(found["state"])
-    drop = drop_points(right(dense, dense, selection), right(pruned, dense, selection))
-    return Candidate(pruned, plain, drop, tuple(found["remarks"]))
+    lost = drop_points(right(dense, dense, selection), right(pruned, dense, selection))
+    return Candidate(pruned, plain, tuple(dropped), lost, tuple(found["remarks"]))
 
 
 def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
@@ -64,6 +68,8 @@ def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.Gra
     stays = channels.kept(one.removed)
     narrow = one.graph.state_dict()
     for name, value in wide.state_dict().items():
+        if name not in narrow:
+            continue  # nothing reads it
         lines = channels.labels.parameters.get(name)
         if lines is None:
             value.copy_(narrow[name])
@@ -75,13 +81,6 @@ def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.Gra
         ]
         value[torch.meshgrid(*kept, indexing="ij")] = narrow[name]
     return wide
-
-
-def surviving_rows(channels: Channels, removed: Removed) -> dict[str, NDArray[np.int64]]:
-    """Return for each parameter which indices of its first dimension stay."""
-    stays = channels.kept(removed)
-    lines = {name: labels[0] for name, labels in channels.labels.parameters.items()}
-    return {name: np.flatnonzero(stays[line]) for name, line in lines.items() if line is not None}
 
 
 @torch.no_grad()

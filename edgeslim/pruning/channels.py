@@ -13,6 +13,7 @@ from edgeslim.errors import BadInput, near_misses
 from edgeslim.graph import ATEN, WITH_SIZES, copy_of, drop_unused, input_of, shape_of, trace
 from edgeslim.pruning.labels import FIXED, Labels, groups_of, labels_of
 
+Removed = Mapping[str, Collection[int]]  # a group's name -> indices below its width
 PIECES = {ATEN.chunk.default, ATEN.split.Tensor, ATEN.split_with_sizes.default}
 
 
@@ -36,7 +37,7 @@ class Channels:
     groups: Mapping[str, Group]
     labels: Labels
 
-    def kept(self, removed: Mapping[str, Collection[int]]) -> NDArray[np.bool_]:
+    def kept(self, removed: Removed) -> NDArray[np.bool_]:
         """Return for each label whether it stays; BadInput for a group or channel that is unknown, or would vanish."""
         gone: list[int] = []
         for name, indices in removed.items():
@@ -81,10 +82,10 @@ def legal_widths(channels: Channels, group: str, multiple: int) -> list[int]:
     ]
 
 
-def cut(graph: fx.GraphModule, channels: Channels, removed: Mapping[str, Collection[int]]) -> fx.GraphModule:
+def cut(graph: fx.GraphModule, channels: Channels, removed: Removed) -> fx.GraphModule:
     """Return a copy of the graph without some channels of some groups, its nodes named as before.
 
-    `removed` maps a group's name to indices below its width. Raises BadInput as `Channels.kept`.
+    Raises BadInput as `Channels.kept`.
     """
     stays = channels.kept(removed)
     pruned = copy_of(graph)
@@ -98,9 +99,16 @@ def cut(graph: fx.GraphModule, channels: Channels, removed: Mapping[str, Collect
     return pruned
 
 
-def without(graph: fx.GraphModule, channels: Channels, removed: Mapping[str, Collection[int]]) -> fx.GraphModule:
+def without(graph: fx.GraphModule, channels: Channels, removed: Removed) -> fx.GraphModule:
     """Return what `cut` returns, traced anew: its nodes carry the new shapes."""
     return trace(cut(graph, channels, removed), shape_of(input_of(graph)))
+
+
+def surviving_rows(channels: Channels, removed: Removed) -> dict[str, NDArray[np.int64]]:
+    """Return for each parameter which indices of its first dimension stay."""
+    stays = channels.kept(removed)
+    lines = {name: labels[0] for name, labels in channels.labels.parameters.items()}
+    return {name: np.flatnonzero(stays[line]) for name, line in lines.items() if line is not None}
 
 
 def _groups_of(labels: Labels) -> dict[str, Group]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.nn import functional
 
+from edgeslim.errors import BadModel
 from edgeslim.graph import ATEN, LAYERS, copy_of, layers_of, parameter
 from edgeslim.moments import MOST_ROWS, Moments, matrix, moments_of, regularized, rows_of
 from edgeslim.pruning.channels import Channels, Group
@@ -76,6 +77,8 @@ def moments_by_layer(graph: fx.GraphModule, layers: Iterable[str], images: Seque
             raise TypeError(f"{node.name} has no weight of its own")
         places = y[0].numel() // len(weight)
         some = moments_of(*rows_of(node, weight, x, y, min(1.0, MOST_ROWS / (places * total))))
+        if not (some.xx.isfinite().all() and some.xy.isfinite().all()):
+            raise BadModel(f"`{node.name}` became NaN or infinite on a calibration image; nothing can be fitted")
         found[node.name] = found[node.name] + some if node.name in found else some
 
     watching = _Watching(graph, dict.fromkeys(layers, see))
@@ -99,11 +102,16 @@ def obs_order(
     while len(left) > 1:
         cost = torch.stack([state.costs(left) for state in states]).sum(0) if states else torch.zeros(len(left))
         count = max(1, len(left) // SHARE_AT_ONCE)
-        going = left[torch.argsort(cost, stable=True)[: min(count, len(left) - 1)].numpy()]
-        for state in states:
-            state.remove(going)
-        order += going.tolist()
-        left = np.setdiff1d(left, going)
+        ranks = torch.argsort(cost, stable=True)
+        stays = cost[ranks[count]]
+        for rank in ranks[:count].numpy():
+            channel = left[rank : rank + 1]
+            if rank != ranks[0] and sum(state.costs(channel) for state in states) > stays:
+                continue  # one that went before it made it dear: the two said the same
+            for state in states:
+                state.remove(channel)
+            order += channel.tolist()
+        left = np.setdiff1d(left, order)
     return [*order, int(left[0])]
 
 

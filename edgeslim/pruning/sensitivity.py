@@ -1,6 +1,6 @@
-"""What a network loses when one group of its channels becomes narrower: the curves that allocation works on."""
+"""What a network loses when a group of channels becomes narrower or a block goes: what allocation works on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.nn import functional
 
-from edgeslim.graph import ATEN, copy_of, layers_of, parameter
+from edgeslim.graph import ATEN, copy_of, layers_of, macs_of, parameter
 from edgeslim.moments import Moments, from_matrix, matrix, regularized
 from edgeslim.progress import Progress
-from edgeslim.pruning.channels import Channels, Group, legal_widths
+from edgeslim.pruning.blocks import Block, drop
+from edgeslim.pruning.channels import Channels, Group, legal_widths, surviving_rows
 from edgeslim.pruning.importance import (
     Consumer,
     consumers_of,
@@ -24,11 +25,14 @@ from edgeslim.pruning.importance import (
     obs_order,
 )
 from edgeslim.pruning.labels import groups_of
+from edgeslim.reconstruct import reconstruct
 from edgeslim.store import graph_sha256, remember
 
-MOST_WIDTHS = 6  # legal widths of one group that are studied
+MOST_WIDTHS = 8  # legal widths of one group that are studied
 HELD_BYTES = 1 << 30  # moments held at a time; what does not fit is taken in another pass over the images
 RIDGE = 1e-3
+BLOCK_MACS = 2.5e11  # for the images on which the layers behind a block are refitted
+BLOCK_IMAGES_LEAST = 64
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,29 @@ class Images:
     sha256: str
     labels: NDArray[np.int64] | None = field(default=None)
 
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return sum(len(batch) for batch in self.batches)
+
+    def first(self, count: int) -> "Images":
+        """Return the batches that hold the first `count` images, two batches at least where there are two images."""
+        batches, held = list[Tensor](), 0
+        for batch in self.batches:
+            if held >= count:
+                break
+            batches.append(batch)
+            held += len(batch)
+        if len(batches) == 1:
+            batches = list(batches[0].split((held + 1) // 2))
+        labels = None if self.labels is None else self.labels[:held]
+        return Images(tuple(batches), f"{self.sha256}, the first {held}", labels)
+
 
 @dataclass(frozen=True)
 class Curve:
     """One group: the order in which its channels go, and for each legal width what is lost there.
+
+    Of a block the widths are 1, it is there, and 0.
 
     `divergence`: mean Kullback-Leibler divergence of the answers from the dense network's, in nats an image;
     `top1_pct`: accuracy, or agreement with the dense network where there are no labels.
@@ -71,6 +94,7 @@ def studied_widths(channels: Channels, group: str, multiple: int) -> list[int]:
 def study(
     graph: fx.GraphModule,
     channels: Channels,
+    blocks: Mapping[str, Block],
     criterion: str,
     multiple: int,
     calibration: Images,
@@ -78,35 +102,48 @@ def study(
     store: Path | None,
     progress: Progress,
 ) -> dict[str, Curve]:
-    """Return the curve of every group; `graph` takes batches (graph.batched).
+    """Return the curve of every group and block; `graph` takes batches (graph.batched).
 
     Channels are ordered by `criterion` ("obs", or one of importance.CRITERIA) on the calibration images; at each width
     the layers that read the group are refitted, the rest of the network is as it was, and what is lost is measured on
-    the selection images. Each group's curve is kept in the store as soon as it is there.
+    the selection images. Behind a block that is gone all layers are refitted (reconstruct.py), on
+    fewer images where the network is large. Each curve is kept in the store as soon as it is there.
     """
     network = graph_sha256(graph)
     curves: dict[str, Curve] = {}
     widths = {name: studied_widths(channels, name, multiple) for name in channels.groups}
     pruned = {name: group for name, group in channels.groups.items() if len(widths[name]) > 1}
     laboratory: _Laboratory | None = None
+
+    def in_the_laboratory() -> _Laboratory:
+        nonlocal laboratory
+        laboratory = laboratory or _Laboratory(graph, channels, criterion, calibration, selection, pruned)
+        return laboratory
+
+    def found(name: str, choices: list[int], how: str, compute: Callable[[], dict[str, Any]]) -> Curve:
+        depends_on = [network, name, how, choices, calibration.sha256, selection.sha256]
+        one = remember(store, "curve", depends_on, compute)
+        return Curve(name, tuple(one["order"]), tuple(choices), tuple(one["divergence"]), tuple(one["top1_pct"]))
+
     for number, (name, group) in enumerate(pruned.items()):
         progress("studying what each group of channels is worth", number / len(pruned))
 
-        def curve(group: Group = group) -> dict[str, Any]:
-            nonlocal laboratory
-            laboratory = laboratory or _Laboratory(graph, channels, criterion, calibration, selection, pruned)
-            return laboratory.curve(group, widths[group.name])
+        def narrower(group: Group = group) -> dict[str, Any]:
+            return in_the_laboratory().curve(group, widths[group.name])
 
-        depends_on = [network, name, criterion, widths[name], calibration.sha256, selection.sha256]
-        found = remember(store, "curve", depends_on, curve)
-        curves[name] = Curve(
-            name, tuple(found["order"]), tuple(widths[name]), tuple(found["divergence"]), tuple(found["top1_pct"])
-        )
+        curves[name] = found(name, widths[name], criterion, narrower)
+    for number, (name, block) in enumerate(blocks.items()):
+        progress("studying what each residual block is worth", number / len(blocks))
+
+        def gone(block: Block = block) -> dict[str, Any]:
+            return in_the_laboratory().block_curve(block)
+
+        curves[name] = found(name, [1, 0], "block", gone)
     return curves
 
 
 class _Laboratory:
-    """A copy of a network in which one group at a time is made narrower, with the dense answers to compare with."""
+    """A copy of a network in which one thing at a time is made narrower, with the dense answers to compare with."""
 
     def __init__(
         self,
@@ -135,12 +172,16 @@ class _Laboratory:
             order = obs_order(self._graph, consumers, self._moments, group.width)
         else:
             order = criterion_order(self._graph, self._channels, group, self._criterion, self._gradients)
-        losses = [self._loss(consumers, order[: group.width - width]) for width in widths]
-        return {
-            "order": order,
-            "divergence": [loss[0] for loss in losses],
-            "top1_pct": [loss[1] for loss in losses],
-        }
+        return _plain(order, [self._loss(consumers, order[: group.width - width]) for width in widths])
+
+    @torch.no_grad()
+    def block_curve(self, block: Block) -> dict[str, Any]:
+        """Return what `Curve` holds of a block."""
+        without = copy_of(self._graph)
+        drop(without, [block])
+        images = self._calibration.first(max(round(BLOCK_MACS / max(macs_of(self._graph), 1)), BLOCK_IMAGES_LEAST))
+        reconstruct(self._graph, without, surviving_rows(self._channels, {}), images.batches)
+        return _plain([0], [self._lost(self._graph), self._lost(without)])
 
     def _gather(self, name: str) -> None:
         """Make sure the moments of a group's consumers are there, with those of as many later groups as fit."""
@@ -165,18 +206,27 @@ class _Laboratory:
         layers = layers_of(self._copy)
         for consumer in consumers:
             _refit(self._copy, layers[consumer.layer], consumer, removed, self._moments[consumer.layer])
+        lost = self._lost(self._copy)
+        for consumer in consumers:
+            _restore(self._graph, self._copy, layers[consumer.layer])
+        return lost
+
+    def _lost(self, network: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         divergence = hits = 0.0
         start = 0
         for batch, dense in zip(self._selection.batches, self._dense, strict=True):
-            answers = functional.log_softmax(self._copy(batch), 1)
+            answers = functional.log_softmax(network(batch), 1)
             divergence += float(functional.kl_div(answers, dense, reduction="sum", log_target=True))
             labels = self._selection.labels
             wanted = dense.argmax(1) if labels is None else torch.from_numpy(labels[start : start + len(batch)])
             hits += int((answers.argmax(1) == wanted).sum())
             start += len(batch)
-        for consumer in consumers:
-            _restore(self._graph, self._copy, layers[consumer.layer])
         return divergence / start, 100.0 * hits / start
+
+
+def _plain(order: Sequence[int], losses: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    divergence, top1 = zip(*losses, strict=True)
+    return {"order": list(order), "divergence": list(divergence), "top1_pct": list(top1)}
 
 
 def _refit(

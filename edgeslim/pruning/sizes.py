@@ -12,6 +12,7 @@ from torch import fx
 from edgeslim.graph import ATEN, IN_PLACE, layers_of, shape_of
 from edgeslim.moments import geometry
 from edgeslim.probes import Operator
+from edgeslim.pruning.blocks import Block
 from edgeslim.pruning.channels import Channels
 from edgeslim.pruning.labels import groups_of
 
@@ -38,6 +39,18 @@ class Place:
     operator: Operator
     entering: Side
     leaving: Side
+    weight: str | None = None  # its name, where there is one: layers may share it
+    blocks: tuple[str, ...] = ()  # those it goes with
+
+    @property
+    def together(self) -> bool:
+        """Tell whether the channels out follow from the channels in."""
+        one = self.operator
+        return one.depthwise or one.kind in ("add", "mul") or (one.groups > 1 and self.entering == self.leaving)
+
+    def is_there(self, widths: Widths) -> bool:
+        """Tell whether none of the blocks it goes with is gone."""
+        return all(widths[block] for block in self.blocks)
 
     def at(self, channels_in: int, channels_out: int) -> Operator:
         """Return the operator with other channel counts; a depthwise convolution has as many groups as inputs."""
@@ -49,14 +62,21 @@ class Place:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The operators of a network whose cost depends on widths, and the network's own widths."""
+    """The operators of a network whose cost depends on widths, and the network's own widths; that of a block is 1."""
 
     dense: Widths
     places: tuple[Place, ...]
 
     def operators(self, widths: Widths) -> list[Operator]:
         """Return the operators at some widths."""
-        return [place.at(place.entering.count(widths), place.leaving.count(widths)) for place in self.places]
+        return [one for _, one in self._places_at(widths)]
+
+    def _places_at(self, widths: Widths) -> list[tuple[Place, Operator]]:
+        return [
+            (place, place.at(place.entering.count(widths), place.leaving.count(widths)))
+            for place in self.places
+            if place.is_there(widths)
+        ]
 
     def macs(self, widths: Widths) -> int:
         """Return the multiply-accumulates of convolutions and linear layers at some widths."""
@@ -68,23 +88,27 @@ class Sizes:
 
     def parameters(self, widths: Widths) -> int:
         """Return the number of weights of convolutions and linear layers at some widths, without biases."""
-        return sum(
-            one.channels_out * _weights_of_one_output(one)
-            for one in self.operators(widths)
+        weights = {
+            place.weight or number: one.channels_out * _weights_of_one_output(one)
+            for number, (place, one) in enumerate(self._places_at(widths))
             if one.kind in ("conv", "linear")
-        )
+        }
+        return sum(weights.values())
 
 
 def _weights_of_one_output(one: Operator) -> int:
     return one.channels_in // one.groups * one.kernel[0] * one.kernel[1]
 
 
-def sizes_of(graph: fx.GraphModule, channels: Channels, *, sums_are_free: bool = False) -> Sizes:
-    """Return how a traced network's operators depend on the widths of its groups.
+def sizes_of(
+    graph: fx.GraphModule, channels: Channels, blocks: Mapping[str, Block] | None = None, *, sums_are_free: bool = False
+) -> Sizes:
+    """Return how a traced network's operators depend on the widths of its groups and on which blocks are there.
 
     `sums_are_free`: the runtime adds inside the convolution before it, so that a sum is no operator of its own.
     """
     owner = {label: name for name, group in channels.groups.items() for label in group.labels}
+    blocks = blocks or {}
     places = []
     for node in layers_of(graph).values():
         lines = channels.labels.parameters[str(node.args[1].target)]  # type: ignore[union-attr] # followed before
@@ -92,7 +116,9 @@ def sizes_of(graph: fx.GraphModule, channels: Channels, *, sums_are_free: bool =
         linear = node.target is ATEN.linear.default
         source = channels.labels.activations[str(node.args[0])]
         entering = _side(_line(source, source.dim() - 1 if linear else 1), owner, channels)
-        places.append(Place(_operator(graph, node, entering, leaving, channels), entering, leaving))
+        weight = str(node.args[1].target)  # type: ignore[union-attr] # followed before
+        operator = _operator(graph, node, entering, leaving, channels)
+        places.append(Place(operator, entering, leaving, weight, _blocks_with(node, blocks)))
     for node in graph.graph.nodes:
         kind = ELEMENTWISE.get(IN_PLACE.get(node.target, node.target))
         if kind == "add" and sums_are_free:
@@ -101,8 +127,13 @@ def sizes_of(graph: fx.GraphModule, channels: Channels, *, sums_are_free: bool =
         if kind and len(shape) == 4 and all(_is_activation_of(shape, argument) for argument in node.args[:2]):
             side = _side(_line(channels.labels.activations[node.name], 1), owner, channels)
             count = side.count(_widths(channels))
-            places.append(Place(Operator(kind, shape[2], shape[3], count, count), side, side))
-    return Sizes(_widths(channels), tuple(places))
+            operator = Operator(kind, shape[2], shape[3], count, count)
+            places.append(Place(operator, side, side, blocks=_blocks_with(node, blocks)))
+    return Sizes({**_widths(channels), **dict.fromkeys(blocks, 1)}, tuple(places))
+
+
+def _blocks_with(node: fx.Node, blocks: Mapping[str, Block]) -> tuple[str, ...]:
+    return tuple(name for name, block in blocks.items() if node.name in block.gone or node.name == block.end)
 
 
 def _widths(channels: Channels) -> dict[str, int]:
@@ -133,10 +164,20 @@ def _operator(graph: fx.GraphModule, node: fx.Node, entering: Side, leaving: Sid
     if node.target is ATEN.linear.default:
         return Operator("linear", 1, 1, *counts)
     weight = graph.get_parameter(str(node.args[1].target))  # type: ignore[union-attr] # followed before
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))
     stride, padding, dilation = geometry(node, weight)
     source = shape_of(node.args[0])  # type: ignore[arg-type] # a layer's input is a node
-    kernel = (int(weight.shape[2]), int(weight.shape[3]))
-    return Operator("conv", source[2], source[3], *counts, kernel, stride, padding, dilation, groups_of(node))
+    more = _behind(node, kernel, dilation)
+    return Operator(
+        "conv", source[2] + more[0], source[3] + more[1], *counts, kernel, stride, padding, dilation, groups_of(node)
+    )
+
+
+def _behind(node: fx.Node, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns that `same` pads behind more than before, which an Operator has as input."""
+    if node.target is not ATEN.conv2d.padding or node.args[4:5] != ("same",):
+        return 0, 0
+    return dilation[0] * (kernel[0] - 1) % 2, dilation[1] * (kernel[1] - 1) % 2
 
 
 @dataclass(frozen=True)
@@ -150,7 +191,8 @@ class Times:
         """Return the sum over the operators; between measured channel counts it is linear."""
         total = 0.0
         for place, (inputs, outputs, seconds) in zip(self.sizes.places, self.grids, strict=True):
-            total += _between(inputs, outputs, seconds, place.entering.count(widths), place.leaving.count(widths))
+            if place.is_there(widths):
+                total += _between(inputs, outputs, seconds, place.entering.count(widths), place.leaving.count(widths))
         return total
 
 
@@ -166,11 +208,11 @@ def grid(sizes: Sizes, studied: Mapping[str, Sequence[int]]) -> list[list[list[O
     ]
     rows = []
     for place in sizes.places:
-        inputs = sorted({place.entering.count(level) for level in levels})
-        outputs = sorted({place.leaving.count(level) for level in levels})
-        if place.entering == place.leaving and (place.operator.groups > 1 or place.operator.kind in ("add", "mul")):
-            rows.append([[place.at(count, count)] for count in inputs])
+        pairs = sorted({(place.entering.count(level), place.leaving.count(level)) for level in levels})
+        if place.together:
+            rows.append([[place.at(*pair)] for pair in pairs])
         else:
+            inputs, outputs = (sorted(set(counts)) for counts in zip(*pairs, strict=True))
             rows.append([[place.at(i, o) for o in outputs] for i in inputs])
     return rows
 

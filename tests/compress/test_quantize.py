@@ -11,9 +11,11 @@ from small_models import Passing, context, headed, model_of, random_images, rand
 from torch import fx, nn
 
 from edgeslim.compress import fold, quantize
-from edgeslim.compress.quantize import WEIGHT_LIMIT, Settings, affine, fused_output, mse_range, tie
+from edgeslim.compress.quantize import Settings, affine, fused_output, mse_range, tie
+from edgeslim.context import Demand
 from edgeslim.data import load_data
 from edgeslim.errors import BadInput, BadModel
+from edgeslim.fake_quant import WEIGHT_LIMIT
 from edgeslim.graph import layers_of, observe, parameter
 from edgeslim.model import load_model
 from edgeslim.numerics import LEVELS, Numerics
@@ -96,6 +98,19 @@ def test_every_weight_lies_on_a_grid_whose_limit_its_channel_reaches():
         np.testing.assert_allclose(derived, scales, rtol=1e-6, err_msg="a scale derived anew is another")
 
 
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_rounded_together_every_channel_reaches_its_limit_too(bias_correction):
+    model = quantized(of_every_kind(), rounding="gptq", bias_correction=bias_correction)
+    for name, node in layers_of(model.graph).items():
+        assert_on_its_grid(parameter(model.graph, node.args[1]), model.numerics.layers[name].weight_scales)
+    assert model.history[-1].endswith("12 calibration images; weights rounded by gptq")
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_the_edges_of_a_plan_do_not_depend_on_how_weights_are_rounded(rounding):
+    assert quantized(of_every_kind(), rounding=rounding).numerics.edges == quantized(of_every_kind()).numerics.edges
+
+
 def test_the_model_before_stays_as_it_was():
     before = folded(of_every_kind())
     weights = before.weights_sha256()
@@ -108,13 +123,14 @@ def test_the_model_before_stays_as_it_was():
 
 @pytest.mark.parametrize("bias", [0.0, 3.0, -1e4])
 @pytest.mark.parametrize("factor", [0.0, 1e-30, 1e-9])
-def test_a_channel_of_nearly_zero_weights_keeps_its_output_within_int32(factor, bias):
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_a_channel_of_nearly_zero_weights_keeps_its_output_within_int32(rounding, factor, bias):
     network = randomized(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)))
     with torch.no_grad():
         network[0].weight[2] *= factor
         network[0].bias[2] = bias
     dense = folded(network)
-    model = quantize.apply(dense, Settings(), CONTEXT)
+    model = quantize.apply(dense, Settings(rounding=rounding), CONTEXT)
     name, node = next(iter(layers_of(model.graph).items()))
     layer = model.numerics.layers[name]
     assert all(np.isfinite(scale) and scale > 0 for scale in layer.weight_scales), "a scale is zero or not finite"
@@ -307,6 +323,7 @@ def test_a_pattern_that_fits_no_layer_is_named_with_the_layers_there_are():
     ("wanted", "message"),
     [
         ({"activation_range": "max"}, "activation_range is `max`; expected mse or minmax"),
+        ({"rounding": "up"}, "rounding is `up`; expected nearest or gptq"),
         ({"keep_float": ("(",)}, r"keep_float `\(` is no regular expression"),
     ],
 )
@@ -321,10 +338,47 @@ def test_a_value_that_becomes_nan_is_named():
         quantized(randomized(network))
 
 
+def with_a_head_that_breaks():
+    """Return a folded classifier whose last layer weighs a constant far more than all that tells classes apart."""
+    network = randomized(headed(nn.Conv2d(3, 6, 3), nn.ReLU()))
+    with torch.no_grad():
+        network[0].weight[0], network[0].bias[0] = 0.0, 1.0
+        network[4].weight[:, 0], network[4].bias[:] = 1000.0, -1000.0
+    return folded(network)
+
+
+def demanding(synthetic=False):
+    """Return surroundings with enough selection images to judge by, in which 5 points may be lost."""
+    data = replace(CONTEXT.data, selection=random_images(120, seed=7), synthetic=synthetic)
+    return replace(CONTEXT, data=data, demand=Demand(max_drop_points=5.0))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_a_layer_that_costs_more_than_the_demand_stays_float_and_the_history_says_why(rounding):
+    before = with_a_head_that_breaks()
+    model = quantize.apply(before, Settings(rounding=rounding), demanding())
+    assert model.numerics.layers["linear"].precision == "fp32"
+    assert model.numerics.layers["linear"].weight_scales == ()
+    assert model.numerics.integer_layers == ["conv2d"]
+    kept, dense = (parameter(m.graph, layers_of(m.graph)["linear"].args[1]) for m in (model, before))
+    assert torch.equal(kept, dense), "a layer kept float changed"
+    assert model.history[-1].startswith("quantize: 1 of 2 layers int8, 12 calibration images; ")
+    assert "5 allowed: 4 (as int8 " in model.history[-1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "surroundings"), [({"promote": False}, demanding()), ({}, demanding(synthetic=True)), ({}, CONTEXT)]
+)
+def test_no_layer_is_promoted_unasked_or_on_images_that_say_nothing(wanted, surroundings):
+    model = quantize.apply(with_a_head_that_breaks(), Settings(**wanted), surroundings)
+    assert model.history[-1] == "quantize: 2 of 2 layers int8, 12 calibration images"
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
 @pytest.mark.parametrize("activation_range", ["mse", "minmax"])
-def test_a_network_with_every_kind_of_layer_survives_its_plan(activation_range):
+def test_a_network_with_every_kind_of_layer_survives_its_plan(activation_range, rounding):
     network = of_every_kind()
-    model = quantized(network, activation_range=activation_range)
+    model = quantized(network, activation_range=activation_range, rounding=rounding)
     held_out = random_images(16, seed=5)
     sqnr = sqnr_db(float_logits(folded(network), held_out), fake_quantized_logits(model, held_out))
     assert sqnr > 20, f"only {sqnr} dB are left"

@@ -1,0 +1,133 @@
+"""One network on the bench: its channels and blocks, what they cost on a device, and the images they are judged on."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from edgeslim.context import Context
+from edgeslim.data import ImageSet
+from edgeslim.device_profile import DeviceProfile
+from edgeslim.errors import Refused
+from edgeslim.graph import batched, macs_of
+from edgeslim.harness import runtime_available
+from edgeslim.model import Model
+from edgeslim.operator_times import operator_times_s
+from edgeslim.pruning.allocation import Plan
+from edgeslim.pruning.blocks import Block, blocks_of
+from edgeslim.pruning.candidates import Candidate, candidate
+from edgeslim.pruning.channels import Channels, channels_of
+from edgeslim.pruning.sensitivity import Curve, Images, studied_widths, study
+from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
+from edgeslim.store import graph_sha256
+
+MEASURABLE = ("litert", "onnxruntime", "openvino")
+CURVE_IMAGES = 512  # of the selection images, for the curves; candidates are judged on all
+CURVE_MACS = 5e13  # for all curves together; larger networks are judged on fewer images, down to CURVE_IMAGES_LEAST
+CURVE_IMAGES_LEAST = 64
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every candidate of one network is made from and judged with."""
+
+    graph: fx.GraphModule  # takes batches
+    channels: Channels
+    blocks: Mapping[str, Block]
+    sizes: Sizes
+    criterion: str  # by which channels go
+    runtime: str
+    multiple: int  # of channels, that the runtime wants
+    calibration: Images
+    selection: Images
+    studied: Images  # those of the selection that curves are judged on
+    context: Context
+
+    def curves(self, graph: fx.GraphModule | None = None) -> dict[str, Curve]:
+        """Return the curves of the network, or of what became of it in the same shapes."""
+        return study(
+            graph or self.graph, self.channels, self.blocks, self.criterion, self.multiple, self.calibration,
+            self.studied, self.context.store, self.context.progress,
+        )  # fmt: skip
+
+    def times(self) -> Times:
+        """Return the INT8 times of the network's operators at the studied widths, measured on this machine."""
+        studied = {name: studied_widths(self.channels, name, self.multiple) for name in self.channels.groups}
+        rows = grid(self.sizes, studied)
+        context = self.context
+        seconds = operator_times_s(
+            self.runtime, "int8", {one for place in rows for row in place for one in row}, threads=context.threads,
+            cache=(context.store or context.work) / "operator_times", progress=context.progress,
+        )  # fmt: skip
+        return times_of(self.sizes, rows, seconds)
+
+    def candidate(self, plan: Plan, curves: Mapping[str, Curve], start: fx.GraphModule | None = None) -> Candidate:
+        """Return the reconstructed network of a plan; its weights come from `start`, from the dense one without it."""
+        removed = {name: curve.removed(plan.widths[name]) for name, curve in curves.items() if name not in self.blocks}
+        dropped = [block for name, block in self.blocks.items() if not plan.widths[name]]
+        dense = graph_sha256(self.graph)
+        network = dense if start is None else f"{dense} from {graph_sha256(start)}"
+        return candidate(
+            self.graph, start or self.graph, self.channels, removed, dropped, self.calibration, self.selection, network,
+            self.context.store,
+        )  # fmt: skip
+
+
+def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool, timed: bool) -> Workbench:
+    """Return the workbench of a model.
+
+    `blocks`: dropping residual blocks is looked at too; `timed`: the runtime must be here, to measure in. Raises
+    Refused for a network whose channels cannot be told apart or cannot become fewer on this device.
+    """
+    channels = channels_of(model.graph)
+    runtime, multiple = _runtime(context.profile, timed)
+    found = blocks_of(model.graph) if blocks else {}
+    widths = sum(len(studied_widths(channels, name, multiple)) for name in channels.groups)
+    if widths == len(channels.groups) and not found:
+        raise Refused(
+            f"{model.source} cannot be pruned for {context.profile.name}: no group of channels has a narrower width on "
+            f"a multiple of {multiple}"
+        )
+    graph = batched(model.graph)
+    selection = images_of(context.data.selection)
+    images = round(CURVE_MACS / (max(macs_of(model.graph), 1) * (widths + len(found))))
+    return Workbench(
+        graph=graph,
+        channels=channels,
+        blocks=found,
+        sizes=sizes_of(model.graph, channels, found, sums_are_free=runtime == "openvino"),
+        criterion=criterion,
+        runtime=runtime,
+        multiple=multiple,
+        calibration=images_of(context.data.calibration),
+        selection=selection,
+        studied=selection.first(min(max(images, CURVE_IMAGES_LEAST), CURVE_IMAGES)),
+        context=context,
+    )
+
+
+def _runtime(profile: DeviceProfile, timed: bool) -> tuple[str, int]:
+    """Return the device's first runtime that runs INT8, `timed` of those here, and its channel multiple."""
+    for support in profile.runtimes:
+        failure = profile.failure(support.name, "int8")
+        if "int8" not in support.precisions or (failure is not None and failure.effect == "fails"):
+            continue
+        if not timed or (support.name in MEASURABLE and runtime_available(support.name)):
+            return support.name, support.channel_multiple["int8"].value or 1
+    raise Refused(
+        f"pruning for {profile.name} needs one of its runtimes here, to measure in: "
+        f"{', '.join(r.name for r in profile.runtimes)}; edgeslim measures in {', '.join(MEASURABLE)}"
+    )
+
+
+def images_of(images: ImageSet) -> Images:
+    """Return a set of images as batches in memory, two at least, with the hash of what they hold."""
+    batches = tuple(images.tensors())
+    digest = hashlib.sha256()
+    for batch in batches:
+        digest.update(batch.numpy().tobytes())
+    if images.labels is not None:
+        digest.update(images.labels.tobytes())
+    found = Images(batches, digest.hexdigest(), images.labels)
+    return found if len(batches) > 1 else found.first(len(found))

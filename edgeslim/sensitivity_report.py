@@ -1,0 +1,210 @@
+"""Where a network can give: what every group of channels loses at every width, and every layer as INT8.
+
+Nothing is pruned or quantized for good. Groups are narrowed one at a time, with the layers that read them refitted
+(pruning/sensitivity.py); layers are rounded one at a time (precision.py). Each result is kept in the store as soon as
+it is there, where `build` finds it too.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgeslim import checks
+from edgeslim.compress import fold, quantize
+from edgeslim.context import Context
+from edgeslim.data import load_data
+from edgeslim.device_profile import is_this_machine, load_profile
+from edgeslim.errors import BadInput, Refused
+from edgeslim.machine import this_machine
+from edgeslim.model import Model, load_model
+from edgeslim.precision import sensitivity as layer_sensitivity
+from edgeslim.progress import Progress, silent
+from edgeslim.pruning.sensitivity import Curve
+from edgeslim.pruning.sizes import Times
+from edgeslim.pruning.workbench import workbench_of
+from edgeslim.store import default_store
+
+FORMAT = "edgeslim-sensitivity/1"
+
+
+@dataclass(frozen=True)
+class WidthLoss:
+    """One group at one width, everything else as it was; losses on the selection images."""
+
+    width: int
+    divergence_nats: float  # mean Kullback-Leibler divergence of the answers from the dense network's, an image
+    lost_points: float  # of top-1; negative: won
+    saved_s: float  # of the INT8 network's time, from single operators; negative: slower
+
+    @property
+    def title(self) -> str:
+        """The width in words."""
+        return str(self.width) if self.width else "gone"
+
+
+@dataclass(frozen=True)
+class GroupLoss:
+    """A group of channels that go together, by the layer that produces them first; widths descending, its own first.
+
+    Or a residual block: of width 1 it is there, of width 0 it is not.
+    """
+
+    group: str
+    widths: tuple[WidthLoss, ...]
+
+    @property
+    def title(self) -> str:
+        """The group with its own width; a block has none."""
+        return f"{self.group} ({self.widths[0].width})" if self.widths[-1].width else self.group
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """One layer as INT8 (weight, input and output rounded), every other float; simulated on the selection images."""
+
+    layer: str
+    module: str  # in the network's own words: "stages.0.conv1"
+    precision: str  # "int8": as float nothing is lost
+    sqnr_db: float  # at the logits
+    lost_points: float  # of top-1; negative: won
+    lost_points_at_most: float  # upper end of the one-sided 95 % interval
+
+
+@dataclass(frozen=True)
+class SensitivityReport:
+    """What was found, and on what: `kind` says whether points are of accuracy or of agreement with the dense network.
+
+    `not_pruned`: why there are no groups, None where there are some. Times were measured on this machine, which is the
+    device where `measured_on_device`.
+    """
+
+    format: str
+    model: str
+    device: str
+    data: str
+    synthetic: bool
+    kind: str
+    images: int  # on which layers are judged
+    images_for_groups: int  # fewer of them for a network of many multiplications
+    runtime: str | None
+    threads: int
+    measured_on: str
+    measured_on_device: bool
+    dense_int8_s: float | None  # the sum over the operators
+    groups: tuple[GroupLoss, ...]
+    not_pruned: str | None
+    layers: tuple[LayerLoss, ...]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    runtime: str | None = None
+    images: int = 0
+    dense_s: float | None = None
+    losses: tuple[GroupLoss, ...] = ()
+    refusal: str | None = None
+
+
+def sensitivity(
+    source: str | None = None,
+    *,
+    device: str | Path,
+    weights: str | None = None,
+    data: str | None = None,
+    seed: int = 0,
+    skip_bad: bool = False,
+    progress: Progress = silent,
+) -> SensitivityReport:
+    """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
+
+    `source`, `weights`: as `load_model`; `data`: as `load_data`. A network whose channels cannot be told apart is
+    reported without groups, with the reason. Raises BadInput before any work, and Refused when the device cannot have
+    the model.
+    """
+    profile = load_profile(device)
+    progress("loading the model", 0.0)
+    model = load_model(source, weights, seed)
+    if reasons := checks.refusals(model, profile):
+        raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
+    images = load_data(
+        data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,
+        random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=seed,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
+        context = Context(profile, images, seed, Path(work), progress, store=default_store())
+        groups = _groups(model, context)
+        layers = _layers(model, context)
+    return SensitivityReport(
+        format=FORMAT,
+        model=model.source,
+        device=profile.name,
+        data=images.source,
+        synthetic=images.synthetic,
+        kind="agreement" if images.selection.labels is None else "accuracy",
+        images=len(images.selection),
+        images_for_groups=groups.images,
+        runtime=groups.runtime,
+        threads=context.threads,
+        measured_on=this_machine().cpu_model,
+        measured_on_device=is_this_machine(profile),
+        dense_int8_s=groups.dense_s,
+        groups=groups.losses,
+        not_pruned=groups.refusal,
+        layers=layers,
+    )
+
+
+def _groups(model: Model, context: Context) -> _Groups:
+    """Return what groups lose, from the curves and times that `compress/prune.py` chooses widths by."""
+    try:
+        bench = workbench_of(model, "obs", context, blocks=True, timed=True)
+    except Refused as refusal:
+        return _Groups(refusal=" ".join(str(refusal).split()))
+    curves, times = bench.curves(), bench.times()
+    losses = tuple(_loss(curve, times) for curve in curves.values())
+    return _Groups(bench.runtime, len(bench.studied), times.latency_s(times.sizes.dense), losses)
+
+
+def _loss(curve: Curve, times: Times) -> GroupLoss:
+    dense = times.sizes.dense
+    dense_s = times.latency_s(dense)
+    saved = [dense_s - times.latency_s({**dense, curve.group: width}) for width in curve.widths]
+    lost = [round(curve.top1_pct[0] - top1, 4) for top1 in curve.top1_pct]
+    rows = zip(curve.widths, curve.divergence, lost, saved, strict=True)
+    return GroupLoss(curve.group, tuple(WidthLoss(*row) for row in rows))
+
+
+def _layers(model: Model, context: Context) -> tuple[LayerLoss, ...]:
+    """Return what each layer alone loses as INT8."""
+    dense = fold.apply(model, fold.Settings(), context)
+    quantized = quantize.apply(dense, quantize.Settings(promote=False), context)
+    numerics = quantized.numerics
+    if numerics is None:
+        raise TypeError("quantize gives every network its numerics")
+    found = layer_sensitivity(
+        dense.graph, quantized.graph, numerics, context.data.selection, context.store, context.progress
+    )
+    return tuple(
+        LayerLoss(
+            one.layer, numerics.layers[one.layer].weight.removesuffix(".weight"), "int8", round(one.sqnr_db, 2),
+            round(one.lost.points, 4), round(one.lost.at_most, 4),
+        )
+        for one in found
+    )  # fmt: skip
+
+
+def save(report: SensitivityReport, folder: Path) -> Path:
+    """Write `sensitivity.json` into a folder, made where it is missing, and return the file; BadInput where it fails.
+
+    The file appears whole or not at all.
+    """
+    file = folder / "sensitivity.json"
+    part = file.with_name(f"{file.name}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise BadInput(f"cannot write {file}: {error.strerror}; name a place with --out") from error
+    return file

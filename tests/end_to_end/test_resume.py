@@ -1,0 +1,91 @@
+"""A build that is killed and started again goes on from what was computed, and ends in the same bytes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import NET, edgeslim
+
+STAGES = ("studying", "pruning: reconstructing candidates", "exporting", "packing")
+
+
+def command(images: Path, out: Path) -> list[str]:
+    wishes = "--device raspberry-pi --weights random --format onnx --max-drop 50 --out"
+    return ["build", NET, "--data", str(images), *wishes.split(), str(out)]
+
+
+@contextmanager
+def building(images: Path, out: Path, store: Path) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeslim", *command(images, out)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "EDGESLIM_CACHE": str(store)},
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def kept(store: Path) -> dict[str, int]:
+    """Return the results in a store with the time each was written."""
+    return {str(file.relative_to(store)): file.stat().st_mtime_ns for file in store.rglob("*.pt")}
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
+    """The archive of a build that nobody disturbed, and its store."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = edgeslim(*command(images, folder / "artifact"), EDGESLIM_CACHE=str(folder / "store"))
+    assert done.returncode == 0, done.stderr
+    return (folder / "artifact.tar.gz").read_bytes(), folder / "store"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_any_stage_it_ends_in_the_same_bytes(
+    whole: tuple[bytes, Path], images: Path, tmp_path: Path, stage: str
+) -> None:
+    archive, measured = whole
+    store = tmp_path / "store"
+    shutil.copytree(measured / "operator_times", store / "operator_times")  # times differ from run to run
+    with building(images, tmp_path / "artifact", store) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(stage):
+                process.send_signal(signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL, f"the build has no stage `{stage}`"
+    assert not (tmp_path / "artifact").exists()
+    before = kept(store)
+    done = edgeslim(*command(images, tmp_path / "artifact"), EDGESLIM_CACHE=str(store))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "artifact.tar.gz").read_bytes() == archive
+    after = kept(store)
+    assert {name: after[name] for name in before} == before, "what was there was computed again"
+    if stage != STAGES[0]:
+        assert before, "nothing was kept of what came before"
+
+
+def test_a_changed_image_reruns_what_depends_on_it_and_no_operator_is_timed_again(
+    whole: tuple[bytes, Path], images: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(whole[1], store)
+    times = {file: file.read_bytes() for file in (store / "operator_times").iterdir()}
+    curves = {name for name in kept(store) if name.startswith("curve")}
+    with np.load(images) as file:
+        changed = file["images"].copy()
+    changed[:] = changed[:, ::-1]
+    np.savez(tmp_path / "changed.npz", images=changed)
+    done = edgeslim(*command(tmp_path / "changed.npz", tmp_path / "artifact"), EDGESLIM_CACHE=str(store))
+    assert done.returncode == 0, done.stderr
+    assert {file: file.read_bytes() for file in (store / "operator_times").iterdir()} == times
+    again = {name for name in kept(store) if name.startswith("curve")}
+    assert len(again) == 2 * len(curves), "curves of other images were taken for those of these"
