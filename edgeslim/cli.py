@@ -205,18 +205,25 @@ def bench(artifact: Path, on: str, threads: int, processes: int, as_json: bool, 
 @commands.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw trials and error by depth into this .png.")
 @AS_JSON
-def inspect(artifact: Path, everything: bool, as_json: bool) -> None:
-    """Show where quantization errs in ARTIFACT, layer by layer, and its ledger.
+def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) -> None:
+    """Show what pruning tried for ARTIFACT, where quantization errs, layer by layer, and its ledger.
 
     The ledger: per layer and edge what was planned and what each file holds, read back from it.
     """
-    from edgeslim.show import depth_table, inspection_data, ledger_table
+    from edgeslim.plots import inspection_plot, require_matplotlib
+    from edgeslim.show import depth_table, inspection_data, ledger_table, trials_table
 
+    if plot is not None:
+        require_matplotlib()
     found = edgeslim.inspect(artifact)
+    if plot is not None:
+        inspection_plot(found, plot)
     if as_json:
         _print_json(inspection_data(found))
     else:
+        STDOUT.print(trials_table(found.trials))
         STDOUT.print(depth_table(found.error_by_depth, found.error_images))
         STDOUT.print(ledger_table(found.ledger, everything=everything))
 

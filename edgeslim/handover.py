@@ -5,7 +5,7 @@ import json
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
+from edgeslim.trial import save_trials
 
 VERSION = "1.0.0"
 GOLDEN_COUNT, GOLDEN_SEARCHED = 8, 256
@@ -96,9 +97,7 @@ def stage(staging: Path, made: Made) -> Manifest:
     (staging / "recipe.yaml").write_text(made.recipe.text())
     _write_papers(staging, made)
     save(made.measurements, staging / MEASUREMENTS)
-    if trials := made.compressed.trials:
-        text = json.dumps([asdict(trial) for trial in trials], indent=1, sort_keys=True)
-        (staging / MEASUREMENTS / "pruning_trials.json").write_text(text + "\n")
+    save_trials(made.compressed.trials, staging / MEASUREMENTS)
     return _manifest(made)
 
 

@@ -1,15 +1,16 @@
-"""Look into an artifact: the plan beside what each of its files holds today, and where quantization errs."""
+"""Look into an artifact: the plan beside what its files hold today, where quantization errs, what pruning tried."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.artifact import open_artifact
+from edgeslim.artifact import MEASUREMENTS, open_artifact
 from edgeslim.errors import EdgeslimError, IntegrityFailed
 from edgeslim.formats import FormatName
 from edgeslim.ledger import Row, load_spellings, read_ledger
 from edgeslim.manifest import LayerError, Manifest
 from edgeslim.numerics import Numerics, load_numerics
+from edgeslim.trial import Trial, load_trials
 
 UNREAD = "the build could not read it there"
 
@@ -26,11 +27,16 @@ class DepthRow:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Ledger rows by INT8 file, and the error by depth in graph order (none in an artifact that was not quantized)."""
+    """Ledger rows by INT8 file, the error by depth in graph order, and what pruning tried.
+
+    Without error in an artifact that was not quantized; without trials in one for which no width was sought, and in
+    an archive, which holds no times.
+    """
 
     ledger: Mapping[str, Sequence[Row]]
     error_images: int
     error_by_depth: Sequence[DepthRow]
+    trials: Sequence[Trial]
 
 
 def inspect(path: Path) -> Inspection:
@@ -51,7 +57,9 @@ def inspect(path: Path) -> Inspection:
                 if model.path in spellings
             }
             errors = manifest.error_by_depth
-            return Inspection(ledger, errors.images if errors else 0, _depth_rows(manifest, plan, ledger))
+            rows = _depth_rows(manifest, plan, ledger)
+            trials = load_trials(artifact.folder / MEASUREMENTS)
+            return Inspection(ledger, errors.images if errors else 0, rows, trials)
         except EdgeslimError:
             raise
         except Exception as error:

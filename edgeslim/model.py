@@ -23,24 +23,12 @@ from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.graph import output_of, shape_of, trace
 from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import Preprocessing
+from edgeslim.trial import Trial
 
 FASHION_LABELS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 FOREIGN_FORMATS = {".onnx": "ONNX", ".tflite": "TFLite", ".xml": "OpenVINO", ".pt2": "torch.export", ".h5": "Keras"}
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A pruned network that was tried: widths, INT8 time from tables, costs, and what it loses on selection images."""
-
-    widths: Mapping[str, int]
-    latency_s: float
-    macs: int
-    parameters: int
-    drop_points: float
-    drop_at_most_points: float
-    accepted: bool
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """Figures as PNG files, drawn with matplotlib where it is installed."""
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeslim.errors import BadInput, MissingPackage
+from edgeslim.inspection import Inspection
 from edgeslim.sensitivity_report import GroupLoss, LayerLoss, SensitivityReport
+from edgeslim.trial import pareto
 from edgeslim.units import show_seconds
 
 ROW_INCHES, CELL_INCHES, NAME_INCHES = 0.5, 1.45, 2.6
@@ -38,10 +41,74 @@ def sensitivity_plot(report: SensitivityReport, file: Path) -> None:
     _draw_layers(below, report)
     images = f"SYNTHETIC images ({report.data}): they say nothing about accuracy" if report.synthetic else report.data
     figure.suptitle(f"{report.model} for {report.device}: what is lost where; {images}", fontsize=11)
+    _save(figure, file, "--out")
+
+
+def inspection_plot(found: Inspection, file: Path) -> None:
+    """Draw what pruning tried, time against points lost, and below it the error of quantization along the depth.
+
+    Raises as `sensitivity_plot`, and BadInput for an inspection that holds neither.
+    """
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    parts = [draw for draw, held in ((_draw_trials, found.trials), (_draw_depth, found.error_by_depth)) if held]
+    if not parts:
+        raise BadInput("nothing to draw: the artifact holds no trials of pruning and no error by depth")
+    figure = Figure((9, 4.5 * len(parts)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for draw, axes in zip(parts, figure.subplots(len(parts), 1, squeeze=False)[:, 0], strict=True):
+        draw(axes, found)
+    _save(figure, file, "--plot")
+
+
+def _save(figure: Any, file: Path, option: str) -> None:
     try:
-        figure.savefig(file, dpi=110, metadata={"Software": None})
+        figure.savefig(file, dpi=110, metadata={"Software": None}, format="png")
     except OSError as error:
-        raise BadInput(f"cannot write {file}: {error.strerror}; name a place with --out") from error
+        raise BadInput(f"cannot write {file}: {error.strerror}; name a place with {option}") from error
+
+
+def _draw_trials(axes: Any, found: Inspection) -> None:
+    for accepted, colour, label in ((True, "#3a6ea5", "accepted"), (False, "#c05a4a", "loses too much")):
+        some = [one for one in found.trials if one.accepted == accepted]
+        if some:
+            above = [max(one.drop_at_most_points - one.drop_points, 0.0) for one in some]
+            times = [1e6 * one.latency_s for one in some]
+            lost = [one.drop_points for one in some]
+            axes.errorbar(times, lost, yerr=[[0.0] * len(some), above], fmt="o", capsize=3, color=colour, label=label)
+    best = pareto(found.trials)
+    front = ([1e6 * one.latency_s for one in best], [one.drop_points for one in best])
+    axes.plot(*front, lw=1, color="black", alpha=0.5, zorder=0, label="Pareto front")
+    axes.set_xlabel("INT8 time, by single operators, microseconds", fontsize=8)
+    axes.set_ylabel("points of top-1 lost, and at most (95 %)", fontsize=8)
+    axes.set_title("pruned networks that were tried; the slowest is the dense one", fontsize=9, loc="left")
+    axes.legend(fontsize=8)
+    axes.grid(lw=0.3)
+    axes.tick_params(labelsize=8)
+
+
+def _draw_depth(axes: Any, found: Inspection) -> None:
+    rows = range(len(found.error_by_depth))
+    errors = [row.error for row in found.error_by_depth]
+    lines: dict[str, list[float | None]] = {
+        "this layer alone (simulated)": [one.layer_db for one in errors],
+        "all up to here (simulated)": [one.cumulative_db for one in errors],
+    }
+    for name in errors[0].exported_db:
+        lines[f"{name} file"] = [one.exported_db.get(name) for one in errors]
+    for label, values in lines.items():
+        axes.plot(rows, [math.nan if v is None else v for v in values], marker="o", ms=3, lw=1, label=label)
+    axes.set_xticks(list(rows), [row.module for row in found.error_by_depth], rotation=45, ha="right")
+    axes.set_ylabel("SQNR, dB", fontsize=8)
+    axes.set_title(
+        f"error of quantization along the depth, on {found.error_images} images; higher is better",
+        fontsize=9, loc="left",
+    )  # fmt: skip
+    axes.legend(fontsize=8)
+    axes.grid(lw=0.3)
+    axes.tick_params(labelsize=8)
 
 
 def _draw_groups(figure: Any, axes: Any, report: SensitivityReport, cells: int) -> None:

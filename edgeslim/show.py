@@ -1,6 +1,7 @@
 """Tables and summaries as a person reads them; `cli.py` prints what these functions return."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
+from edgeslim.trial import Trial, pareto
 from edgeslim.units import show_bytes, show_seconds
 from edgeslim.verification import VerifyReport
 
@@ -202,7 +204,29 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
                 for row in found.error_by_depth
             ],
         },
+        "pruning_trials": [asdict(trial) for trial in found.trials],
     }
+
+
+def trials_table(trials: Sequence[Trial]) -> RenderableType:
+    """Return what pruning tried, the slowest first; a star where no other trial is both as fast and as accurate."""
+    if not trials:
+        return Text("no pruned networks were tried, or this is an archive: times lie beside it, in the folder")
+    table = Table(title="pruned networks that were tried (* Pareto)", title_justify="left")
+    table.add_column("INT8 time, by single operators")
+    for column in ("MACs", "parameters", "top-1 lost", "at most (95 %)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("", "without"):
+        table.add_column(column, no_wrap=True)
+    best = pareto(trials)
+    for one in sorted(trials, key=lambda trial: -trial.latency_s):
+        gone = ", ".join(name for name, width in one.widths.items() if not width)
+        table.add_row(
+            f"{show_seconds(one.latency_s)}{' *' if one in best else ''}", f"{one.macs:,}", f"{one.parameters:,}",
+            f"{one.drop_points:+.2f} points", f"{one.drop_at_most_points:+.2f} points",
+            "accepted" if one.accepted else "loses too much", gone,
+        )  # fmt: skip
+    return table
 
 
 def verify_text(report: VerifyReport) -> RenderableType:

@@ -11,7 +11,7 @@ from edgeslim.bundled import bundled
 
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
 LAYERS = (
-    "errors progress",
+    "errors progress trial",
     "units bundled formats preprocessing default_model probes",
     "machine strict_yaml graph numerics store probes.*",
     "device_profile measurement manifest fake_quant moments pruning.labels probes.worker",

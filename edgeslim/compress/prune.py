@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import macs_of, trace
-from edgeslim.model import Model, Trial
+from edgeslim.model import Model
 from edgeslim.pruning.allocation import Plan, Problem, best_within, netadapt, uniform
 from edgeslim.pruning.blocks import drop
 from edgeslim.pruning.candidates import Candidate, widened
@@ -21,6 +21,8 @@ from edgeslim.pruning.channels import cut, legal_widths
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.sizes import Widths
 from edgeslim.pruning.workbench import Workbench, workbench_of
+from edgeslim.quality import Drop
+from edgeslim.trial import Trial
 
 SEARCH_STEPS = 5
 WEIGHTS_SHARE = 0.9  # of an INT8 file that its weights may take; the rest is scales, biases and structure
@@ -120,11 +122,11 @@ def _fastest(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candida
     limit = min(dense.cost, demand.max_latency_s or dense.cost)
     low, high = path[-1].cost, limit
     best: Candidate | None = None
-    trials: list[Trial] = []
+    trials = [_trial(bench, Drop(0.0, 0.0), dense)]
 
     def look(plans: list[Plan]) -> tuple[Candidate, Trial]:
         found = [(bench.candidate(plan, curves), plan) for plan in plans]
-        tried = [(one, _trial(bench, one, plan)) for one, plan in found]
+        tried = [(one, _trial(bench, one.drop, plan)) for one, plan in found]
         trials.extend(trial for _, trial in tried)
         return min(tried, key=lambda one: one[0].drop.points)
 
@@ -159,15 +161,15 @@ def _proposals(problem: Problem, blocks: Collection[str], most: int | None) -> C
     return within
 
 
-def _trial(bench: Workbench, one: Candidate, plan: Plan) -> Trial:
+def _trial(bench: Workbench, lost: Drop, plan: Plan) -> Trial:
     return Trial(
         widths=dict(plan.widths),
         latency_s=plan.cost,
         macs=bench.sizes.macs(plan.widths),
         parameters=plan.parameters,
-        drop_points=one.drop.points,
-        drop_at_most_points=one.drop.at_most,
-        accepted=one.drop.at_most <= bench.context.demand.max_drop_points,
+        drop_points=lost.points,
+        drop_at_most_points=lost.at_most,
+        accepted=lost.at_most <= bench.context.demand.max_drop_points,
     )
 
 
