@@ -232,3 +232,20 @@ def test_an_accuracy_below_the_demand_is_exit_code_3_and_the_artifact_is_marked_
     summary = json.loads(done.stdout)
     assert summary["status"] == "rejected"
     assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["status"] == "rejected"
+
+
+def test_a_size_out_of_reach_is_exit_code_3_with_the_smallest_network_written(images: Path, tmp_path: Path) -> None:
+    done = edgeslim(
+        "build", NET, *PI, "--weights", "random", "--data", str(images), "--format", "tflite", "--max-drop", "100",
+        "--max-size", "1KB", "--out", str(tmp_path / "artifact"), "--json",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    said = " ".join(done.stderr.split())
+    assert "tflite int8 takes" in said
+    assert "1 KB are allowed (--max-size)" in said
+    assert "--max-drop)" not in said, "what binds is named alone"
+    manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
+    assert manifest["status"] == "rejected"
+    trials = json.loads((tmp_path / "artifact" / "measurements" / "pruning_trials.json").read_text())
+    assert manifest["model"]["macs"] == min(trial["macs"] for trial in trials)
+    assert edgeslim("verify", str(tmp_path / "artifact")).returncode == 0
