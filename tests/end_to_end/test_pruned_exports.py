@@ -1,0 +1,59 @@
+"""A pruned network computes the same in PyTorch, through torch.export, and in every file in its runtime."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeslim.compress import fold
+from edgeslim.context import Context
+from edgeslim.data import load_data
+from edgeslim.device_profile import load_profile
+from edgeslim.formats import FORMATS
+from edgeslim.graph import macs_of, program_of, trace
+from edgeslim.harness import run_model
+from edgeslim.model import load_model
+from edgeslim.produce import export_job
+from edgeslim.progress import silent
+from edgeslim.pruning.blocks import blocks_of, drop
+from edgeslim.pruning.channels import channels_of, cut, legal_widths
+from edgeslim.quality import sqnr_db
+
+FAMILIES = f"{Path(__file__).with_name('families.py')}"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None,
+    reason="torchvision is not installed; pip install 'edgeslim[torchvision]'",
+)
+@pytest.mark.parametrize(("family", "blocks"), [("resnet18", 1), ("mobilenet_v2", 1), ("shufflenet_v2", 0)])
+def test_a_network_of_half_the_channels_is_the_same_in_every_file(family: str, blocks: int, tmp_path: Path) -> None:
+    model = load_model(f"{FAMILIES}:{family}", "random")
+    channels = channels_of(model.graph)
+    chance = np.random.default_rng(0)
+    removed = {}
+    for name, group in channels.groups.items():
+        width = min(legal_widths(channels, name, 8), key=lambda one, half=group.width / 2: abs(one - half))
+        removed[name] = chance.permutation(group.width)[width:].tolist()
+    pruned = cut(model.graph, channels, removed)
+    drop(pruned, list(blocks_of(pruned).values())[-blocks:] if blocks else [])
+    network = trace(pruned, model.input_shape)
+    assert macs_of(network) < 0.5 * macs_of(model.graph)
+    data = load_data("synthetic", model.preprocessing, model.classes, bundled=False)
+    context = Context(load_profile("raspberry-pi"), data, 0, tmp_path, silent)
+    folded = fold.apply(model.after("pruned", network=network), fold.Settings(), context)
+    images = next(iter(data.calibration.tensors()))[:4]
+    with torch.no_grad():
+        wanted = torch.cat([network(image) for image in images.split(1)]).numpy()
+    assert sqnr_db(wanted, torch.cat([pruned(image) for image in images.split(1)]).detach().numpy()) > 100
+    np.save(tmp_path / "probe.npy", images.numpy())
+    torch.export.save(program_of(folded.graph, images[:1]), tmp_path / "fp32.pt2")
+    for name in ("onnx", "openvino", "tflite"):
+        job, _ = export_job(name, "fp32", tmp_path)
+        runtime = FORMATS[name].runtime
+        inputs = images.numpy().transpose(0, 2, 3, 1) if runtime == "litert" else images.numpy()
+        outputs = run_model(runtime, job.target, np.ascontiguousarray(inputs), precision="fp32")
+        noise = sqnr_db(wanted, outputs.reshape(wanted.shape))
+        assert noise >= 60, f"{family} in {runtime}: {noise} dB"
