@@ -69,10 +69,16 @@ def build(
     MODEL is FILE.py:FACTORY or torchvision:NAME; without it the bundled default is built.
     """
     recipe = _recipe(device, wishes)
+    from edgeslim.pipeline import Incomplete, Rejected, resolve
+
     if dry_run:
-        click.echo(recipe.text(), nl=False)
+        for call in recipe.steps:
+            resolve(call)
+        if as_json:
+            _print_json(recipe.model_dump(mode="json"))
+        else:
+            click.echo(recipe.text(), nl=False)
         return
-    from edgeslim.pipeline import Incomplete, Rejected
 
     with _progress(quiet=quiet or as_json) as progress:
         try:
@@ -264,7 +270,8 @@ def verify(artifact: Path, as_json: bool) -> None:
 def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool, quiet: bool, **wishes: Any) -> None:
     """Show where MODEL can give: what each group of channels loses at each width, and each layer as INT8.
 
-    Writes sensitivity.json and sensitivity.png. What was found is kept for the next call and for `build`.
+    Writes sensitivity.json and sensitivity.png. What was found is kept for the next call; `build` uses curves and
+    times.
     """
     from edgeslim.model import name_of
     from edgeslim.plots import require_matplotlib, sensitivity_plot
@@ -291,7 +298,11 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
 def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
     """List the devices, or everything known about one, with sources."""
     if validate is not None:
-        click.echo(f"{validate}: a valid profile of {load_profile(validate).name}")
+        device = load_profile(validate).name
+        if as_json:
+            _print_json({"profile": str(validate), "valid": True, "device": device})
+        else:
+            click.echo(f"{validate}: a valid profile of {device}")
         return
     if as_json:
         profiles = [load_profile(name)] if name else all_profiles()
@@ -345,7 +356,8 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
 def main() -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _interrupt)
     try:
         commands.main(standalone_mode=False)
     except EdgeslimError as error:

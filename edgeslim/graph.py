@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgeslim.errors import BadModel
+from edgeslim.errors import BadModel, Refused
 
 ATEN = torch.ops.aten
 LAYERS = (ATEN.conv2d.default, ATEN.conv2d.padding, ATEN.linear.default)
@@ -84,15 +84,31 @@ def graph_of(exported: torch.export.ExportedProgram) -> fx.GraphModule:
 def batched(graph: fx.GraphModule) -> fx.GraphModule:
     """Return a copy that takes any number of images at once and changes no tensor in place; its nodes keep their names.
 
-    torch.export writes the batch of one into the sizes of views.
+    torch.export writes the batch of one into the sizes of views. Raises Refused where two images together do not give
+    what each gives alone.
     """
     copied = copy_of(graph)
     for node in copied.graph.nodes:
         node.target = IN_PLACE.get(node.target, node.target)
-        if node.target in WITH_SIZES and shape_of(node)[0] == 1:
+        if node.target in WITH_SIZES and (shape_of(node)[0] == 1 or node.target is not ATEN.expand.default):
             node.args = (node.args[0], [-1, *shape_of(node)[1:]])
     copied.recompile()
+    _require_images_apart(graph, copied)
     return copied
+
+
+@torch.no_grad()
+def _require_images_apart(graph: fx.GraphModule, many: fx.GraphModule) -> None:
+    shape = shape_of(input_of(graph))
+    images = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([graph(image) for image in images.split(1)])
+    try:
+        together = many(images)
+    except RuntimeError as error:
+        raise Refused(f"the network takes one image only, two at once fail: {error}") from error
+    largest = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    if not torch.allclose(together, alone, rtol=1e-2, atol=1e-3 * largest, equal_nan=True):
+        raise Refused("the network mixes the images of a batch: two at once do not give what each gives alone")
 
 
 def drop_unused(graph: fx.GraphModule) -> None:
@@ -143,6 +159,13 @@ def output_of(graph: fx.GraphModule) -> fx.Node:
     value = next(n for n in graph.graph.nodes if n.op == "output").args[0]
     found: fx.Node = value[0] if isinstance(value, tuple | list) else value
     return found
+
+
+def is_folded(graph: fx.GraphModule) -> bool:
+    """Tell whether no batch norm is left and every convolution and linear layer has a bias of its own."""
+    return all(node.target is not ATEN.batch_norm.default for node in graph.graph.nodes) and all(
+        len(node.args) > 2 and parameter(graph, node.args[2]) is not None for node in layers_of(graph).values()
+    )
 
 
 def macs_of(graph: fx.GraphModule) -> int:

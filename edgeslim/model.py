@@ -43,6 +43,7 @@ class Model:
     history: tuple[str, ...] = ()
     numerics: Numerics | None = field(default=None)
     trials: tuple[Trial, ...] = ()  # what pruning tried
+    lost_points: float = 0.0  # of top-1 on the selection images, before quantization
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

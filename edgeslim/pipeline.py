@@ -71,7 +71,7 @@ def build(
         )
     for name in recipe.formats:
         require_format(name)
-    steps = [_resolve(call) for call in recipe.steps]
+    steps = [resolve(call) for call in recipe.steps]
     destination = _destination(out, source, profile)
     check_destination(destination, overwrite=overwrite)
 
@@ -186,7 +186,7 @@ def known_steps() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(edgeslim.compress.__path__))
 
 
-def _resolve(call: StepCall) -> tuple[Any, Any]:
+def resolve(call: StepCall) -> tuple[Any, Any]:
     """Return a step's module and its settings; BadInput for a name or a setting it does not know."""
     if call.step not in known_steps():
         raise BadInput(

@@ -64,8 +64,10 @@ def inspection_plot(found: Inspection, file: Path) -> None:
 
 
 def _save(figure: Any, file: Path, option: str) -> None:
+    part = file.with_name(f"{file.name}.part")
     try:
-        figure.savefig(file, dpi=110, metadata={"Software": None}, format="png")
+        figure.savefig(part, dpi=110, metadata={"Software": None}, format="png")
+        part.replace(file)
     except OSError as error:
         raise BadInput(f"cannot write {file}: {error.strerror}; name a place with {option}") from error
 

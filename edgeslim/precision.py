@@ -120,10 +120,8 @@ def promote(
 
     As `sensitivity` for the rest. Layers are taken one by one, each the one that then brings the answers nearest to the
     dense network's (the gains of earlier rounds bound those of later ones: Minoux 1978, Accelerated Greedy); of those
-    taken, each without which the demand is met too is given back. With less than 100 images nothing is looked at.
+    taken, each without which the demand is met too is given back. Fewer than `LEAST_IMAGES` say nothing.
     """
-    if len(selection) < LEAST_IMAGES:
-        return None
     progress("does int8 meet the demand", 0.0)
     first = _Trials(dense, quantized, numerics, _batches(selection, FIRST_IMAGES), selection.labels)
     at_most = remember(store, "promotion", [first.sha256], lambda: first.lost(first.without([])).at_most)
@@ -144,15 +142,12 @@ def _promote(trials: "_Trials", allowed: float, progress: Progress) -> dict[str,
     result = Promotion(before, every, allowed, len(trials.dense))
     if every > allowed:
         return asdict(result)
-    chosen, lost_without = _greedy(trials, allowed, progress), {}
+    chosen = _greedy(trials, allowed, progress)
     for name in reversed(chosen):
         others = [one for one in chosen if one != name]
-        lost = trials.points(others)
-        if lost <= allowed:
+        if trials.points(others) <= allowed:
             chosen = others
-        else:
-            lost_without[name] = lost
-    kept = {name: lost_without[name] for name in trials.layers if name in chosen}
+    kept = {name: trials.points([one for one in chosen if one != name]) for name in trials.layers if name in chosen}
     return asdict(Promotion(before, trials.points(chosen), allowed, len(trials.dense), kept))
 
 

@@ -2,7 +2,7 @@
 
 Nothing is pruned or quantized for good. Groups are narrowed one at a time, with the layers that read them refitted
 (pruning/sensitivity.py); layers are rounded one at a time (precision.py). Each result is kept in the store as soon as
-it is there, where `build` finds it too.
+it is there; `build` finds curves and operator times there too.
 """
 
 import json

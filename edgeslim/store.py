@@ -4,7 +4,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from torch import fx
 
 from edgeslim.errors import ToolFailed
 
-VERSION = 2  # of what is kept: a step that computes something else under the same name raises it
+VERSION = 3  # of what is kept: a step that computes something else under the same name raises it
 
 
 def default_store() -> Path:
     """Return the folder of kept results: $EDGESLIM_CACHE, else edgeslim in the user's cache folder."""
-    if "EDGESLIM_CACHE" in os.environ:
-        return Path(os.environ["EDGESLIM_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgeslim"
+    if own := os.environ.get("EDGESLIM_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeslim"
 
 
 def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[], Any]) -> Any:
@@ -34,20 +35,36 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
         return compute()
     text = json.dumps([VERSION, step, depends_on], sort_keys=True)
     path = store / step / f"{hashlib.sha256(text.encode()).hexdigest()}.pt"
-    if path.is_file():
-        try:
-            return _read(path)
-        except Exception:  # noqa: BLE001 - whatever damaged bytes make the reader stumble over
-            path.unlink()
+    with _named_when_it_fails(store):
+        known = _look_up(path)
+    if known is not None:
+        return known[0]
     result = compute()
-    try:
+    with _named_when_it_fails(store):
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, result)
+    return result
+
+
+@contextmanager
+def _named_when_it_fails(store: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ToolFailed(
             f"cannot keep results in {store}: {error.strerror}; name another folder in EDGESLIM_CACHE"
         ) from error
-    return result
+
+
+def _look_up(path: Path) -> tuple[Any] | None:
+    """Return what a file holds, None where there is none or it is damaged."""
+    try:
+        return (_read(path),) if path.is_file() else None
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever damaged bytes make the reader stumble over
+        path.unlink(missing_ok=True)
+        return None
 
 
 def _read(path: Path) -> Any:

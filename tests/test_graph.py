@@ -5,9 +5,11 @@ import torch
 from small_models import CLASSES, SIDE, Passing, boxes_and_classes, depends_on_data, plain, randomized
 from torch import nn
 
-from edgeslim.errors import BadModel
+from edgeslim.errors import BadModel, Refused
 from edgeslim.graph import (
+    batched,
     input_of,
+    is_folded,
     layers_of,
     macs_of,
     observe,
@@ -98,3 +100,36 @@ def test_values_stay_what_they_were_when_an_operator_changes_its_input_afterward
     )
     assert float(values["conv2d"].min()) < 0, "the value before the activation was overwritten by it"
     torch.testing.assert_close(values["conv2d"].relu(), values["relu_"])
+
+
+@torch.no_grad()
+def test_a_network_that_folds_the_batch_into_another_axis_takes_batches():
+    class Folding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            n, c, h, w = x.shape
+            return self.conv(x.reshape(n * 2, c, h // 2, w)).reshape(n, 8, h // 2, w).mean((2, 3))
+
+    graph = trace(Folding(), (1, 3, 8, 8))
+    images = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(batched(graph)(images), torch.cat([graph(image) for image in images.split(1)]))
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_is_refused():
+    class Mixing(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) + x.mean()
+
+    with pytest.raises(Refused, match="mixes the images of a batch"):
+        batched(trace(Mixing(), (1, 3, 8, 8)))
+
+
+def test_folded_is_a_network_with_biases_and_without_batch_norms():
+    plain, bare = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1, bias=False)
+    shape = (1, 3, 8, 8)
+    assert is_folded(trace(nn.Sequential(plain, nn.ReLU()), shape))
+    assert not is_folded(trace(nn.Sequential(bare), shape))
+    assert not is_folded(trace(nn.Sequential(plain, nn.BatchNorm2d(4)), shape))

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from edgeslim.context import Context
 from edgeslim.errors import BadInput
-from edgeslim.graph import ATEN, copy_of, layers_of, output_of, parameter, shape_of
+from edgeslim.graph import ATEN, copy_of, is_folded, layers_of, output_of, parameter, shape_of
 from edgeslim.model import Model
 
 # What commutes with a positive factor for each channel and leaves channels where they are.
@@ -50,7 +50,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
 
     Expects a folded graph. Raises BadInput after `quantize`, which decides grids for the weights as they are.
     """
-    if model.numerics is not None or not isinstance(model.network, fx.GraphModule):
+    if model.numerics is not None or not (isinstance(model.network, fx.GraphModule) and is_folded(model.network)):
         raise BadInput("the recipe's step `equalize` comes after `fold` and before `quantize`")
     graph = copy_of(model.graph)
     pairs = pairs_of(graph)

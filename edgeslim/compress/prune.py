@@ -10,7 +10,9 @@ fastest network within the demanded accuracy is sought.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 
-from edgeslim.context import Context
+import numpy as np
+
+from edgeslim.context import Context, Demand
 from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import macs_of, trace
 from edgeslim.model import Model
@@ -21,7 +23,7 @@ from edgeslim.pruning.channels import cut, legal_widths
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.sizes import Widths
 from edgeslim.pruning.workbench import Workbench, workbench_of
-from edgeslim.quality import Drop
+from edgeslim.quality import Drop, drop_points
 from edgeslim.trial import Trial
 
 SEARCH_STEPS = 5
@@ -33,7 +35,8 @@ AMOUNTS = ("keep_channels", "keep_parameters", "keep_macs", "keep_latency")
 class Settings:
     """What a recipe may say about this step; at most one amount, a share above 0 and below 1 of what is there.
 
-    Without one, the fastest network within the demanded accuracy is sought.
+    Without one, the fastest network within the demanded accuracy is sought. Residual blocks may be dropped in one
+    round of the measured allocation, for any amount but channels.
     """
 
     importance: str = "obs"  # or "l1", "l2", "bn_scale", "taylor"
@@ -86,6 +89,8 @@ def _pruned(model: Model, settings: Settings, context: Context, amount: str | No
     with_blocks = settings.rounds == 1 and settings.allocation == "measured" and amount != "keep_channels"
     timed = amount in (None, "keep_latency")
     bench = workbench_of(model, settings.importance, context, blocks=with_blocks, timed=timed)
+    if amount is None:
+        _require_enough_images(len(bench.selection), context.demand)
     cost, unit = _cost(bench, amount)
     if amount is None:
         chosen, trials = _fastest(bench, cost)
@@ -117,7 +122,7 @@ def _fastest(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candida
     most = None if demand.max_size_bytes is None else round(WEIGHTS_SHARE * demand.max_size_bytes)
     problem = Problem(curves, bench.sizes, cost)
     path = netadapt(problem)
-    proposals = _proposals(problem, bench.blocks, most)
+    proposals = _proposals(problem, path, bench.blocks, most)
     dense = path[0]
     limit = min(dense.cost, demand.max_latency_s or dense.cost)
     low, high = path[-1].cost, limit
@@ -144,14 +149,27 @@ def _fastest(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candida
     return best, trials
 
 
-def _proposals(problem: Problem, blocks: Collection[str], most: int | None) -> Callable[[float], list[Plan]]:
+def _require_enough_images(count: int, demand: Demand) -> None:
+    """Raise Refused where not even a network that answers all images as before could be accepted."""
+    same = np.ones(count, bool)
+    unbound = demand.max_latency_s is None and demand.max_size_bytes is None
+    if unbound and drop_points(same, same).at_most > demand.max_drop_points:
+        raise Refused(
+            f"{count} selection images, a quarter of all, cannot show with 95 % confidence that at most "
+            f"{demand.max_drop_points:g} points are lost; give more images, or an amount to prune"
+        )
+
+
+def _proposals(
+    problem: Problem, path: list[Plan], blocks: Collection[str], most: int | None
+) -> Callable[[float], list[Plan]]:
     """Return what gives, for a budget, the best plan and, where that drops blocks, also the best that drops none.
 
     Curves of blocks and of groups are not of one scale (behind a block all layers were refitted), so that which of the
     two is better is left to the images.
     """
     spared = replace(problem, curves={name: curve for name, curve in problem.curves.items() if name not in blocks})
-    searched = [(one, netadapt(one)) for one in ([problem, spared] if blocks else [problem])]
+    searched = [(problem, path), *([(spared, netadapt(spared))] if blocks and spared.curves else [])]
 
     def within(budget: float) -> list[Plan]:
         plans = [best_within(one, path, budget, most) for one, path in searched]
@@ -199,7 +217,7 @@ def _plans(bench: Workbench, settings: Settings, problem: Problem, budget: float
         legal = {name: legal_widths(bench.channels, name, bench.multiple) for name in problem.curves}
         plan = uniform(problem, legal, budget)
         return [] if plan is None else [plan]
-    return _proposals(problem, bench.blocks, None)(budget)
+    return _proposals(problem, netadapt(problem), bench.blocks, None)(budget)
 
 
 def _finished(model: Model, bench: Workbench, chosen: Candidate | None, how: str) -> Model:
@@ -221,4 +239,5 @@ def _finished(model: Model, bench: Workbench, chosen: Candidate | None, how: str
     )
     if chosen.dropped:
         line += f"; without {', '.join(block.name for block in chosen.dropped)}"
-    return model.after("; ".join([line, *chosen.remarks]), network=network)
+    lost = model.lost_points + chosen.drop.points
+    return model.after("; ".join([line, *chosen.remarks]), network=network, lost_points=lost)

@@ -22,10 +22,10 @@ from torch import Tensor, fx
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.fake_quant import WEIGHT_LIMIT
-from edgeslim.graph import ATEN, CLIPPING, batched, copy_of, is_activation, layers_of, observe, rows
+from edgeslim.graph import ATEN, CLIPPING, batched, copy_of, is_activation, is_folded, layers_of, observe, rows
 from edgeslim.model import Model
 from edgeslim.numerics import LEVELS, EdgeNumerics, LayerNumerics, Numerics
-from edgeslim.precision import promote
+from edgeslim.precision import LEAST_IMAGES, promote
 from edgeslim.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
 
 BINS = 2048
@@ -74,17 +74,18 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
     Expects a folded graph. Raises BadModel where calibration meets NaN, BadInput where a pattern fits no layer.
     """
-    if model.numerics is not None or not isinstance(model.network, fx.GraphModule):
+    if model.numerics is not None or not (isinstance(model.network, fx.GraphModule) and is_folded(model.network)):
         raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
     kept = _kept_float(model.graph, settings.keep_float)
     calibrated = _calibrate(model.graph, context, settings)
     quantized, numerics = calibrated.plan(kept)
     remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
-    if settings.promote and not context.data.synthetic:
-        promotion = promote(
-            model.graph, quantized, numerics, context.data.selection, context.demand.max_drop_points, context.store,
-            context.progress,
-        )  # fmt: skip
+    selection = context.data.selection
+    if settings.promote and not context.data.synthetic and len(selection) < LEAST_IMAGES:
+        remarks.append(f"{len(selection)} selection images are too few to say whether a layer must stay float")
+    elif settings.promote and not context.data.synthetic:
+        allowed = context.demand.max_drop_points - model.lost_points
+        promotion = promote(model.graph, quantized, numerics, selection, allowed, context.store, context.progress)
         if promotion is not None:
             remarks.append(promotion.line(numerics))
             if promotion.layers:

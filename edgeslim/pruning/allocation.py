@@ -72,6 +72,8 @@ def knapsack(problem: Problem, budget: float, start: Plan, most_parameters: int 
     costs depends on two groups, so costs are taken with the other groups at their widths of the last solution, from
     `start` on; what comes out is judged by its own looked-up cost.
     """
+    if not problem.curves:
+        return start if _fits(start, budget, most_parameters) else None
     best, around = None, start
     for _ in range(LINEARIZATIONS):
         found = _solve(problem, budget, around, most_parameters)

@@ -54,11 +54,15 @@ def candidate(
         remarks = reconstruct(dense, pruned, surviving_rows(channels, plain), calibration.batches)
         return {"state": dict(pruned.state_dict()), "remarks": remarks}
 
-    found = remember(
-        store, "candidate", [network, plain, [block.name for block in dropped], calibration.sha256], compute
-    )
+    depends_on = [network, plain, [block.name for block in dropped], calibration.sha256]
+    found = remember(store, "candidate", depends_on, compute)
     pruned.load_state_dict(found["state"])
-    lost = drop_points(right(dense, dense, selection), right(pruned, dense, selection))
+
+    def judge() -> dict[str, float]:
+        lost = drop_points(right(dense, dense, selection), right(pruned, dense, selection))
+        return {"points": lost.points, "at_most": lost.at_most}
+
+    lost = Drop(**remember(store, "judged", [*depends_on, selection.sha256], judge))
     return Candidate(pruned, plain, tuple(dropped), lost, tuple(found["remarks"]))
 
 

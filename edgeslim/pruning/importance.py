@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.nn import functional
 
-from edgeslim.errors import BadModel
+from edgeslim.errors import BadModel, Refused
 from edgeslim.graph import ATEN, LAYERS, copy_of, layers_of, parameter
 from edgeslim.moments import MOST_ROWS, Moments, matrix, moments_of, regularized, rows_of
 from edgeslim.pruning.channels import Channels, Group
@@ -188,8 +188,11 @@ CRITERIA = {"l1": l1, "l2": l2, "taylor": taylor, "bn_scale": bn_scale}
 def criterion_order(
     graph: fx.GraphModule, channels: Channels, group: Group, name: str, gradients: Mapping[str, Tensor]
 ) -> list[int]:
-    """Return a group's channels by one of `CRITERIA`, summed over all that produces them, the least first."""
-    scores = torch.zeros(group.width)
+    """Return a group's channels by one of `CRITERIA`, summed over all that produces them, the least first.
+
+    Raises Refused for a group of which the criterion says nothing.
+    """
+    scores, judged = torch.zeros(group.width), False
     index = {label: i for i, label in enumerate(group.labels)}
     for target, weight in _judged(graph, name).items():
         line = channels.labels.parameters[target][0]
@@ -199,6 +202,9 @@ def criterion_order(
         for row, label in enumerate(line.tolist()):
             if label in index:
                 scores[index[label]] += importance[row]
+                judged = True
+    if not judged:
+        raise Refused(f"importance `{name}` says nothing of the channels of `{group.name}`: no batch norm scales them")
     return [int(i) for i in torch.argsort(scores, stable=True)]
 
 

@@ -184,6 +184,8 @@ class _Follower:
         for other in tensors:
             if _varying(other) == _varying(widest):
                 self._join(widest, other)
+        if any(isinstance(own, Tensor) and self._lacks(own, shape, _varying(widest)) for own in operands):
+            self._join(widest, torch.zeros_like(widest))  # its channels meet some that cannot go
         for argument in node.args[:2]:
             constant = parameter(self._graph, argument)
             if constant is not None:
@@ -194,6 +196,11 @@ class _Follower:
                 ]
                 self._index(argument, lines)
         return widest
+
+    def _lacks(self, own: Tensor, shape: tuple[int, ...], axes: set[int]) -> bool:
+        """Tell whether an operand has several elements along one of these axes of the result, all of one label."""
+        behind = len(shape) - own.dim()
+        return any(a >= behind and own.shape[a - behind] > 1 and a - behind not in _varying(own) for a in axes)
 
     def _broadcast(self, labels: Tensor, shape: tuple[int, ...], operands: list[Any]) -> Tensor:
         """Return labels in a larger shape; a single channel that meets several others must stay."""
@@ -272,6 +279,10 @@ class _Follower:
         for one, other in zip(known, lines, strict=True):
             if one is not None and other is not None:
                 self._join(one, other)
+                continue
+            line = one if other is None else other
+            if line is not None:  # in another use no channel indexes it
+                self._join(line, torch.zeros_like(line))
 
     def fix(self, node: fx.Node) -> None:
         """Keep every channel of what `node` produces."""

@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import fx
 
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import Refused
-from edgeslim.graph import batched, macs_of
+from edgeslim.graph import batched, layers_of, macs_of, parameter
 from edgeslim.harness import runtime_available
+from edgeslim.machine import this_machine
 from edgeslim.model import Model
 from edgeslim.operator_times import operator_times_s
 from edgeslim.pruning.allocation import Plan
@@ -21,11 +23,13 @@ from edgeslim.pruning.channels import Channels, channels_of
 from edgeslim.pruning.sensitivity import Curve, Images, studied_widths, study
 from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
 from edgeslim.store import graph_sha256
+from edgeslim.units import show_bytes
 
 MEASURABLE = ("litert", "onnxruntime", "openvino")
 CURVE_IMAGES = 512  # of the selection images, for the curves; candidates are judged on all
 CURVE_MACS = 5e13  # for all curves together; larger networks are judged on fewer images, down to CURVE_IMAGES_LEAST
 CURVE_IMAGES_LEAST = 64
+WORKING_COPIES = 6  # matrices of inputs by inputs, float64, that a layer's fit and order hold at a time
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
             f"{model.source} cannot be pruned for {context.profile.name}: no group of channels has a narrower width on "
             f"a multiple of {multiple}"
         )
+    _require_memory(model.graph)
     graph = batched(model.graph)
     selection = images_of(context.data.selection)
     images = round(CURVE_MACS / (max(macs_of(model.graph), 1) * (widths + len(found))))
@@ -107,6 +112,20 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
     )
 
 
+def _require_memory(graph: fx.GraphModule) -> None:
+    """Raise Refused where the second moments of one layer do not fit into this machine while they are worked on."""
+    most = this_machine().ram_bytes
+    for name, node in layers_of(graph).items():
+        weight = parameter(graph, node.args[1])
+        inputs = 0 if weight is None else weight[0].numel()
+        needed = WORKING_COPIES * 8 * inputs**2
+        if needed > most:
+            raise Refused(
+                f"`{name}` reads {inputs:,} inputs: pruning works on {WORKING_COPIES} matrices of that size squared, "
+                f"{show_bytes(needed)}; this machine has {show_bytes(most)}"
+            )
+
+
 def _runtime(profile: DeviceProfile, timed: bool) -> tuple[str, int]:
     """Return the device's first runtime that runs INT8, `timed` of those here, and its channel multiple."""
     for support in profile.runtimes:
@@ -123,11 +142,13 @@ def _runtime(profile: DeviceProfile, timed: bool) -> tuple[str, int]:
 
 def images_of(images: ImageSet) -> Images:
     """Return a set of images as batches in memory, two at least, with the hash of what they hold."""
-    batches = tuple(images.tensors())
+    batches = list(images.tensors())
+    if len(batches) > 1 and 2 * len(batches[-1]) < len(batches[0]):  # halves are alternate batches
+        batches[-2:] = torch.cat(batches[-2:]).chunk(2)
     digest = hashlib.sha256()
     for batch in batches:
         digest.update(batch.numpy().tobytes())
     if images.labels is not None:
         digest.update(images.labels.tobytes())
-    found = Images(batches, digest.hexdigest(), images.labels)
+    found = Images(tuple(batches), digest.hexdigest(), images.labels)
     return found if len(batches) > 1 else found.first(len(found))

@@ -28,6 +28,7 @@ from edgeslim.context import Context, Demand
 from edgeslim.data import Data
 from edgeslim.errors import BadInput, BadModel, Refused
 from edgeslim.graph import layers_of, macs_of, parameter
+from edgeslim.machine import this_machine
 from edgeslim.model import Model
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.workbench import images_of
@@ -148,7 +149,7 @@ def test_the_same_step_gives_the_same_weights_every_time_and_from_the_store(tmp_
     model, settings = model_of(randomized(residual())), prune.Settings(keep_macs=0.5)
     hashes = {prune.apply(model, settings, one).weights_sha256() for one in (around(), with_store, with_store)}
     assert len(hashes) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"curve", "candidate"}
+    assert {path.name for path in tmp_path.iterdir()} == {"curve", "candidate", "judged"}
 
 
 def test_a_pruned_network_can_be_folded_and_quantized():
@@ -244,3 +245,24 @@ def test_without_an_amount_the_most_is_taken_that_loses_no_more_than_demanded(me
     free = prune.apply(model, prune.Settings(), replace(around(measured_in), demand=Demand(max_drop_points=100.0)))
     exact = prune.apply(model, prune.Settings(), replace(around(measured_in), demand=Demand(max_drop_points=0.5)))
     assert macs_of(free.graph) < macs_of(exact.graph) <= macs_of(model.graph)
+
+
+def test_so_few_images_that_nothing_can_be_shown_are_said_before_any_work(tmp_path):
+    before = model_of(randomized(residual()))
+    after = prune.apply(before, prune.Settings(), around(tmp_path))
+    assert after.history[-1].startswith("prune: nothing: ")
+    assert "selection images, a quarter of all, cannot show with 95 % confidence" in after.history[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_importance_by_batch_norms_is_refused_where_there_is_none(tmp_path):
+    bare = nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * SIDE * SIDE, 4))
+    with pytest.raises(Refused, match=r"importance `bn_scale` says nothing of the channels of `0`"):
+        pruned(bare, tmp_path, keep_macs=0.5, importance="bn_scale")
+
+
+def test_a_layer_too_large_for_this_machines_memory_is_named(monkeypatch, tmp_path):
+    small = replace(this_machine(), ram_bytes=10_000)
+    monkeypatch.setattr("edgeslim.pruning.workbench.this_machine", lambda: small)
+    with pytest.raises(Refused, match=r"`\w+` reads \d+ inputs: pruning works on 6 matrices .* this machine has 10 KB"):
+        pruned(residual(), tmp_path, keep_macs=0.5)

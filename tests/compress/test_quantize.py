@@ -23,6 +23,7 @@ from edgeslim.quality import sqnr_db
 
 IMAGES = random_images(12)
 CONTEXT = context(IMAGES)
+TOO_FEW = "12 selection images are too few to say whether a layer must stay float"
 
 
 def folded(network: nn.Module):
@@ -103,7 +104,7 @@ def test_rounded_together_every_channel_reaches_its_limit_too(bias_correction):
     model = quantized(of_every_kind(), rounding="gptq", bias_correction=bias_correction)
     for name, node in layers_of(model.graph).items():
         assert_on_its_grid(parameter(model.graph, node.args[1]), model.numerics.layers[name].weight_scales)
-    assert model.history[-1].endswith("12 calibration images; weights rounded by gptq")
+    assert model.history[-1].endswith(f"12 calibration images; weights rounded by gptq; {TOO_FEW}")
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "gptq"])
@@ -118,7 +119,7 @@ def test_the_model_before_stays_as_it_was():
     assert before.weights_sha256() == weights, "quantizing changed the model it was given"
     assert before.numerics is None, "the model before has a plan"
     assert after.weights_sha256() != weights, "nothing was quantized"
-    assert after.history[-1] == "quantize: 5 of 5 layers int8, 12 calibration images"
+    assert after.history[-1] == f"quantize: 5 of 5 layers int8, 12 calibration images; {TOO_FEW}"
 
 
 @pytest.mark.parametrize("bias", [0.0, 3.0, -1e4])
@@ -367,11 +368,18 @@ def test_a_layer_that_costs_more_than_the_demand_stays_float_and_the_history_say
 
 
 @pytest.mark.parametrize(
-    ("wanted", "surroundings"), [({"promote": False}, demanding()), ({}, demanding(synthetic=True)), ({}, CONTEXT)]
+    ("wanted", "surroundings", "remark"),
+    [({"promote": False}, demanding(), ""), ({}, demanding(synthetic=True), ""), ({}, CONTEXT, f"; {TOO_FEW}")],
 )
-def test_no_layer_is_promoted_unasked_or_on_images_that_say_nothing(wanted, surroundings):
+def test_no_layer_is_promoted_unasked_or_on_images_that_say_nothing(wanted, surroundings, remark):
     model = quantize.apply(with_a_head_that_breaks(), Settings(**wanted), surroundings)
-    assert model.history[-1] == "quantize: 2 of 2 layers int8, 12 calibration images"
+    assert model.history[-1] == f"quantize: 2 of 2 layers int8, 12 calibration images{remark}"
+
+
+def test_what_pruning_lost_is_no_more_there_to_lose():
+    before = replace(with_a_head_that_breaks(), lost_points=5.0)
+    model = quantize.apply(before, Settings(), demanding())
+    assert "0 allowed: 4 (as int8 " in model.history[-1]
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "gptq"])

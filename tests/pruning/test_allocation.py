@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from edgeslim.graph import trace
 from edgeslim.probes import Operator
 from edgeslim.pruning.allocation import Problem, best_within, knapsack, netadapt, uniform
+from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Curve
-from edgeslim.pruning.sizes import Place, Side, Sizes
+from edgeslim.pruning.sizes import Place, Side, Sizes, sizes_of
 
 WIDTHS = (32, 24, 16, 8)
 
@@ -182,3 +185,12 @@ def test_uniform_keeps_the_largest_equal_share_that_fits(share):
 
     largest = next(percent for percent in range(99, 0, -1) if problem.plan(at(percent)).cost <= budget)
     assert found.widths == at(largest)
+
+
+def test_without_any_curve_the_network_stays_as_it_is_where_it_fits():
+    graph = trace(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4)), (1, 3, 8, 8))
+    sizes = sizes_of(graph, channels_of(graph))
+    problem = Problem({}, sizes, sizes.macs)
+    dense = problem.plan({})
+    assert best_within(problem, netadapt(problem), dense.cost) == dense
+    assert best_within(problem, netadapt(problem), dense.cost - 1) is None

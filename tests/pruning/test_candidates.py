@@ -65,10 +65,10 @@ def test_groups_from_which_nothing_is_removed_are_not_named():
 def test_what_was_made_before_comes_from_the_store_as_it_was(tmp_path):
     dense, channels = opened(residual())
     one = made(dense, channels, thirds(channels), tmp_path)
-    (file,) = [path for path in tmp_path.rglob("*") if path.is_file()]
-    written = file.stat().st_mtime_ns
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert sorted(path.parent.name for path in kept) == ["candidate", "judged"]
     again = made(dense, channels, thirds(channels), tmp_path)
-    assert [path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()] == [written]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == kept
     assert all(torch.equal(value, one.graph.state_dict()[name]) for name, value in again.graph.state_dict().items())
     assert again.drop == one.drop
 

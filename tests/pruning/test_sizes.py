@@ -154,12 +154,12 @@ def test_between_measured_widths_times_are_interpolated():
     assert beyond == times.latency_s(dict.fromkeys(channels.groups, 8)), "nothing is known below what was measured"
 
 
-def test_widths_are_legal_and_at_most_six_are_studied():
+def test_widths_are_legal_and_at_most_eight_are_studied():
     graph = trace(nn.Sequential(nn.Conv2d(3, 160, 1), nn.ReLU(), nn.Flatten(), nn.Linear(160 * 64, 4)), SHAPE)
     channels = channels_of(graph)
     studied = studied_widths(channels, "0", 8)
     assert studied == sorted(studied, reverse=True)
-    assert (len(studied), studied[0], studied[-1]) == (6, 160, 8)
+    assert (len(studied), studied[0], studied[-1]) == (8, 160, 8)
     assert all(width % 8 == 0 for width in studied)
     assert studied_widths(channels, "0", 64) == [160, 128, 64]
     assert torch.is_tensor(graph(torch.zeros(SHAPE)))
