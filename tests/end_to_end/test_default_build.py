@@ -85,11 +85,12 @@ def test_the_error_by_depth_is_in_every_file_what_the_plan_foretells(built: Buil
     depth = json.loads((built.folder / "manifest.json").read_text())["error_by_depth"]
     assert len(depth["layers"]) == 12
     for row in depth["layers"]:
-        assert row["exported_db"]["onnx"] == pytest.approx(row["cumulative_db"], abs=0.5), row["name"]
-        assert row["exported_db"]["tflite"] == pytest.approx(row["cumulative_db"], abs=0.5), row["name"]
-        # OpenVINO fuses a sum into a convolution and rounds less there; behind it errors of the same size fall
-        # otherwise, and the last layer has 80 values.
-        assert row["exported_db"]["openvino"] >= row["cumulative_db"] - 3, row["name"]
+        # The last layer has 80 values in all: a code more or less in a few of them is a decibel.
+        near = 2.0 if row["name"] == "linear" else 0.5
+        assert row["exported_db"]["onnx"] == pytest.approx(row["cumulative_db"], abs=near), row["name"]
+        assert row["exported_db"]["tflite"] == pytest.approx(row["cumulative_db"], abs=near), row["name"]
+        # OpenVINO fuses a sum into a convolution and rounds less there.
+        assert row["exported_db"]["openvino"] >= row["cumulative_db"] - near, row["name"]
 
 
 def test_inspect_shows_the_error_by_depth_and_the_ledger(built: Built) -> None:
