@@ -17,9 +17,14 @@ WEIGHT_LIMIT = 127
 
 
 def fake_quantize(value: Tensor, edge: EdgeNumerics) -> Tensor:
-    """Return `value` rounded to the 256 levels of an edge: half to even and saturating, as the runtimes do."""
-    codes = (value / edge.scale).round().add(edge.zero_point).clamp(0, LEVELS)
-    return (codes - edge.zero_point) * edge.scale
+    """Return `value` rounded to the 256 levels of an edge."""
+    return to_grid(value, edge.scale, edge.zero_point)
+
+
+def to_grid(value: Tensor, scale: float | Tensor, zero_point: float | Tensor) -> Tensor:
+    """Return `value` rounded to 256 levels: half to even and saturating, as the runtimes do."""
+    codes = (value / scale).round().add(zero_point).clamp(0, LEVELS)
+    return (codes - zero_point) * scale
 
 
 def fake_quantize_weight(weight: Tensor, scales: Sequence[float]) -> Tensor:

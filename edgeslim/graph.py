@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,10 +161,12 @@ def output_of(graph: fx.GraphModule) -> fx.Node:
     return found
 
 
-def is_folded(graph: fx.GraphModule) -> bool:
-    """Tell whether no batch norm is left and every convolution and linear layer has a bias of its own."""
-    return all(node.target is not ATEN.batch_norm.default for node in graph.graph.nodes) and all(
-        len(node.args) > 2 and parameter(graph, node.args[2]) is not None for node in layers_of(graph).values()
+def is_folded(network: nn.Module) -> bool:
+    """Tell whether a network is a graph without batch norms in which every layer has a bias of its own."""
+    if not isinstance(network, fx.GraphModule):
+        return False
+    return all(node.target is not ATEN.batch_norm.default for node in network.graph.nodes) and all(
+        len(node.args) > 2 and parameter(network, node.args[2]) is not None for node in layers_of(network).values()
     )
 
 
@@ -204,6 +206,23 @@ def rows(batches: Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield single images (1, C, H, W): an exported graph is static and takes one at a time."""
     for batch in batches:
         yield from batch.split(1)
+
+
+def first_of(batches: Iterable[Tensor], count: int) -> list[Tensor]:
+    """Return the batches that hold the first `count` images."""
+    chosen: list[Tensor] = []
+    held = 0
+    for batch in batches:
+        if held >= count:
+            break
+        chosen.append(batch)
+        held += len(batch)
+    return chosen
+
+
+def two_at_least(batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return the batches, a single one cut in two."""
+    return list(batches) if len(batches) != 1 else list(batches[0].split((len(batches[0]) + 1) // 2))
 
 
 @torch.no_grad()

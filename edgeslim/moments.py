@@ -97,10 +97,7 @@ def rows_of(layer: fx.Node, weight: Tensor, x: Tensor, y: Tensor, share: float) 
 def _windows(layer: fx.Node, weight: Tensor, x: Tensor) -> Tensor:
     """Return a view (N, channels, places down, places across, kernel height, kernel width) of what a kernel sees."""
     stride, (high, wide), dilation = geometry(layer, weight)
-    more = (0, 0)  # `same` with an even reach pads one more behind than before
-    if layer.target is ATEN.conv2d.padding and layer.args[4:5] == ("same",):
-        reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        more = (reach[0] % 2, reach[1] % 2)
+    more = more_behind(layer, weight)
     around = (wide, wide + more[1], high, high + more[0])
     padded = functional.pad(x, around).contiguous() if any(around) else x.contiguous()
     images, channels, rows, columns = padded.shape
@@ -130,6 +127,25 @@ def geometry(layer: fx.Node, weight: Tensor) -> tuple[tuple[int, int], tuple[int
     return stride, pair(4, 0), dilation
 
 
+def more_behind(layer: fx.Node, weight: Tensor) -> tuple[int, int]:
+    """Return the rows and columns that a convolution pads behind more than before, as `same` does for an even reach."""
+    if layer.target is not ATEN.conv2d.padding or layer.args[4:5] != ("same",):
+        return 0, 0
+    _, _, dilation = geometry(layer, weight)
+    return dilation[0] * (weight.shape[2] - 1) % 2, dilation[1] * (weight.shape[3] - 1) % 2
+
+
+def moments_at(layer: fx.Node, weight: Tensor, x: Tensor, y: Tensor, share: float) -> Moments:
+    """Return the moments of what enters and leaves a layer for some images; arguments as `rows_of`.
+
+    Raises BadModel where a value is NaN or infinite.
+    """
+    found = moments_of(*rows_of(layer, weight, x, y, share))
+    if not (found.xx.isfinite().all() and found.xy.isfinite().all()):
+        raise BadModel(f"`{layer.name}` became NaN or infinite on a calibration image; nothing can be fitted")
+    return found
+
+
 def halves_of(
     layer: fx.Node,
     weight: Tensor,
@@ -140,8 +156,7 @@ def halves_of(
     """Return the moments of every other batch and of those between: what `fit` needs to choose its ridge.
 
     `entering` and `leaving` are the same two or more batches before and behind the layer, of which `outputs` are the
-    channels that the layer has (all). Raises BadModel where a value
-    is NaN or infinite.
+    channels that the layer has (all). Raises as `moments_at`.
     """
     linear = layer.target is ATEN.linear.default
     places = 1 if linear else leaving[0][0, 0].numel()
@@ -149,9 +164,7 @@ def halves_of(
     halves: list[Moments | None] = [None, None]
     for number, (x, y) in enumerate(zip(entering, leaving, strict=True)):
         wanted = y if outputs is None else y.index_select(y.dim() - 1 if linear else 1, outputs)
-        some = moments_of(*rows_of(layer, weight, x, wanted, share))
-        if not (some.xx.isfinite().all() and some.xy.isfinite().all()):
-            raise BadModel(f"`{layer.name}` became NaN or infinite on a calibration image; nothing can be fitted")
+        some = moments_at(layer, weight, x, wanted, share)
         half = halves[number % 2]
         halves[number % 2] = some if half is None else half + some
     first, second = halves

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from edgeslim.data import ImageSet
 from edgeslim.fake_quant import part_of
-from edgeslim.graph import batched, layers_of
+from edgeslim.graph import batched, first_of, layers_of
 from edgeslim.numerics import Numerics
 from edgeslim.progress import Progress
 from edgeslim.quality import Drop, drop_points, sqnr_db
@@ -90,7 +90,7 @@ def sensitivity(
     `dense` is the folded network before quantization, `quantized` after it. Points are of accuracy, without labels of
     agreement with the dense network. Each layer's result is kept in the store as soon as it is there.
     """
-    trials = _Trials(dense, quantized, numerics, _batches(selection), selection.labels)
+    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.labels)
     found = []
     names = numerics.integer_layers
     for number, name in enumerate(names):
@@ -123,11 +123,11 @@ def promote(
     taken, each without which the demand is met too is given back. Fewer than `LEAST_IMAGES` say nothing.
     """
     progress("does int8 meet the demand", 0.0)
-    first = _Trials(dense, quantized, numerics, _batches(selection, FIRST_IMAGES), selection.labels)
+    first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.labels)
     at_most = remember(store, "promotion", [first.sha256], lambda: first.lost(first.without([])).at_most)
     if at_most <= allowed_points:
         return None
-    trials = _Trials(dense, quantized, numerics, _batches(selection), selection.labels)
+    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.labels)
     depends_on = [trials.sha256, allowed_points]
     found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress))
     return None if found is None else Promotion(**found)
@@ -219,7 +219,7 @@ class _Trials:
                 old.copy_(new)
         for name, grid in self._graph.get_submodule("grids").named_buffers():
             grid[0] = self._numerics.edges[name].scale if name in edges else 0.0
-        return _run(self._graph, self._batches, most)
+        return _run(self._graph, self._batches if most is None else first_of(self._batches, most))
 
     def without(self, kept: Collection[str], most: int | None = None) -> Tensor:
         """Return the logits with these layers float and the others INT8, as `logits`."""
@@ -258,21 +258,6 @@ def _rounded_edges(graph: fx.GraphModule, numerics: Numerics, int8: Collection[s
     }
 
 
-def _batches(images: ImageSet, most: int | None = None) -> list[Tensor]:
-    """Return the batches that hold the first `most` images, all of them without it."""
-    batches: list[Tensor] = []
-    for batch in images.tensors():
-        if most is not None and sum(len(one) for one in batches) >= most:
-            break
-        batches.append(batch)
-    return batches
-
-
 @torch.no_grad()
-def _run(graph: fx.GraphModule, batches: Sequence[Tensor], most: int | None = None) -> Tensor:
-    found: list[Tensor] = []
-    for batch in batches:
-        if most is not None and sum(len(part) for part in found) >= most:
-            break
-        found.append(graph(batch))
-    return torch.cat(found)
+def _run(graph: fx.GraphModule, batches: Sequence[Tensor]) -> Tensor:
+    return torch.cat([graph(batch) for batch in batches])

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.graph import batched, copy_of, layers_of, parameter
+from edgeslim.fake_quant import to_grid
+from edgeslim.graph import batched, copy_of, layers_of, parameter, two_at_least
 from edgeslim.moments import fit, from_matrix, gptq, halves_of, matrix
-from edgeslim.numerics import LEVELS, EdgeNumerics
+from edgeslim.numerics import EdgeNumerics
 from edgeslim.reconstruct import Batches, side_by_side
 
 METHODS = ("nearest", "gptq")
@@ -236,12 +237,9 @@ def with_grids(graph: fx.GraphModule, edges: Mapping[str, EdgeNumerics]) -> fx.G
 
 
 def _on_grid(value: Tensor, grid: Tensor) -> Tensor:
-    """Return `value` rounded to 256 levels as `fake_quant.fake_quantize` does, or itself where the scale is 0."""
+    """Return `value` rounded to 256 levels, or itself where the scale is 0."""
     scale, zero_point = grid
-    if scale == 0:
-        return value
-    rounded: Tensor = ((value / scale).round() + zero_point).clamp(0, LEVELS).sub(zero_point).mul(scale)
-    return rounded
+    return value if scale == 0 else to_grid(value, scale, zero_point)
 
 
 def _without_grids(graph: fx.GraphModule) -> fx.GraphModule:
@@ -252,9 +250,7 @@ def _without_grids(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _two_at_least(images: Sequence[Tensor]) -> list[Tensor]:
-    """Return the batches, the only one cut in two; BadInput for a single image."""
+    """Return the batches, a single one cut in two; BadInput for a single image."""
     if sum(len(batch) for batch in images) < 2:
         raise BadInput("rounding looks at two images at least")
-    if len(images) > 1:
-        return list(images)
-    return list(images[0].split((len(images[0]) + 1) // 2))
+    return two_at_least(images)

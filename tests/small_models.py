@@ -205,3 +205,25 @@ def context(calibration: ImageSet, work: Path = Path()) -> Context:
     """Return the surroundings of a step that calibrates on `calibration`."""
     data = Data("a test", False, calibration, calibration, calibration)
     return Context(load_profile("raspberry-pi"), data, 0, work, silent)
+
+
+def of_every_kind() -> nn.Module:
+    """Return a network with dense, depthwise, grouped and 1x1 convolutions, an addition and a concatenation."""
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.depthwise(x).relu()
+        z = self.grouped(y) + x
+        return self.head(self.pool(torch.cat([self.pointwise(z).relu(), y], 1)))
+
+    return randomized(
+        Passing(
+            forward,
+            stem=nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU6()),
+            depthwise=nn.Conv2d(6, 6, 3, padding=1, groups=6),
+            grouped=nn.Conv2d(6, 6, 3, padding="same", groups=2),
+            pointwise=nn.Conv2d(6, 4, 1),
+            pool=nn.MaxPool2d(2),
+            head=headed(width=10),
+        )
+    )

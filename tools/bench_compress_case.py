@@ -25,7 +25,7 @@ from edgeslim.operator_times import operator_times_s
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.pruning.blocks import blocks_of
-from edgeslim.pruning.candidates import right
+from edgeslim.pruning.candidates import Judge
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Images, studied_widths
 from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
@@ -120,7 +120,7 @@ class Case:
     def top1_pct(self, graph: fx.GraphModule) -> float:
         """Return the accuracy of a float network on the evaluation images, batched in PyTorch."""
         many = batched(graph)
-        return float(100 * right(many, many, self.evaluation).mean())
+        return float(100 * Judge(many, self.evaluation).right(many).mean())
 
     def inputs(self, runtime: str) -> Path:
         """Return the file of the evaluation images as a runtime wants them."""

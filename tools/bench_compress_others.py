@@ -18,6 +18,7 @@ from bench_compress_case import (
 from bench_compress_results import DENSE, Figures, Key, Results
 from peers import QUANTIZER_NAMES, ROUNDERS, write_quantized
 from torch import fx
+from width_share import beyond_share
 
 from edgeslim.context import Context
 from edgeslim.data import load_data
@@ -28,13 +29,13 @@ from edgeslim.harness import Candidate, measure
 from edgeslim.measurement import faster
 from edgeslim.model import Model, load_model
 from edgeslim.progress import silent
-from edgeslim.pruning.channels import channels_of, legal_widths, without
+from edgeslim.pruning.channels import channels_of, without
 from edgeslim.rounding import round_weights
 
 # Name in peers.ROUNDERS -> bits, one scale for each channel, bits of the first and the last layer.
 ROUNDED = {"W4 per channel, first and last layer W8": (4, True, 8), "W8 per tensor": (8, False, 8)}
 RESNET50 = "torchvision:resnet50"
-WIDTH, MULTIPLE = 0.5, 8
+WIDTH = 0.5
 TIMED_FORMATS: tuple[FormatName, ...] = ("openvino", "tflite")
 TIMED_IMAGES, TIMED_S = 8, 0.5
 
@@ -140,12 +141,7 @@ def resnet50(results: Results, processes: int) -> None:
 def half_as_wide(model: Model) -> Model:
     """Return a model with every group of channels at half its width, on multiples of 8; the first channels stay."""
     channels = channels_of(model.graph)
-    removed = {}
-    for name, group in channels.groups.items():
-        legal = legal_widths(channels, name, MULTIPLE)
-        width = min(legal, key=lambda one, own=group.width: abs(one - WIDTH * own))  # type: ignore[misc]
-        removed[name] = range(width, group.width)
-    return model.after("half as wide", network=without(model.graph, channels, removed))
+    return model.after("half as wide", network=without(model.graph, channels, beyond_share(channels, WIDTH)))
 
 
 def bytes_of(file: Path) -> int:

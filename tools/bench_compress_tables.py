@@ -1,20 +1,16 @@
 """The tables of the compression benchmark: Markdown from its results."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from bench_compress_prune import MEASURED, METHODS, UNIFORM, step_above
 from bench_compress_results import DENSE, Figures, Key, Results, mean_and_half
+from markdown_table import table
 from peers import PRUNERS
 
 Found = dict[Key, Figures]
 PLUS_MINUS = "±"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows))
 
 
 def shown(values: Sequence[float]) -> str:

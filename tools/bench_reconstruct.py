@@ -14,15 +14,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
+from width_share import beyond_share
 
 from edgeslim.graph import batched
 from edgeslim.machine import this_machine
 from edgeslim.model import load_model
-from edgeslim.pruning.channels import channels_of, cut, legal_widths, surviving_rows
+from edgeslim.pruning.channels import channels_of, cut, surviving_rows
 from edgeslim.reconstruct import reconstruct
 
 BATCH = 32
-MULTIPLE = 8
 
 
 @torch.no_grad()
@@ -43,11 +43,7 @@ def main() -> None:
     chance = torch.Generator().manual_seed(0)
     images = torch.randn(arguments.images, *model.input_shape[1:], generator=chance).split(BATCH)
     channels = channels_of(model.graph)
-    removed = {}
-    for name, group in channels.groups.items():
-        wanted = arguments.share * group.width
-        width = min(legal_widths(channels, name, MULTIPLE), key=lambda one, wanted=wanted: abs(one - wanted))  # type: ignore[misc]
-        removed[name] = list(range(width, group.width))
+    removed = beyond_share(channels, arguments.share)
     dense = batched(model.graph)
     pruned = cut(dense, channels, removed)
     before = error(dense, pruned, images)

@@ -7,11 +7,12 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+from markdown_table import table
 from prune_table import Row, load
 
 from edgeslim import checks, errors
@@ -21,13 +22,6 @@ from edgeslim.pipeline import known_steps
 from edgeslim.recipe import Recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table."""
-    heads = list(header)
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def devices() -> str:

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from markdown_table import table
 from torch import fx, nn
 
 from edgeslim.errors import BadModel, Refused
@@ -126,9 +127,8 @@ def in_fresh_process(name: str) -> Row:
 
 def markdown(rows: Mapping[str, Row]) -> str:
     """Return the table."""
-    lines = ["| model | groups of channels | MACs kept, % |", "|---|---|---|"]
-    lines += [f"| {name} | {row.groups or ''} | {row.outcome} |" for name, row in sorted(rows.items())]
-    return "\n".join(lines)
+    lines = [(name, str(row.groups or ""), row.outcome) for name, row in sorted(rows.items())]
+    return table(["model", "groups of channels", "MACs kept, %"], lines)
 
 
 def load(path: Path = FOUND) -> dict[str, Row]:

@@ -50,7 +50,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
 
     Expects a folded graph. Raises BadInput after `quantize`, which decides grids for the weights as they are.
     """
-    if model.numerics is not None or not (isinstance(model.network, fx.GraphModule) and is_folded(model.network)):
+    if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `equalize` comes after `fold` and before `quantize`")
     graph = copy_of(model.graph)
     pairs = pairs_of(graph)

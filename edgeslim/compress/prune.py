@@ -90,7 +90,7 @@ def _pruned(model: Model, settings: Settings, context: Context, amount: str | No
     timed = amount in (None, "keep_latency")
     bench = workbench_of(model, settings.importance, context, blocks=with_blocks, timed=timed)
     if amount is None:
-        _require_enough_images(len(bench.selection), context.demand)
+        _require_enough_images(len(bench.judge.images), context.demand)
     cost, unit = _cost(bench, amount)
     if amount is None:
         chosen, trials = _fastest(bench, cost)
@@ -139,9 +139,9 @@ def _fastest(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candida
         bench.context.progress("pruning: reconstructing candidates", step / SEARCH_STEPS)
         middle = (low + high) / 2
         plans = proposals(middle)
-        found, trial = look(plans) if plans else (None, None)
-        if found is not None and trial is not None and trial.accepted:
-            best, high = found, min(middle, trial.latency_s)
+        found = look(plans) if plans else None
+        if found is not None and found[1].accepted:
+            best, high = found[0], min(middle, found[1].latency_s)
         else:
             low = middle
     if best is None and (limit < dense.cost or (most is not None and dense.parameters > most)):
@@ -224,7 +224,7 @@ def _finished(model: Model, bench: Workbench, chosen: Candidate | None, how: str
     """Return the model that a candidate is, traced for one image, with what was done to it."""
     if chosen is None:
         return model.after(
-            f"prune: nothing: of no narrower network do {len(bench.selection)} selection images show, with 95 % "
+            f"prune: nothing: of no narrower network do {len(bench.judge.images)} selection images show, with 95 % "
             f"confidence, that it loses at most {bench.context.demand.max_drop_points:g} points"
         )
     pruned = cut(model.graph, bench.channels, chosen.removed)

@@ -22,7 +22,18 @@ from torch import Tensor, fx
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.fake_quant import WEIGHT_LIMIT
-from edgeslim.graph import ATEN, CLIPPING, batched, copy_of, is_activation, is_folded, layers_of, observe, rows
+from edgeslim.graph import (
+    ATEN,
+    CLIPPING,
+    batched,
+    copy_of,
+    first_of,
+    is_activation,
+    is_folded,
+    layers_of,
+    observe,
+    rows,
+)
 from edgeslim.model import Model
 from edgeslim.numerics import LEVELS, EdgeNumerics, LayerNumerics, Numerics
 from edgeslim.precision import LEAST_IMAGES, promote
@@ -74,7 +85,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
     Expects a folded graph. Raises BadModel where calibration meets NaN, BadInput where a pattern fits no layer.
     """
-    if model.numerics is not None or not (isinstance(model.network, fx.GraphModule) and is_folded(model.network)):
+    if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
     kept = _kept_float(model.graph, settings.keep_float)
     calibrated = _calibrate(model.graph, context, settings)
@@ -150,7 +161,7 @@ class _Calibrated:
         if self.settings.rounding == "gptq":
             self.context.progress("rounding weights layer by layer", 0.0)
             rounded = batched(graph)
-            images = _first(self.context.data.calibration.tensors(), GPTQ_IMAGES)
+            images = first_of(self.context.data.calibration.tensors(), GPTQ_IMAGES)
             scales = round_side_by_side(batched(graph), rounded, images, grids, self.edges, "gptq")
             graph.load_state_dict(rounded.state_dict())
             return scales
@@ -162,16 +173,6 @@ class _Calibrated:
             put(graph, node, new)
             found[name] = tuple(float(s) for s in new.scales)
         return found
-
-
-def _first(batches: Iterable[Tensor], count: int) -> list[Tensor]:
-    """Return the batches that hold the first `count` images."""
-    chosen: list[Tensor] = []
-    for batch in batches:
-        if sum(len(b) for b in chosen) >= count:
-            break
-        chosen.append(batch)
-    return chosen
 
 
 def _kept_float(graph: fx.GraphModule, patterns: Iterable[str]) -> set[str]:

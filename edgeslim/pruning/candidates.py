@@ -1,7 +1,8 @@
 """Pruned networks worth a look: from a plan to weights, and what they lose on images kept for the choice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,36 @@ class Candidate:
     remarks: tuple[str, ...]
 
 
+class Judge:
+    """What the dense network answers on the selection images, found once, and what others lose against it.
+
+    `dense` takes batches.
+    """
+
+    def __init__(self, dense: fx.GraphModule, images: Images) -> None:
+        self.images = images
+        self._dense = dense
+
+    @cached_property
+    def _answers(self) -> Tensor:
+        return _answers(self._dense, self.images)
+
+    def right(self, graph: fx.GraphModule) -> NDArray[np.bool_]:
+        """Tell of each image whether a network names its class, or where none is known what the dense one names."""
+        answers = self._answers if graph is self._dense else _answers(graph, self.images)
+        wanted = self.images.labels if self.images.labels is not None else self._answers.argmax(1).numpy()
+        return np.asarray((answers.argmax(1).numpy() == wanted) & ~torch.isnan(answers).any(1).numpy())
+
+    def lost(self, graph: fx.GraphModule) -> Drop:
+        """Return the points that a network loses against the dense one."""
+        return drop_points(self.right(self._dense), self.right(graph))
+
+
+@torch.no_grad()
+def _answers(graph: fx.GraphModule, images: Images) -> Tensor:
+    return torch.cat([graph(batch) for batch in images.batches])
+
+
 def candidate(
     dense: fx.GraphModule,
     start: fx.GraphModule,
@@ -37,7 +68,7 @@ def candidate(
     removed: Removed,
     dropped: Sequence[Block],
     calibration: Images,
-    selection: Images,
+    judge: Judge,
     network: str,
     store: Path | None,
 ) -> Candidate:
@@ -58,12 +89,11 @@ def candidate(
     found = remember(store, "candidate", depends_on, compute)
     pruned.load_state_dict(found["state"])
 
-    def judge() -> dict[str, float]:
-        lost = drop_points(right(dense, dense, selection), right(pruned, dense, selection))
-        return {"points": lost.points, "at_most": lost.at_most}
+    def lost() -> dict[str, float]:
+        return asdict(judge.lost(pruned))
 
-    lost = Drop(**remember(store, "judged", [*depends_on, selection.sha256], judge))
-    return Candidate(pruned, plain, tuple(dropped), lost, tuple(found["remarks"]))
+    verdict = Drop(**remember(store, "judged", [*depends_on, judge.images.sha256], lost))
+    return Candidate(pruned, plain, tuple(dropped), verdict, tuple(found["remarks"]))
 
 
 def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
@@ -85,16 +115,3 @@ def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.Gra
         ]
         value[torch.meshgrid(*kept, indexing="ij")] = narrow[name]
     return wide
-
-
-@torch.no_grad()
-def right(graph: fx.GraphModule, dense: fx.GraphModule, images: Images) -> NDArray[np.bool_]:
-    """Tell of each image whether a network names its class, or where no class is known what the dense one names."""
-    answers = _answers(graph, images)
-    wanted = images.labels if images.labels is not None else _answers(dense, images).argmax(1).numpy()
-    named = answers.argmax(1).numpy() == wanted
-    return np.asarray(named & ~torch.isnan(answers).any(1).numpy())
-
-
-def _answers(graph: fx.GraphModule, images: Images) -> Tensor:
-    return torch.cat([graph(batch) for batch in images.batches])

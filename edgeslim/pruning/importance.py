@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.nn import functional
 
-from edgeslim.errors import BadModel, Refused
+from edgeslim.errors import Refused
 from edgeslim.graph import ATEN, LAYERS, copy_of, layers_of, parameter
-from edgeslim.moments import MOST_ROWS, Moments, matrix, moments_of, regularized, rows_of
+from edgeslim.moments import MOST_ROWS, Moments, matrix, moments_at, regularized
 from edgeslim.pruning.channels import Channels, Group
 from edgeslim.pruning.labels import groups_of
 
@@ -76,9 +76,7 @@ def moments_by_layer(graph: fx.GraphModule, layers: Iterable[str], images: Seque
         if weight is None:
             raise TypeError(f"{node.name} has no weight of its own")
         places = y[0].numel() // len(weight)
-        some = moments_of(*rows_of(node, weight, x, y, min(1.0, MOST_ROWS / (places * total))))
-        if not (some.xx.isfinite().all() and some.xy.isfinite().all()):
-            raise BadModel(f"`{node.name}` became NaN or infinite on a calibration image; nothing can be fitted")
+        some = moments_at(node, weight, x, y, min(1.0, MOST_ROWS / (places * total)))
         found[node.name] = found[node.name] + some if node.name in found else some
 
     watching = _Watching(graph, dict.fromkeys(layers, see))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.nn import functional
 
-from edgeslim.graph import ATEN, copy_of, layers_of, macs_of, parameter
+from edgeslim.graph import ATEN, copy_of, first_of, layers_of, macs_of, parameter, two_at_least
 from edgeslim.moments import Moments, from_matrix, matrix, regularized
 from edgeslim.progress import Progress
 from edgeslim.pruning.blocks import Block, drop
@@ -49,16 +49,10 @@ class Images:
 
     def first(self, count: int) -> "Images":
         """Return the batches that hold the first `count` images, two batches at least where there are two images."""
-        batches, held = list[Tensor](), 0
-        for batch in self.batches:
-            if held >= count:
-                break
-            batches.append(batch)
-            held += len(batch)
-        if len(batches) == 1:
-            batches = list(batches[0].split((held + 1) // 2))
+        batches = first_of(self.batches, count)
+        held = sum(len(batch) for batch in batches)
         labels = None if self.labels is None else self.labels[:held]
-        return Images(tuple(batches), f"{self.sha256}, the first {held}", labels)
+        return Images(tuple(two_at_least(batches)), f"{self.sha256}, the first {held}", labels)
 
 
 @dataclass(frozen=True)

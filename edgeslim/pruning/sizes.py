@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from edgeslim.graph import ATEN, IN_PLACE, layers_of, shape_of
-from edgeslim.moments import geometry
+from edgeslim.moments import geometry, more_behind
 from edgeslim.probes import Operator
 from edgeslim.pruning.blocks import Block
 from edgeslim.pruning.channels import Channels
@@ -167,17 +167,10 @@ def _operator(graph: fx.GraphModule, node: fx.Node, entering: Side, leaving: Sid
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     stride, padding, dilation = geometry(node, weight)
     source = shape_of(node.args[0])  # type: ignore[arg-type] # a layer's input is a node
-    more = _behind(node, kernel, dilation)
+    more = more_behind(node, weight)  # which an Operator has as input
     return Operator(
         "conv", source[2] + more[0], source[3] + more[1], *counts, kernel, stride, padding, dilation, groups_of(node)
     )
-
-
-def _behind(node: fx.Node, kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
-    """Return the rows and columns that `same` pads behind more than before, which an Operator has as input."""
-    if node.target is not ATEN.conv2d.padding or node.args[4:5] != ("same",):
-        return 0, 0
-    return dilation[0] * (kernel[0] - 1) % 2, dilation[1] * (kernel[1] - 1) % 2
 
 
 @dataclass(frozen=True)

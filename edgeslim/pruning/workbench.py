@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import fx
@@ -18,7 +19,7 @@ from edgeslim.model import Model
 from edgeslim.operator_times import operator_times_s
 from edgeslim.pruning.allocation import Plan
 from edgeslim.pruning.blocks import Block, blocks_of
-from edgeslim.pruning.candidates import Candidate, candidate
+from edgeslim.pruning.candidates import Candidate, Judge, candidate
 from edgeslim.pruning.channels import Channels, channels_of
 from edgeslim.pruning.sensitivity import Curve, Images, studied_widths, study
 from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
@@ -44,9 +45,13 @@ class Workbench:
     runtime: str
     multiple: int  # of channels, that the runtime wants
     calibration: Images
-    selection: Images
+    judge: Judge  # on all selection images
     studied: Images  # those of the selection that curves are judged on
     context: Context
+
+    @cached_property
+    def _sha256(self) -> str:
+        return graph_sha256(self.graph)
 
     def curves(self, graph: fx.GraphModule | None = None) -> dict[str, Curve]:
         """Return the curves of the network, or of what became of it in the same shapes."""
@@ -70,10 +75,9 @@ class Workbench:
         """Return the reconstructed network of a plan; its weights come from `start`, from the dense one without it."""
         removed = {name: curve.removed(plan.widths[name]) for name, curve in curves.items() if name not in self.blocks}
         dropped = [block for name, block in self.blocks.items() if not plan.widths[name]]
-        dense = graph_sha256(self.graph)
-        network = dense if start is None else f"{dense} from {graph_sha256(start)}"
+        network = self._sha256 if start is None else f"{self._sha256} from {graph_sha256(start)}"
         return candidate(
-            self.graph, start or self.graph, self.channels, removed, dropped, self.calibration, self.selection, network,
+            self.graph, start or self.graph, self.channels, removed, dropped, self.calibration, self.judge, network,
             self.context.store,
         )  # fmt: skip
 
@@ -106,7 +110,7 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
         runtime=runtime,
         multiple=multiple,
         calibration=images_of(context.data.calibration),
-        selection=selection,
+        judge=Judge(graph, selection),
         studied=selection.first(min(max(images, CURVE_IMAGES_LEAST), CURVE_IMAGES)),
         context=context,
     )

@@ -7,7 +7,15 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_models import Passing, context, headed, model_of, random_images, randomized
+from small_models import (
+    Passing,
+    context,
+    headed,
+    model_of,
+    of_every_kind,
+    random_images,
+    randomized,
+)
 from torch import fx, nn
 
 from edgeslim.compress import fold, quantize
@@ -32,28 +40,6 @@ def folded(network: nn.Module):
 
 def quantized(network: nn.Module, **wanted):
     return quantize.apply(folded(network), Settings(**wanted), CONTEXT)
-
-
-def of_every_kind() -> nn.Module:
-    """Return a network with dense, depthwise, grouped and 1x1 convolutions, an addition and a concatenation."""
-
-    def forward(self, x):
-        x = self.stem(x)
-        y = self.depthwise(x).relu()
-        z = self.grouped(y) + x
-        return self.head(self.pool(torch.cat([self.pointwise(z).relu(), y], 1)))
-
-    return randomized(
-        Passing(
-            forward,
-            stem=nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU6()),
-            depthwise=nn.Conv2d(6, 6, 3, padding=1, groups=6),
-            grouped=nn.Conv2d(6, 6, 3, padding="same", groups=2),
-            pointwise=nn.Conv2d(6, 4, 1),
-            pool=nn.MaxPool2d(2),
-            head=headed(width=10),
-        )
-    )
 
 
 class FakeQuantized(fx.Interpreter):

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,20 @@ def edgeslim(*arguments: str, **environment: str) -> "subprocess.CompletedProces
         [sys.executable, "-m", "edgeslim", *arguments],
         capture_output=True, text=True, env={**os.environ, **environment}, check=False,
     )  # fmt: skip
+
+
+@contextmanager
+def running(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start Python with its output in pipes; what still runs at the end is killed."""
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True)

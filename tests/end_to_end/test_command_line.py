@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import NET, edgeslim
+from conftest import NET, edgeslim, running
 
 from edgeslim import cli
 
@@ -158,16 +158,11 @@ def test_our_own_bug_leaves_a_report_and_exit_code_1(monkeypatch, capsys) -> Non
 def building(images: Path, out: Path, temporary: Path, *extra: str) -> Iterator["subprocess.Popen[str]"]:
     """Start a build that heeds Ctrl-C even where the tests themselves run in the background and must not."""
     temporary.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", HEEDING_CTRL_C, "build", NET, *PI, "--weights", "random", "--data", str(images),
-         "--out", str(out), "--no-prune", *extra],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(temporary)},
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with running(
+        "-c", HEEDING_CTRL_C, "build", NET, *PI, "--weights", "random", "--data", str(images), "--out", str(out),
+        "--no-prune", *extra, TMPDIR=str(temporary),
+    ) as process:  # fmt: skip
+        yield process
 
 
 def worker_of(process: "subprocess.Popen[str]", format_name: str) -> int:

@@ -1,17 +1,12 @@
 """A build that is killed and started again goes on from what was computed, and ends in the same bytes."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NET, edgeslim
+from conftest import NET, edgeslim, running
 
 STAGES = ("studying", "pruning: reconstructing candidates", "exporting", "packing")
 
@@ -19,19 +14,6 @@ STAGES = ("studying", "pruning: reconstructing candidates", "exporting", "packin
 def command(images: Path, out: Path) -> list[str]:
     wishes = "--device raspberry-pi --weights random --format onnx --max-drop 50 --out"
     return ["build", NET, "--data", str(images), *wishes.split(), str(out)]
-
-
-@contextmanager
-def building(images: Path, out: Path, store: Path) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgeslim", *command(images, out)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "EDGESLIM_CACHE": str(store)},
-    )  # fmt: skip
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def kept(store: Path) -> dict[str, int]:
@@ -56,7 +38,7 @@ def test_killed_at_every_stage_in_turn_it_ends_in_the_same_bytes(
     shutil.copytree(measured / "operator_times", store / "operator_times")  # times differ from run to run
     before: dict[str, int] = {}
     for stage in STAGES:
-        with building(images, tmp_path / "artifact", store) as process:
+        with running("-m", "edgeslim", *command(images, tmp_path / "artifact"), EDGESLIM_CACHE=str(store)) as process:
             assert process.stderr is not None
             for line in process.stderr:
                 if line.startswith(stage):

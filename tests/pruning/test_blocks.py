@@ -10,7 +10,7 @@ from edgeslim.graph import ATEN, batched, layers_of, macs_of, parameter, trace
 from edgeslim.model import torchvision_models
 from edgeslim.pruning.allocation import Problem, best_within, netadapt
 from edgeslim.pruning.blocks import blocks_of, drop
-from edgeslim.pruning.candidates import candidate
+from edgeslim.pruning.candidates import Judge, candidate
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Curve, Images
 from edgeslim.pruning.sizes import sizes_of
@@ -135,7 +135,8 @@ def test_a_candidate_without_a_block_is_fitted_to_the_dense_network(network) -> 
     block = blocks_of(dense)["block blocks.2"]
     chance = torch.Generator().manual_seed(0)
     images = [Images(tuple(torch.randn(2, 32, 3, 16, 16, generator=chance)), str(n)) for n in range(2)]
-    found = candidate(dense, dense, channels_of(trace(network, SHAPE)), {}, [block], *images, "", None)
+    judge = Judge(dense, images[1])
+    found = candidate(dense, dense, channels_of(trace(network, SHAPE)), {}, [block], images[0], judge, "", None)
     assert found.dropped == (block,)
     bare = batched(trace(network, SHAPE))
     drop(bare, [block])

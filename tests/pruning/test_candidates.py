@@ -7,7 +7,7 @@ from small_models import SIDE, WIDE, random_images, randomized, residual
 from torch import nn
 
 from edgeslim.graph import batched, trace
-from edgeslim.pruning.candidates import Candidate, candidate, right, surviving_rows, widened
+from edgeslim.pruning.candidates import Candidate, Judge, candidate, surviving_rows, widened
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Images
 from edgeslim.pruning.workbench import images_of
@@ -25,7 +25,7 @@ def opened(network: nn.Module):
 def made(dense, channels, removed, store=None, start=None) -> Candidate:
     start = dense if start is None else start
     hashes = f"{graph_sha256(dense)} {graph_sha256(start)}"
-    return candidate(dense, start, channels, removed, (), CALIBRATION, SELECTION, hashes, store)
+    return candidate(dense, start, channels, removed, (), CALIBRATION, Judge(dense, SELECTION), hashes, store)
 
 
 def thirds(channels) -> dict[str, list[int]]:
@@ -80,11 +80,11 @@ def test_an_image_counts_as_right_by_its_label_or_by_the_dense_networks_answer()
     answers, wanted = (
         torch.cat([graph(batch) for batch in SELECTION.batches]).argmax(1).numpy() for graph in (one.graph, dense)
     )
-    assert (right(one.graph, dense, SELECTION) == (answers == wanted)).all()
-    assert right(dense, dense, SELECTION).all()
+    assert (Judge(dense, SELECTION).right(one.graph) == (answers == wanted)).all()
+    assert Judge(dense, SELECTION).right(dense).all()
     labels = np.arange(160) % 4
     labelled = Images(SELECTION.batches, "labelled", labels)
-    assert (right(one.graph, dense, labelled) == (answers == labels)).all()
+    assert (Judge(dense, labelled).right(one.graph) == (answers == labels)).all()
     lost = 100 * float((answers != wanted).mean())
     assert one.drop == Drop(pytest.approx(lost), one.drop.at_most)
     assert one.drop.at_most > lost > 0
@@ -95,7 +95,7 @@ def test_an_answer_with_nan_is_no_answer():
     dense, _ = opened(residual())
     labels = np.zeros(len(torch.cat(SELECTION.batches)), np.int64)
     dense.get_parameter("head.2.bias")[2] = float("nan")
-    assert not right(dense, dense, Images(SELECTION.batches, "labelled", labels)).any()
+    assert not Judge(dense, Images(SELECTION.batches, "labelled", labels)).right(dense).any()
 
 
 def test_the_rows_of_every_parameter_that_stay_are_named():
