@@ -3,7 +3,9 @@
 The functions behind the command line, loaded at their first use (`import edgeslim` imports no torch):
 
 - `build(source, device=...)`: compress, export, run and pack; a `BuildReport`
-- `bench(path)`: measure an artifact's files; a list of `Measurement`
+- `bench(path, on=...)`: measure an artifact's files on a device; a list of `Measurement`
+- `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
+- `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
 - `inspect(path)`: the ledger, plan against file; rows by file
 - `check(source, device=...)`: every reason why a device cannot have a model
@@ -15,10 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeslim.benchmark import bench
+    from edgeslim.benchmark import bench, compare
     from edgeslim.device_profile import load_profile
     from edgeslim.inspection import inspect
     from edgeslim.pipeline import build, check
+    from edgeslim.probing import probe
     from edgeslim.sensitivity_report import sensitivity
     from edgeslim.verification import verify
 
@@ -26,13 +29,15 @@ _HOME = {
     "bench": "benchmark",
     "build": "pipeline",
     "check": "pipeline",
+    "compare": "benchmark",
     "inspect": "inspection",
     "load_profile": "device_profile",
+    "probe": "probing",
     "sensitivity": "sensitivity_report",
     "verify": "verification",
 }
 
-__all__ = ["bench", "build", "check", "inspect", "load_profile", "sensitivity", "verify"]
+__all__ = ["bench", "build", "check", "compare", "inspect", "load_profile", "probe", "sensitivity", "verify"]
 
 
 def __getattr__(name: str) -> Any:

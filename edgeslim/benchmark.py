@@ -1,55 +1,260 @@
-"""Measure an artifact's files where they can be measured, and keep what was measured beside it."""
+"""Measure artifacts where they can be measured, and keep what was measured beside them."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from edgeslim.artifact import MEASUREMENTS, Artifact, check_integrity, open_artifact
-from edgeslim.errors import BadInput
-from edgeslim.harness import Candidate, measure, runtime_available
-from edgeslim.manifest import GOLDEN_INPUTS
-from edgeslim.measurement import Measurement, save
+from edgeslim.artifact import MEASUREMENTS, check_integrity, open_artifact
+from edgeslim.comparison import Comparison
+from edgeslim.comparison import compare as compared
+from edgeslim.energy import Span
+from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, near_misses
+from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
+from edgeslim.installed import runtime_available
+from edgeslim.manifest import GOLDEN_INPUTS, Manifest, ModelFile
+from edgeslim.measurement import Caution, Measurement, load, save
+from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
+from edgeslim.on_device import Candidate, Device, open_device
+from edgeslim.verification import golden_fault
 
-TARGETS = ("local",)
+TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it
+METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which an energy is believed
+
+
+class CutOff(Unfinished):
+    """A bench whose device was lost; what was complete before lies in `folder`, if it could be kept."""
+
+    def __init__(self, cause: Unfinished, folder: Path | None) -> None:
+        super().__init__(cause, cause.measurements)
+        self.folder = folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of an artifact and its candidate."""
+
+    candidate: Candidate
+    model: ModelFile
+    folder: Path
+
+    @property
+    def golden_inputs(self) -> np.ndarray:
+        """The golden inputs in this file's layout, samples on axis 0."""
+        return np.asarray(np.load(self.folder / GOLDEN_INPUTS[self.model.inputs[0].layout]))
 
 
 def bench(
     path: Path,
     *,
     on: str = "local",
-    threads: int = 1,
-    processes: int = 9,
+    workload: Workload | None = None,
+    library: str | None = None,
+    meter: str | None = None,
+    require_accelerator: str | None = None,
+    any_device: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Measure every file of an artifact whose runtime is installed, fp32 beside INT8, in interleaved fresh processes.
+    """Measure every file of an artifact on a device, fp32 beside INT8, in interleaved fresh processes.
 
-    `on`: "local", this machine. The raw times are saved in the folder's `measurements/` (an archive is only read).
-    Raises BadInput for another target or when no runtime is installed, IntegrityFailed for a changed artifact.
+    `on`: "local" (this machine), "ssh://user@host:port" or "fake:FOLDER". Each file's golden vectors are replayed there
+    first, and a wrong answer is a caution of the measurement. `library` names a runtime's library on the device;
+    `meter`: "auto", one of METERS or "csv:FILE"; `require_accelerator`: what must have executed every node,
+    in the runtime's own word for it; `any_device`: also on a device of another architecture than the artifact was built
+    for. Raw times are saved in a folder of their own in the artifact's `measurements/` (an archive is only
+    read). Raises BadInput, IntegrityFailed, and DeviceFailed; CutOff, a kind of it, has what was complete before.
     """
-    if on not in TARGETS:
-        raise BadInput(f"unknown target `{on}`; targets are {', '.join(TARGETS)}")
+    workload = workload or Workload()
     if path.is_dir() and not os.access(path, os.W_OK):
         raise BadInput(f"{path} cannot be written to, and measurements are kept there; bench its archive to keep none")
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
-        candidates = [
-            Candidate(f"{model.format} {model.precision}", model.runtime, artifact.folder / model.path, model.precision)
-            for model in artifact.manifest.models
-            if runtime_available(model.runtime) is not None
-        ]
-        if not candidates:
-            raise BadInput("none of the artifact's runtimes is installed; `edgeslim doctor` says how to install them")
-        measured = measure(candidates, _inputs(artifact), threads=threads, processes=processes, progress=progress)
-        if path.is_dir():
-            save(measured, path / MEASUREMENTS)
-        return measured
+        entries = entries_of(artifact.folder, artifact.manifest)
+        with open_device(on, library) as device:
+            require_architecture(device, artifact.manifest, any_device=any_device)
+            metering = _metering(device, meter)
+            if metering is not None:
+                workload = metered(workload)
+            try:
+                measured = bench_entries(entries, device, workload, metering, progress)
+            except Unfinished as error:
+                raise CutOff(error, _kept(error.measurements, path, on)) from error
+            measured = [with_placement(one, require_accelerator) for one in measured]
+    _kept(measured, path, on)
+    return measured
 
 
-def _inputs(artifact: Artifact) -> dict[str, np.ndarray]:
-    """Return the golden inputs in the layout of each runtime."""
-    return {
-        model.runtime: np.load(artifact.folder / GOLDEN_INPUTS[model.inputs[0].layout])
-        for model in artifact.manifest.models
-    }
+def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> list[Entry]:
+    """Return an artifact's files whose runtime is installed; `only` is the path of one of them.
+
+    Raises BadInput where there is none.
+    """
+    found = [
+        Entry(
+            Candidate(f"{model.format} {model.precision}", model.runtime, folder / model.path, model.precision),
+            model,
+            folder,
+        )
+        for model in manifest.models
+        if runtime_available(model.runtime) is not None and only in (None, model.path)
+    ]
+    if not found:
+        raise BadInput("none of the artifact's runtimes is installed; `edgeslim doctor` says how to install them")
+    return found
+
+
+def bench_entries(
+    entries: Sequence[Entry],
+    device: Device,
+    workload: Workload,
+    metering: Metering | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Measurement]:
+    """Measure files on a device, after their golden vectors were replayed there."""
+    faults = {entry.candidate.label: _golden_caution(entry, device, workload) for entry in entries}
+    measured = measure(
+        [entry.candidate for entry in entries],
+        {entry.model.runtime: entry.golden_inputs for entry in entries},
+        workload,
+        device=device,
+        metering=metering,
+        progress=progress,
+    )
+    return [replace(one, seen=(*one.seen, *faults[one.label])) for one in measured]
+
+
+def metered(workload: Workload) -> Workload:
+    """Return a workload with windows and pauses long enough to read a power in."""
+    return replace(
+        workload,
+        min_duration_s=max(workload.min_duration_s, METERED_S),
+        cool_down_s=max(workload.cool_down_s, METERED_PAUSE_S),
+    )
+
+
+def require_architecture(device: Device, manifest: Manifest, *, any_device: bool) -> None:
+    """Raise DeviceFailed for a device of another architecture than the artifact's; this machine is always allowed."""
+    built_for, has = manifest.compatible.architecture, device.machine.architecture
+    if has != built_for and not any_device and device.target.address != "local":
+        raise DeviceFailed(
+            f"{device.target.address} is {has}; the artifact was built for {manifest.compatible.device}, {built_for} "
+            "(--any-device measures it all the same)",
+            "wrong-architecture",
+        )
+
+
+def with_placement(one: Measurement, accelerator: str | None) -> Measurement:
+    """Return a measurement with a caution where what ran is not what was asked for."""
+    seen = list(one.seen)
+    ran = one.precision_actual.split("+")
+    if one.precision_requested == "fp32" and {"fp16", "bf16"} & set(ran):
+        text = f"fp32 was asked for, {one.precision_actual} ran"
+        seen.append(Caution("fallback", text, "compare it with other fp16 figures, not with fp32"))
+    if one.precision_requested == "int8" and not {"int8", "uint8"} & set(ran):
+        text = f"int8 was asked for, {one.precision_actual} ran"
+        seen.append(Caution("fallback", text, "`edgeslim inspect` shows which layers the file holds as int8"))
+    others = {name: count for name, count in one.executors.items() if accelerator and accelerator not in name}
+    if others:
+        ran_there = ", ".join(f"{count} nodes on {name}" for name, count in others.items())
+        text = f"{accelerator} was required; by the runtime's record {ran_there}"
+        seen.append(Caution("fallback", text, "look for operators the accelerator lacks, or for its missing driver"))
+    return replace(one, seen=tuple(seen))
+
+
+def find_meter(device: Device, name: str) -> Metering:
+    """Return the meter of a name on a device, with "auto" the first it has, or an external one's trace ("csv:FILE").
+
+    BadInput says why there is none.
+    """
+    if name.startswith(TRACE):
+        trace = Path(name.removeprefix(TRACE))
+        return Metering(name, csv_trace.SCOPE, csv_trace.CLOCK, lambda _, windows: _laid(trace, windows))
+    if name not in (*METERS, "auto"):
+        raise BadInput(
+            f"unknown meter `{name}`{near_misses(name, METERS)}; meters are auto, {', '.join(METERS)}, csv:FILE"
+        )
+    reasons = []
+    for one in METERS if name == "auto" else (name,):
+        meter = meter_module(one)
+        files = device.target.look(meter.PATTERNS)
+        what = meter.sampling(files)
+        if what is not None:
+            return Metering(one, meter.SCOPE, what, partial(_read, meter, what, files))
+        reasons.append(f"{one}: {meter.why_not(files)}")
+    raise BadInput(f"{device.target.address} has no power meter that can be read: {'; '.join(reasons)}")
+
+
+def _read(
+    meter: ModuleType, what: Sampling, files: Mapping[str, str], readings: Sequence[Reading], _: Sequence[Span]
+) -> list[Watts]:
+    return list(meter.watts(what, readings, files))
+
+
+def _laid(trace: Path, windows: Sequence[Span]) -> list[Watts]:
+    """Return an external meter's trace on the device's clock, once the person at the meter has saved it."""
+    deadline = time.monotonic() + TRACE_WAIT_S
+    while not trace.exists():
+        if time.monotonic() > deadline:
+            raise InvalidMeasurement(f"{trace} was not there {TRACE_WAIT_S:g} s after the run")
+        time.sleep(1)
+    return csv_trace.align(csv_trace.read_trace(trace), windows)
+
+
+def meter_module(name: str) -> ModuleType:
+    """Return the module of a meter."""
+    return import_module(f"edgeslim.meters.{name}")
+
+
+def _metering(device: Device, name: str | None) -> Metering | None:
+    return None if name is None else find_meter(device, name)
+
+
+def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Caution]:
+    outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload)
+    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs), device.machine)
+    return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
+
+
+def _kept(measured: Sequence[Measurement], path: Path, on: str) -> Path | None:
+    """Save measurements in a new folder beside an artifact, and return it; an archive keeps none."""
+    if not path.is_dir() or not measured:
+        return None
+    place = "".join(letter if letter.isalnum() else "-" for letter in on)
+    folder = path / MEASUREMENTS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{place}"
+    save(measured, folder)
+    return folder
+
+
+def compare(
+    a: Path,
+    b: Path,
+    *,
+    on: str = "local",
+    workload: Workload | None = None,
+    library: str | None = None,
+    any_device: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Compare b with a: two saved measurements (.json), or the primary files of two artifacts, measured interleaved.
+
+    Raises BadInput where the two were not taken alike, and what `bench` raises.
+    """
+    if a.suffix == b.suffix == ".json":
+        return compared(load(a), load(b), paired=False)
+    with open_artifact(a) as first, open_artifact(b) as second, open_device(on, library) as device:
+        entries = []
+        for path, artifact in ((a, first), (b, second)):
+            check_integrity(artifact.folder)
+            require_architecture(device, artifact.manifest, any_device=any_device)
+            if artifact.manifest.primary is None:
+                raise BadInput(f"{path} has no primary file to compare: it was rejected")
+            (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
+            entries.append(replace(entry, candidate=replace(entry.candidate, label=f"{path}: {entry.candidate.label}")))
+        one, other = bench_entries(entries, device, workload or Workload(), progress=progress)
+    return compared(with_placement(one, None), with_placement(other, None), paired=True)

@@ -1,32 +1,21 @@
 """The command line: parse, call one function, print. stdout is the result, stderr progress and errors."""
 
-import json
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import edgeslim
-from edgeslim.device_profile import all_profiles, describe, is_this_machine, known_devices, load_profile
-from edgeslim.errors import BadInput, EdgeslimError
-from edgeslim.progress import silent
-from edgeslim.units import parse
+from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_json, progress_on, quantity
+from edgeslim.cli_measure import bench, compare, probe
+from edgeslim.device_profile import all_profiles, describe, load_profile
+from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError
 
-STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False, markup=False)
-STDERR = Console(stderr=True, soft_wrap=True, markup=False)
-
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
-DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
 WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
 
 
@@ -75,12 +64,12 @@ def build(
         for call in recipe.steps:
             resolve(call)
         if as_json:
-            _print_json(recipe.model_dump(mode="json"))
+            print_json(recipe.model_dump(mode="json"))
         else:
             click.echo(recipe.text(), nl=False)
         return
 
-    with _progress(quiet=quiet or as_json) as progress:
+    with progress_on(quiet=quiet or as_json) as progress:
         try:
             report = edgeslim.build(
                 model, device=device, weights=wishes["weights"], data=wishes["data"], recipe=recipe, out=wishes["out"],
@@ -93,7 +82,7 @@ def build(
 
     artifact = report.artifact
     if as_json:
-        _print_json(
+        print_json(
             {
                 "folder": str(artifact.folder),
                 **summary_data(artifact.manifest, report.measurements, report.warnings),
@@ -118,8 +107,8 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     given = {
         "formats": wishes["formats"] or None,
         "max_drop_points": wishes["max_drop"],
-        "max_latency_s": _quantity(wishes["max_latency"], "seconds", "--max-latency"),
-        "max_size_bytes": _quantity(wishes["max_size"], "bytes", "--max-size"),
+        "max_latency_s": quantity(wishes["max_latency"], "seconds", "--max-latency"),
+        "max_size_bytes": quantity(wishes["max_size"], "bytes", "--max-size"),
         "strict": wishes["strict"] or None,
         "threads": wishes["threads"],
         "seed": wishes["seed"],
@@ -134,17 +123,6 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     if wishes["keep_float"]:
         recipe = with_step_settings(recipe, "quantize", keep_float=list(wishes["keep_float"]))
     return recipe
-
-
-def _quantity(text: str | None, kind: str, option: str) -> float | int | None:
-    """Return what an option like `--max-size 5MB` says, in the base unit."""
-    if text is None:
-        return None
-    try:
-        value = parse(text, kind)
-    except ValueError as error:
-        raise BadInput(f"{option}: {error}") from error
-    return round(value) if kind == "bytes" else value
 
 
 def _amount(text: str) -> dict[str, float]:
@@ -173,39 +151,11 @@ def check(model: str | None, device: str, weights: str | None, data: str | None,
 
     reasons = edgeslim.check(model, device=device, weights=weights, data=data)
     if as_json:
-        _print_json({"possible": not reasons, "reasons": reasons})
+        print_json({"possible": not reasons, "reasons": reasons})
     elif not reasons:
         click.echo(f"{model or 'the bundled default'} can be built for {device}")
     if reasons:
         raise Refused(f"{model or 'the bundled default'} cannot be built for {device}:", reasons)
-
-
-@commands.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--on", default="local", show_default=True, help="Where to measure.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--processes", type=click.IntRange(1), default=9, show_default=True, help="Fresh processes for each file."
-)
-@AS_JSON
-@QUIET
-def bench(artifact: Path, on: str, threads: int, processes: int, as_json: bool, quiet: bool) -> None:
-    """Measure latency and memory of every file of ARTIFACT, fp32 beside INT8."""
-    from edgeslim.artifact import open_artifact
-    from edgeslim.show import measurement_data, measurement_table, place
-
-    with _progress(quiet=quiet or as_json) as progress:
-        measured = edgeslim.bench(
-            artifact, on=on, threads=threads, processes=processes,
-            progress=lambda label, done, total: progress(f"timing {label}", done / total),
-        )  # fmt: skip
-    if as_json:
-        _print_json([measurement_data(one) for one in measured])
-        return
-    with open_artifact(artifact) as opened:
-        device = opened.manifest.compatible.device
-    here = device in known_devices() and is_this_machine(load_profile(device))
-    STDOUT.print(measurement_table(measured, place(measured, device, here=here)))
 
 
 @commands.command()
@@ -227,7 +177,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     if plot is not None:
         inspection_plot(found, plot)
     if as_json:
-        _print_json(inspection_data(found))
+        print_json(inspection_data(found))
     else:
         STDOUT.print(trials_table(found.trials))
         STDOUT.print(depth_table(found.error_by_depth, found.error_images))
@@ -248,7 +198,7 @@ def verify(artifact: Path, as_json: bool) -> None:
     except ReplayFailed as error:
         report, failed = error.report, error
     if as_json:
-        _print_json(verify_data(report))
+        print_json(verify_data(report))
     else:
         STDOUT.print(verify_text(report))
     if failed is not None:
@@ -280,13 +230,13 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
 
     require_matplotlib()
     folder = out or Path("sensitivity") / f"{name_of(model)}-{load_profile(device).name}"
-    with _progress(quiet=quiet or as_json) as progress:
+    with progress_on(quiet=quiet or as_json) as progress:
         report = edgeslim.sensitivity(model, device=device, progress=progress, **wishes)
     figure = folder / "sensitivity.png"
     files = [str(save(report, folder)), str(figure)]
     sensitivity_plot(report, figure)
     if as_json:
-        _print_json({"folder": str(folder), **asdict(report)})
+        print_json({"folder": str(folder), **asdict(report)})
     else:
         STDOUT.print(sensitivity_table(report, files))
 
@@ -300,13 +250,13 @@ def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
     if validate is not None:
         device = load_profile(validate).name
         if as_json:
-            _print_json({"profile": str(validate), "valid": True, "device": device})
+            print_json({"profile": str(validate), "valid": True, "device": device})
         else:
             click.echo(f"{validate}: a valid profile of {device}")
         return
     if as_json:
         profiles = [load_profile(name)] if name else all_profiles()
-        _print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
+        print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
         return
     from edgeslim.show import devices_table, facts_table
 
@@ -322,35 +272,13 @@ def doctor(as_json: bool) -> None:
 
     findings = diagnose()
     if as_json:
-        _print_json([asdict(one) for one in findings])
+        print_json([asdict(one) for one in findings])
     else:
         STDOUT.print(findings_table(findings))
 
 
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that shows (stage, share done) on stderr: a bar on a terminal, a line a stage elsewhere."""
-    if quiet:
-        yield silent
-        return
-    if not STDERR.is_terminal:
-        last = [""]
-
-        def line(stage: str, share: float) -> None:  # noqa: ARG001 - a log has no bar
-            if stage != last[0]:
-                click.echo(stage, err=True)
-                last[0] = stage
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=STDERR, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, share: bar.update(task, description=stage, completed=share)
+for command in (bench, compare, probe):
+    commands.add_command(command)
 
 
 def main() -> NoReturn:
@@ -360,6 +288,8 @@ def main() -> NoReturn:
             signal.signal(number, _interrupt)
     try:
         commands.main(standalone_mode=False)
+    except DeviceFailed as error:
+        _fail(f"{error}\nstatus: {error.status}; {error.next_step}", error.exit_code)
     except EdgeslimError as error:
         _fail(str(error), error.exit_code)
     except click.ClickException as error:

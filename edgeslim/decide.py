@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from edgeslim.comparison import faster
 from edgeslim.data import Data
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.judge import Judged
 from edgeslim.machine import this_machine
-from edgeslim.measurement import Measurement, faster
+from edgeslim.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes, show_seconds
 

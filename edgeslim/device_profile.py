@@ -14,7 +14,7 @@ from pydantic import Field, StrictBool, StrictInt, field_validator, model_valida
 from edgeslim import units
 from edgeslim.bundled import bundled
 from edgeslim.errors import BadProfile, near_misses
-from edgeslim.machine import this_machine
+from edgeslim.machine import Machine, this_machine
 from edgeslim.strict_yaml import Section, read_strictly
 
 RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
@@ -324,9 +324,17 @@ def is_this_machine(profile: DeviceProfile, root: Path = Path("/"), machine: str
     marks = profile.identification
     if architecture != profile.architecture or marks.any_machine:
         return architecture == profile.architecture
-    here = this_machine(root, architecture)
-    board = here.board or ""
-    return any(mark in board for mark in marks.device_tree_models) or any(m in here.cpu_model for m in marks.cpu_models)
+    return describes(profile, this_machine(root, architecture))
+
+
+def describes(profile: DeviceProfile, machine: Machine) -> bool:
+    """Return whether a running machine is the profile's device."""
+    marks, board = profile.identification, machine.board or ""
+    if machine.architecture != profile.architecture or marks.any_machine:
+        return machine.architecture == profile.architecture
+    return any(mark in board for mark in marks.device_tree_models) or any(
+        mark in machine.cpu_model for mark in marks.cpu_models
+    )
 
 
 def _facts(section: Section, title: str) -> Iterator[Fact]:

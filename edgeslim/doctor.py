@@ -17,7 +17,7 @@ from typing import Literal
 from edgeslim.errors import ToolFailed
 from edgeslim.export import child_environment
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.harness import runtime_available
+from edgeslim.installed import runtime_available
 from edgeslim.machine import Machine, this_machine
 
 IMPORT_TIMEOUT_S = 120.0

@@ -53,10 +53,40 @@ class Refused(EdgeslimError):
         super().__init__("\n".join([summary, *(f"  - {reason}" for reason in self.reasons)]))
 
 
+# What can go wrong with a device -> what to do next.
+DEVICE_STATUSES = {
+    "failed": "read the end of its stderr above",
+    "unreachable": "check that the device is on, its address and port, and that `ssh` reaches it from a shell",
+    "host-key-changed": "if the device was set up anew, remove its old key with `ssh-keygen -R`; otherwise this is "
+    "another machine: do not go on",
+    "host-key-unknown": "connect once with `ssh` and compare the key's fingerprint with the one on the device",
+    "login-refused": "give the device your public key (`ssh-copy-id`), or name the right one in ~/.ssh/config",
+    "lost": "the connection was cut; run the command again when the device answers",
+    "rebooted": "look at its power supply and its kernel log, then run the command again",
+    "timeout": "the device or the model is too slow for the limit, or the program hangs",
+    "killed": "something ended the program on the device; its kernel log may say what",
+    "oom": "build for less memory (prune more, fewer pixels), or give the device more",
+    "disk-full": "make room on the device, or name another folder with EDGESLIM_REMOTE",
+    "wrong-architecture": "build the artifact for this device, or name the device it was built for",
+    "old-runtime": "install a newer version of the runtime on the device, or let edgeslim bring its own",
+    "no-runtime": "`edgeslim probe` shows what the device has; `edgeslim doctor` what this machine could bring",
+    "protocol": "the agent and this edgeslim are not of one version, or a line was damaged on the way",
+}
+
+
 class DeviceFailed(EdgeslimError):
-    """The device, or the agent on it, failed."""
+    """The device, or the agent on it, failed; `status` is one of DEVICE_STATUSES."""
 
     exit_code = 4
+
+    def __init__(self, message: str, status: str = "failed") -> None:
+        self.status = status
+        super().__init__(message)
+
+    @property
+    def next_step(self) -> str:
+        """What to do about it."""
+        return DEVICE_STATUSES[self.status]
 
 
 class InvalidMeasurement(EdgeslimError):

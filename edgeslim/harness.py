@@ -1,357 +1,335 @@
-"""Run models in fresh processes through the agent, and measure them."""
+"""Run models in fresh processes through an agent on a device, and measure them."""
 
 import hashlib
-import importlib.metadata
-import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.bundled import bundled
-from edgeslim.errors import BadInput, DeviceFailed, MissingPackage, near_misses
-from edgeslim.machine import this_machine
-from edgeslim.measurement import Measurement, Place, ProcessRun
+from edgeslim import conditions
+from edgeslim.agent_session import GraphNode, Session, read_session
+from edgeslim.deployment import python_agent
+from edgeslim.energy import Span, Window, disturbed, energy
+from edgeslim.errors import DeviceFailed, InvalidMeasurement
+from edgeslim.installed import require_runtime
+from edgeslim.machine import Machine
+from edgeslim.measurement import Caution, Measurement, Place, Power, ProcessRun
+from edgeslim.metering import Sampler, sampling
+from edgeslim.meters import Reading, Sampling, Watts
+from edgeslim.on_device import Candidate, CutShort, Device, files_of
 from edgeslim.targets import Target
 from edgeslim.targets.local import open_target
 
-PROTOCOL = 1
 FEWEST_ITERATIONS = 5
-START_TIMEOUT_S = 300.0  # importing a runtime and compiling a large model on a slow board
+START_TIMEOUT_S = 300.0  # loading a runtime and compiling a large model on a slow board
 SAMPLE_TIMEOUT_S = 5.0
-
-# Runtime -> the extra that installs it, and the packages that hold it.
-_RUNTIMES = {
-    "onnxruntime": ("onnx", ("onnxruntime",)),
-    "openvino": ("openvino", ("openvino",)),
-    "litert": ("tflite", ("ai-edge-litert", "tflite-runtime")),
-}
-RUNTIMES = tuple(_RUNTIMES)
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+CONTROL_S = 1.0
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One model file to measure; `precision` ("fp32" or "int8") is what it is meant to be."""
+class Workload:
+    """How models are run: `streams` copies of `threads` threads each, for so long, in so many fresh processes.
 
-    label: str
-    runtime: str
-    model: Path
-    precision: str
+    Without `streams` there is one, or offline one for each core of the device. Without `warmup` the agent warms up
+    until the times are steady. `cool_down_s` is the pause before each process.
+    """
+
+    scenario: Literal["single-stream", "offline", "sustained"] = "single-stream"
+    threads: int = 1
+    streams: int | None = None
+    affinity: str | None = None
+    processes: int = 9
+    min_duration_s: float = 0.3
+    max_duration_s: float | None = None
+    warmup: int | None = None
+    cool_down_s: float = 0.0
+    memory_limit_bytes: int | None = None
+
+    @property
+    def setting(self) -> list[str]:
+        """The agent's options that hold for every process."""
+        affinity = [] if self.affinity is None else ["--affinity", self.affinity]
+        return ["--threads", str(self.threads), *affinity]
+
+    @property
+    def timing(self) -> list[str]:
+        """The agent's options of a timed process."""
+        most = [] if self.max_duration_s is None else ["--max-duration-s", str(self.max_duration_s)]
+        warmup = [] if self.warmup is None else ["--warmup", str(self.warmup)]
+        least = ["--iterations", str(FEWEST_ITERATIONS), "--min-duration-s", str(self.min_duration_s)]
+        return [*self.setting, "--streams", str(self.streams or 1), *least, *most, *warmup]
+
+    def on(self, machine: Machine) -> "Workload":
+        """Return the same with the number of streams for a machine."""
+        return replace(self, streams=self.streams or (machine.cores if self.scenario == "offline" else 1))
+
+    @property
+    def timeout_s(self) -> float:
+        """How long one process may take."""
+        return START_TIMEOUT_S + 2 * max(self.min_duration_s, self.max_duration_s or 0)
 
 
-@validated_dataclass(frozen=True, config=_STRICT)
-class GraphNode:
-    """One node that a runtime executed, in the runtime's own words.
+@dataclass(frozen=True)
+class Metering:
+    """A meter: what is read on the device while it runs, and what makes power over time of it.
 
-    `precision` is the dtype of the activation it works on ("fp32", "uint8"), `inputs` the dtypes of all its inputs,
-    `origins` the model's nodes it was made from, where the runtime says so, and `executor` who ran it.
+    `watts` takes the readings and the times at work, which an external meter's trace is laid over.
     """
 
     name: str
-    op: str
-    precision: str
-    inputs: tuple[str, ...]
-    origins: tuple[str, ...]
-    executor: str
+    scope: str
+    what: Sampling
+    watts: Callable[[Sequence[Reading], Sequence[Span]], list[Watts]]
 
 
-@validated_dataclass(frozen=True, config=_STRICT)
-class Hello:
-    """The first message: who speaks, and in which version of the protocol."""
+class Unfinished(DeviceFailed):
+    """The device was lost before the last process; `measurements` holds what was complete, marked partial.
 
-    type: Literal["hello"]
-    protocol: int
-    agent: str
-    runtime: str
-    package: str | None
-    runtime_version: str | None
-    python: str
-    machine: str
+    `lines` is what the process that was cut short had written, where it could be fetched.
+    """
 
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class OneTime:
-    """Seconds of loading the model, or of the first inference."""
-
-    type: Literal["init", "first"]
-    seconds: float
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Times:
-    """Raw times of inferences, in order."""
-
-    type: Literal["time"]
-    seconds: tuple[float, ...]
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Outputs:
-    """The array of outputs that was saved on the device."""
-
-    type: Literal["outputs"]
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Memory:
-    """Resident sizes of the agent's process."""
-
-    type: Literal["memory"]
-    peak_rss_bytes: int
-    rss_before_load_bytes: int
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Graph:
-    """The nodes that were executed."""
-
-    type: Literal["graph"]
-    nodes: tuple[GraphNode, ...]
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Precision:
-    """What was asked for and what ran."""
-
-    type: Literal["precision"]
-    requested: str
-    actual: str
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Failed:
-    """Why the agent gave up; the target raises with it when the process ends."""
-
-    type: Literal["error"]
-    reason: str
-    message: str
-
-
-@validated_dataclass(frozen=True, config=_STRICT)
-class Done:
-    """The last message of a session that succeeded."""
-
-    type: Literal["done"]
-
-
-Message = Hello | OneTime | Times | Outputs | Memory | Graph | Precision | Failed | Done
-_MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
-
-
-@dataclass(frozen=True)
-class Session:
-    """What one process of the agent reported; `graph` and `precision_actual` only where they were asked for."""
-
-    runtime_version: str
-    init_s: float
-    first_s: float
-    samples_s: tuple[float, ...]
-    peak_rss_bytes: int
-    rss_before_load_bytes: int
-    graph: tuple[GraphNode, ...] | None
-    precision_actual: str | None
+    def __init__(self, cause: DeviceFailed, measurements: Sequence[Measurement]) -> None:
+        super().__init__(str(cause), cause.status)
+        self.measurements = tuple(measurements)
+        self.lines = cause.lines if isinstance(cause, CutShort) else ()
 
 
 def run_model(runtime: str, model: Path, inputs: np.ndarray | Path, *, precision: str, threads: int = 1) -> np.ndarray:
-    """Run every sample of `inputs` (axis 0, each as a batch of one) in a fresh process and return the first outputs.
+    """Run every sample of `inputs` (axis 0, each as a batch of one) here, and return the first outputs.
 
-    `inputs` may be an .npy file, which is read row by row and may exceed the memory.
-    The result has the samples on axis 0 and the model's own output dtype. Raises MissingPackage when the runtime is not
-    installed and DeviceFailed with the agent's reason.
+    A fresh process of the Python agent runs them, in the runtime as Python users have it. `inputs` may be an .npy file,
+    which is read row by row and may exceed the memory. The result has the samples on axis 0 and the model's own output
+    dtype. Raises MissingPackage when the runtime is not installed and DeviceFailed with the agent's reason.
     """
     with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        remote_inputs = target.push(inputs) if isinstance(inputs, Path) else _push_inputs(target, inputs, Path(folder))
-        count = len(np.load(inputs, mmap_mode="r")) if isinstance(inputs, Path) else len(inputs)
-        remote_outputs = remote_inputs + ".outputs.npy"
-        _session(
-            target,
-            Candidate(model.name, runtime, model, precision),
-            remote_inputs,
-            threads=threads,
-            wishes=["--outputs", remote_outputs],
-            timeout_s=START_TIMEOUT_S + SAMPLE_TIMEOUT_S * count,
-        )
+        file = inputs if isinstance(inputs, Path) else _saved(inputs, Path(folder), "inputs")
         outputs = Path(folder) / "outputs.npy"
-        target.pull(remote_outputs, outputs)
+        count = len(np.load(file, mmap_mode="r"))
+        wishes = ["--inputs", target.push(file), "--threads", str(threads), "--outputs", str(outputs)]
+        candidate = Candidate(model.name, runtime, model, precision)
+        _python_session(target, candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * count)
         return np.asarray(np.load(outputs, allow_pickle=False))
 
 
 def execution_graph(runtime: str, model: Path, inputs: np.ndarray, precision: str) -> list[GraphNode]:
-    """Return the nodes that `runtime` executes for the first sample of `inputs` (batch on axis 0), by its own record.
+    """Return the nodes that `runtime` executes here for the first sample of `inputs` (batch on axis 0).
 
-    Raises as `run_model` does.
+    It is the runtime's own record, taken with the Python agent. Raises as `run_model` does.
     """
     with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        remote_inputs = _push_inputs(target, inputs[:1], Path(folder))
-        session = _session(
-            target, Candidate(model.name, runtime, model, precision), remote_inputs, threads=1, wishes=["--graph"]
-        )
+        wishes = ["--inputs", target.push(_saved(inputs[:1], Path(folder), "inputs")), "--graph"]
+        session = _python_session(target, Candidate(model.name, runtime, model, precision), wishes, START_TIMEOUT_S)
         return list(session.graph or ())
+
+
+def outputs_on(device: Device, candidate: Candidate, inputs: np.ndarray, workload: Workload) -> np.ndarray:
+    """Run every sample of `inputs` on a device with the agent that is measured there; return the first outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        remote = device.target.push(_saved(inputs, Path(folder), "inputs"))
+        made = device.target.work_path("outputs.npy")
+        wishes = [*workload.setting, "--inputs", remote, "--outputs", made]
+        device.run(candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * len(inputs))
+        outputs = Path(folder) / "outputs.npy"
+        device.target.pull(made, outputs)
+        return np.asarray(np.load(outputs, allow_pickle=False))
 
 
 def measure(
     candidates: Sequence[Candidate],
     inputs: np.ndarray | Mapping[str, np.ndarray],
+    workload: Workload = Workload(),
     *,
-    threads: int = 1,
-    processes: int = 9,
-    min_duration_s: float = 0.3,
+    device: Device | None = None,
+    metering: Metering | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Measure the candidates on this machine, each in `processes` fresh processes, interleaved.
+    """Measure the candidates on a device (this machine by default), each in fresh processes, interleaved.
 
     A round runs one process of every candidate and every second round goes backwards, so that what slows the machine
     meets all alike. What really runs is asked before, in a process of its own. `inputs` has the samples on axis 0: one
     array for all, or one for each runtime where layouts differ. `progress(label, done, total)` is called after each
-    process. Raises BadInput, MissingPackage, DeviceFailed and InvalidMeasurement; then nothing is returned.
+    process. Raises BadInput, MissingPackage, InvalidMeasurement and DeviceFailed; Unfinished, a kind of it, holds the
+    complete processes of a device that was lost.
     """
-    timing = ["--iterations", str(FEWEST_ITERATIONS), "--min-duration-s", str(min_duration_s)]
-    runs: dict[Candidate, list[Session]] = {candidate: [] for candidate in candidates}
-    total, done = len(runs) * processes, 0
-    with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        arrays = inputs if isinstance(inputs, Mapping) else {one.runtime: inputs for one in runs}
-        remote = {runtime: _push_inputs(target, array, Path(folder), runtime) for runtime, array in arrays.items()}
-        records = {one: _session(target, one, remote[one.runtime], threads=threads, wishes=["--graph"]) for one in runs}
-        for number in range(processes):
-            for candidate in runs if number % 2 == 0 else reversed(runs):
-                runs[candidate].append(
-                    _session(target, candidate, remote[candidate.runtime], threads=threads, wishes=timing)
-                )
-                done += 1
-                if progress is not None:
-                    progress(candidate.label, done, total)
-    return [_measurement(candidate, threads, records[candidate], runs[candidate]) for candidate in candidates]
+    for one in candidates:
+        require_runtime(one.runtime)
+    with ExitStack() as stack:
+        if device is None:
+            device = Device(stack.enter_context(open_target()))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        arrays = inputs if isinstance(inputs, Mapping) else {one.runtime: inputs for one in candidates}
+        remote = {name: device.target.push(_saved(array, folder, name)) for name, array in arrays.items()}
+        workload = workload.on(device.machine)
+        return _Rounds(device, tuple(candidates), remote, workload, metering, progress).measured()
 
 
-def runtime_available(runtime: str) -> str | None:
-    """Return the installed version of `runtime`, or None, without importing it; BadInput for an unknown name."""
-    for package in _known(runtime)[1]:
+@dataclass
+class _Rounds:
+    """The rounds of one call of `measure`, and what they have gathered so far."""
+
+    device: Device
+    candidates: tuple[Candidate, ...]
+    inputs: Mapping[str, str]
+    workload: Workload
+    metering: Metering | None
+    progress: Callable[[str, int, int], None] | None
+    records: dict[Candidate, Session] = field(default_factory=dict)
+    runs: dict[Candidate, list[Session]] = field(default_factory=dict)
+    controls: dict[Candidate, list[Session]] = field(default_factory=dict)
+    pauses: list[tuple[float, float]] = field(default_factory=list)
+    samplers: list[Sampler] = field(default_factory=list)
+    cautions: dict[str, Caution] = field(default_factory=dict)
+
+    def measured(self) -> list[Measurement]:
+        """Run all rounds and return a measurement for each candidate."""
+        for one in self.candidates:
+            self.runs[one], self.controls[one] = [], []
+            self.records[one] = self._process(one, [*self.workload.setting, "--graph"])
+        first = self._look()
         try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
+            for number in range(self.workload.processes):
+                self._round(self.candidates if number % 2 == 0 else self.candidates[::-1])
+                for caution in conditions.cautions(first, self._look()):
+                    self.cautions.setdefault(caution.kind, caution)
+        except DeviceFailed as error:
+            text = f"{error.status} after {min(map(len, self.runs.values()))} of {self.workload.processes} rounds"
+            self.cautions["partial"] = Caution("partial", text, error.next_step)
+            kept = [self._measurement(one) for one in self.candidates if self.runs[one]]
+            raise Unfinished(error, kept) from error
+        return [self._measurement(one) for one in self.candidates]
+
+    def _round(self, order: Sequence[Candidate]) -> None:
+        """Run one process of every candidate, and where a meter samples, one without it for each."""
+        with self._sampling(order[0]) as sampler:
+            for one in order:
+                self._rest(sampler)
+                self.runs[one].append(self._process(one, self.workload.timing))
+                if self.progress is not None:
+                    done = sum(map(len, self.runs.values()))
+                    self.progress(one.label, done, len(self.candidates) * self.workload.processes)
+            if sampler is not None:
+                self._rest(sampler)
+        if self.metering is not None:
+            control = replace(self.workload, min_duration_s=CONTROL_S)
+            for one in order:
+                self.controls[one].append(self._process(one, control.timing))
+
+    @contextmanager
+    def _sampling(self, one: Candidate) -> Iterator[Sampler | None]:
+        if self.metering is None:
+            with nullcontext():
+                yield None
+            return
+        agent = self.device.deployed(one.runtime).program
+        with sampling(self.device.target, agent, self.metering.what) as sampler:
+            self.samplers.append(sampler)
+            yield sampler
+
+    def _rest(self, sampler: Sampler | None) -> None:
+        if sampler is not None:
+            self.pauses.append(sampler.pause(self.workload.cool_down_s))
+        elif self.workload.cool_down_s:
+            time.sleep(self.workload.cool_down_s)
+
+    def _process(self, one: Candidate, wishes: Sequence[str]) -> Session:
+        wishes = ["--inputs", self.inputs[one.runtime], *wishes]
+        return self.device.run(one, wishes, self.workload.timeout_s, self.workload.memory_limit_bytes)
+
+    def _look(self) -> conditions.Conditions:
+        return conditions.Conditions.of(self.device.target.look(conditions.PATTERNS))
+
+    def _measurement(self, one: Candidate) -> Measurement:
+        record, deployed, machine = self.records[one], self.device.deployed(one.runtime), self.device.machine
+        power, doubts = self._power(one)
+        return Measurement(
+            label=one.label,
+            runtime=one.runtime,
+            runtime_version=record.hello.runtime_version or "not reported",
+            agent=deployed.agent,
+            library=deployed.library,
+            model=one.model.name,
+            model_sha256=_sha256(one.model),
+            precision_requested=one.precision,
+            precision_actual=record.precision_actual or "not reported",
+            executors=record.executors,
+            scenario=self.workload.scenario,
+            threads=self.workload.threads,
+            streams=self.workload.streams or 1,
+            kind="measured",
+            place=Place(
+                target=self.device.target.address,
+                name=machine.board or machine.cpu_model,
+                architecture=machine.architecture,
+                cpu_model=machine.cpu_model,
+                kernel=machine.kernel,
+                governor=machine.governor,
+                boot_id=machine.boot_id,
+            ),
+            processes=tuple(_process_run(run) for run in self.runs[one]),
+            seen=(*self.cautions.values(), *doubts),
+            power=power,
+        )
+
+    def _power(self, one: Candidate) -> tuple[Power | None, list[Caution]]:
+        """Return what one candidate's windows drew, and whether the sampling slowed it."""
+        if self.metering is None:
+            return None, []
+        how = self.metering
+        windows = {of: [_window(run) for run in runs] for of, runs in self.runs.items()}
+        at_work = [(window.began_s, window.ended_s) for of in windows.values() for window in of]
+        medians, controls = (
+            [float(np.median(run.samples_s)) for run in runs] for runs in (self.runs[one], self.controls[one])
+        )
+        try:
+            readings = [reading for sampler in self.samplers for reading in sampler.readings]
+            watts = how.watts(readings, at_work)
+            power = energy(watts, windows[one], self.pauses, how.name, how.scope)
+            doubt = disturbed(medians, controls)
+        except InvalidMeasurement as error:
+            return None, [Caution("power", str(error), "the latencies stand; the energy was not measured")]
+        return power, [doubt] if doubt else []
 
 
-def read_session(lines: Iterable[str]) -> Session:
-    """Read an agent's messages; DeviceFailed names the first line that breaks PROTOCOL.md, or what is missing."""
-    messages: dict[str, Message] = {}
-    samples_s: list[float] = []
-    for number, line in enumerate(lines, start=1):
-        message = _message(line, number)
-        if number == 1 and (not isinstance(message, Hello) or message.protocol != PROTOCOL):
-            raise DeviceFailed(f"agent's line 1: `hello` in protocol {PROTOCOL} was expected, not {line[:200]}")
-        if isinstance(message, Times):
-            samples_s.extend(message.seconds)
-        messages[message.type] = message
-    return _assemble(messages, tuple(samples_s))
+def _python_session(target: Target, candidate: Candidate, wishes: Sequence[str], timeout_s: float) -> Session:
+    """Run one process of the Python agent on this machine."""
+    require_runtime(candidate.runtime)
+    model = target.push(*files_of(candidate.model))
+    what = ["--runtime", candidate.runtime, "--model", model, "--precision", candidate.precision]
+    return read_session(target.run([*python_agent(target), *what, *wishes], timeout_s))
 
 
-def _message(line: str, number: int) -> Message:
-    try:
-        return _MESSAGE.validate_json(line)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise DeviceFailed(f"agent's line {number} is no message ({where}: {fault['msg']}): {line[:200]}") from error
-
-
-def _assemble(messages: Mapping[str, Message], samples_s: tuple[float, ...]) -> Session:
-    match messages.get("error"):
-        case Failed(reason=reason, message=message):
-            raise DeviceFailed(f"agent: {reason}: {message}")
-    match [messages.get(kind) for kind in ("hello", "init", "first", "memory", "done")]:
-        case [Hello(runtime_version=str(version)), OneTime() as init, OneTime() as first, Memory() as memory, Done()]:
-            pass
-        case _:
-            raise DeviceFailed(f"agent: the session is incomplete; it holds only {', '.join(messages) or 'nothing'}")
-    graph, precision = messages.get("graph"), messages.get("precision")
-    return Session(
-        runtime_version=version,
-        init_s=init.seconds,
-        first_s=first.seconds,
-        samples_s=samples_s,
-        peak_rss_bytes=memory.peak_rss_bytes,
-        rss_before_load_bytes=memory.rss_before_load_bytes,
-        graph=graph.nodes if isinstance(graph, Graph) else None,
-        precision_actual=precision.actual if isinstance(precision, Precision) else None,
-    )
-
-
-def _session(
-    target: Target,
-    candidate: Candidate,
-    remote_inputs: str,
-    *,
-    threads: int,
-    wishes: Sequence[str],
-    timeout_s: float = START_TIMEOUT_S,
-) -> Session:
-    """Run one process of the agent on `target` and return what it reported."""
-    if runtime_available(candidate.runtime) is None:
-        extra, packages = _known(candidate.runtime)
-        raise MissingPackage(packages[0], extra)
-    agent_folder = bundled("runtimes") / "python"
-    agent = target.push(agent_folder / "agent.py")
-    target.push(agent_folder / f"runtime_{candidate.runtime}.py")
-    model, *_ = [target.push(file) for file in _files(candidate.model)]
-    command = [sys.executable, "-B", agent, "--runtime", candidate.runtime, "--model", model]
-    options = ["--inputs", remote_inputs, "--precision", candidate.precision, "--threads", str(threads)]
-    return read_session(target.run([*command, *options, *wishes], timeout_s))
-
-
-def _push_inputs(target: Target, inputs: np.ndarray, folder: Path, name: str = "inputs") -> str:
+def _saved(inputs: np.ndarray, folder: Path, name: str) -> Path:
     file = folder / f"{name}.npy"
     np.save(file, np.ascontiguousarray(inputs))
-    return target.push(file)
+    return file
 
 
-def _measurement(candidate: Candidate, threads: int, record: Session, runs: Sequence[Session]) -> Measurement:
-    machine = this_machine()
-    return Measurement(
-        label=candidate.label,
-        runtime=candidate.runtime,
-        runtime_version=record.runtime_version,
-        model=candidate.model.name,
-        model_sha256=_sha256(candidate.model),
-        precision_requested=candidate.precision,
-        precision_actual=record.precision_actual or "not reported",
-        threads=threads,
-        kind="measured",
-        place=Place(
-            name=machine.board or machine.cpu_model,
-            architecture=machine.architecture,
-            cpu_model=machine.cpu_model,
-            kernel=machine.kernel,
-            governor=machine.governor,
-        ),
-        processes=tuple(ProcessRun(run.init_s, run.first_s, run.samples_s, run.peak_rss_bytes) for run in runs),
+def _window(session: Session) -> Window:
+    if session.window is None:
+        raise DeviceFailed("agent: a timed session without its window", "protocol")
+    return Window(session.window.began_s, session.window.ended_s, session.window.inferences)
+
+
+def _process_run(session: Session) -> ProcessRun:
+    window = _window(session)
+    return ProcessRun(
+        init_s=session.init_s,
+        first_s=session.first_s,
+        samples_s=session.samples_s,
+        peak_rss_bytes=session.memory.peak_rss_bytes,
+        window_s=window.ended_s - window.began_s,
+        runtime_rss_bytes=session.memory.rss_before_load_bytes,
+        arena_bytes=session.memory.arena_bytes,
     )
-
-
-def _files(model: Path) -> list[Path]:
-    """Return the files of a model, the one to load first; OpenVINO keeps the weights in a .bin beside the .xml."""
-    return [model, model.with_suffix(".bin")] if model.suffix == ".xml" else [model]
 
 
 def _sha256(model: Path) -> str:
     digest = hashlib.sha256()
-    for file in _files(model):
+    for file in files_of(model):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _known(runtime: str) -> tuple[str, tuple[str, ...]]:
-    if runtime not in _RUNTIMES:
-        raise BadInput(f"unknown runtime `{runtime}`{near_misses(runtime, _RUNTIMES)}; known: {', '.join(_RUNTIMES)}")
-    return _RUNTIMES[runtime]

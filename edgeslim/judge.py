@@ -13,11 +13,12 @@ from edgeslim.data import ImageSet
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed
 from edgeslim.export.job import Job, Spelling
 from edgeslim.formats import FORMATS, RuntimeName
-from edgeslim.harness import Candidate, execution_graph, measure, run_model
+from edgeslim.harness import Workload, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model
 from edgeslim.numerics import Numerics
+from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
 from edgeslim.quality import Score, agreement_pct, score, sqnr_db
 
@@ -157,8 +158,6 @@ def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[M
     return measure(
         [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
         {j.runtime: _first(inputs[j.runtime], TIMED_IMAGES) for j in judged},
-        threads=threads,
-        processes=TIMED_PROCESSES,
-        min_duration_s=0.2,
+        Workload(threads=threads, processes=TIMED_PROCESSES, min_duration_s=0.2),
         progress=lambda label, done, total: context.progress(f"timing {label}", done / total),
     )

@@ -1,9 +1,8 @@
-"""What was measured: raw times of fresh processes, the statistics read from them, and when they must not decide."""
+"""What was measured: raw times of fresh processes, the statistics read from them, and every reason to doubt them."""
 
-import math
+import json
 import statistics
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,31 +17,79 @@ BOOTSTRAP_SEED = 20_260
 CONFIDENCE = 0.95
 NOISY_SPREAD = 0.10  # width of the confidence interval, as a share of the median
 FEWEST_PROCESSES = 5  # with fewer, the resampled medians show too little of the spread
-FEWEST_PAIRS = 3
-MARGIN = 0.03  # a smaller advantage is no reason to choose
+FEWEST_FOR_P99 = 100
+SLOWING = 1.1
+FORMAT: Literal["edgeslim-measurement/2"] = "edgeslim-measurement/2"
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Kind = Literal["noisy", "throttled", "clocks", "fallback", "golden", "disturbed", "power", "partial"]
+
+
 @validated_dataclass(frozen=True, config=_STRICT)
 class Place:
-    """The machine on which a figure was taken; figures of places that differ are not comparable."""
+    """The machine on which a figure was taken; figures of places that differ are not comparable.
 
+    `name` is its board or processor, `boot_id` the kernel's own mark of one boot, None where it has none.
+    """
+
+    target: str
     name: str
     architecture: str
     cpu_model: str
     kernel: str
     governor: str | None
+    boot_id: str | None
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Caution:
+    """One reason to doubt a figure: what was seen, and what to do about it."""
+
+    kind: Kind
+    text: str
+    advice: str
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Energy:
+    """What one process's timed loop drew; powers in watts over the whole window, energies in millijoules an inference.
+
+    `active_w` is what `scope` drew while it ran, `idle_w` what it drew in the pauses around it.
+    """
+
+    active_w: float
+    idle_w: float
+    gross_mj: float
+    net_mj: float
+    samples: int
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Power:
+    """Where energies come from: the meter's name, and what its figure covers ("CPU package", "whole board")."""
+
+    meter: str
+    scope: str
+    windows: tuple[Energy, ...]
 
 
 @validated_dataclass(frozen=True, config=_STRICT)
 class ProcessRun:
-    """One fresh process: loading, the first inference, every raw time after the warm-up, all in seconds."""
+    """One fresh process: loading, the first inference, every raw time after the warm-up, all in seconds.
+
+    `window_s` is the length of the timed loop, in which all streams together ran `len(samples_s)` inferences. The
+    memory of the runtime alone is `runtime_rss_bytes`; `arena_bytes` is what it says it allocated for tensors.
+    """
 
     init_s: float
     first_s: float
     samples_s: tuple[float, ...]
     peak_rss_bytes: int
+    window_s: float
+    runtime_rss_bytes: int
+    arena_bytes: int | None
 
     def __post_init__(self) -> None:
         if not self.samples_s or min(self.samples_s) <= 0:
@@ -58,26 +105,53 @@ class ProcessRun:
         """The time that nine of ten inferences stay under."""
         return float(np.percentile(self.samples_s, 90))
 
+    @property
+    def p99_s(self) -> float | None:
+        """The time that 99 of 100 inferences stay under; None with fewer than 100."""
+        return None if len(self.samples_s) < FEWEST_FOR_P99 else float(np.percentile(self.samples_s, 99))
+
+    @property
+    def outliers(self) -> int:
+        """How many raw times lie more than 1.5 IQR above the third quartile."""
+        first, third = np.percentile(self.samples_s, [25, 75])
+        return int(np.sum(np.array(self.samples_s) > third + 1.5 * (third - first)))
+
+    @property
+    def drift(self) -> float:
+        """Median of the last tenth of the raw times over that of the first tenth."""
+        tenth = max(1, len(self.samples_s) // 10)
+        return statistics.median(self.samples_s[-tenth:]) / statistics.median(self.samples_s[:tenth])
+
 
 @validated_dataclass(frozen=True, config=_STRICT)
 class Measurement:
     """One model in one runtime, over several fresh processes; every statistic is computed when it is read.
 
     `precision_actual` is what the runtime's own execution record says of convolutions and matrix products ("uint8",
-    "fp32+int8"). `model_sha256` covers the model's files, one after the other (.xml and .bin for OpenVINO).
+    "fp32+int8"), `executors` who ran how many nodes by that record. `model_sha256` covers the model's files, one after
+    the other (.xml and .bin for OpenVINO). `agent` says which agent ran and, where it was not the C one, why; `library`
+    which runtime and where it came from. `seen` holds what the run itself gave reason to doubt.
     """
 
     label: str
     runtime: str
     runtime_version: str
+    agent: str
+    library: str
     model: str
     model_sha256: str
     precision_requested: str
     precision_actual: str
+    executors: dict[str, int]
+    scenario: Literal["single-stream", "offline", "sustained"]
     threads: int
+    streams: int
     kind: Literal["measured"]
     place: Place
     processes: tuple[ProcessRun, ...]
+    seen: tuple[Caution, ...]
+    power: Power | None
+    format: Literal["edgeslim-measurement/2"] = FORMAT
 
     def __post_init__(self) -> None:
         if not self.processes:
@@ -86,51 +160,132 @@ class Measurement:
     @property
     def median_s(self) -> float:
         """Median over the processes of each process's median."""
-        return statistics.median(run.median_s for run in self.processes)
+        return self._over_processes(lambda run: run.median_s)
 
     @property
     def median_interval_s(self) -> tuple[float, float]:
         """The 95 % confidence interval of `median_s`, by resampling whole processes."""
-        return _bootstrap(len(self.processes), lambda rows: np.median(self._medians_s()[rows], axis=1))
+        medians = np.array([run.median_s for run in self.processes])
+        return bootstrap_interval(len(medians), lambda rows: np.median(medians[rows], axis=1))
 
     @property
     def p90_s(self) -> float:
         """Median over the processes of each process's p90."""
-        return statistics.median(run.p90_s for run in self.processes)
+        return self._over_processes(lambda run: run.p90_s)
+
+    @property
+    def p99_s(self) -> float | None:
+        """Median over the processes of each process's p99; None where one has too few times to tell."""
+        if any(run.p99_s is None for run in self.processes):
+            return None
+        return self._over_processes(lambda run: run.p99_s or 0.0)
+
+    @property
+    def iqr_s(self) -> float:
+        """Median over the processes of the distance between the quartiles."""
+        return self._over_processes(lambda run: float(np.subtract(*np.percentile(run.samples_s, [75, 25]))))
+
+    @property
+    def outliers(self) -> int:
+        """How many raw times lie more than 1.5 IQR above their process's third quartile (Tukey's fence)."""
+        return sum(run.outliers for run in self.processes)
 
     @property
     def first_s(self) -> float:
         """Median over the processes of the first inference."""
-        return statistics.median(run.first_s for run in self.processes)
+        return self._over_processes(lambda run: run.first_s)
 
     @property
     def init_s(self) -> float:
         """Median over the processes of loading the model."""
-        return statistics.median(run.init_s for run in self.processes)
+        return self._over_processes(lambda run: run.init_s)
 
     @property
     def frames_per_second(self) -> float:
-        """Inferences in a second, one after the other."""
-        return 1 / self.median_s
+        """Inferences in a second: of all streams together when there are several, else one after the other."""
+        if self.streams == 1:
+            return 1 / self.median_s
+        return self._over_processes(lambda run: len(run.samples_s) / run.window_s)
+
+    @property
+    def drift(self) -> float | None:
+        """Median over the processes of the last tenth's median time over the first tenth's; only when sustained."""
+        if self.scenario != "sustained":
+            return None
+        return self._over_processes(lambda run: run.drift)
 
     @property
     def peak_rss_bytes(self) -> int:
         """Median over the processes of the highest resident size."""
-        return round(statistics.median(run.peak_rss_bytes for run in self.processes))
+        return round(self._over_processes(lambda run: run.peak_rss_bytes))
+
+    @property
+    def runtime_rss_bytes(self) -> int:
+        """Median over the processes of the resident size with the runtime loaded and no model."""
+        return round(self._over_processes(lambda run: run.runtime_rss_bytes))
+
+    @property
+    def arena_bytes(self) -> int | None:
+        """Median of what the runtime says it allocated for tensors; None where it does not say."""
+        if any(run.arena_bytes is None for run in self.processes):
+            return None
+        return round(self._over_processes(lambda run: run.arena_bytes or 0))
+
+    @property
+    def net_mj(self) -> tuple[float, tuple[float, float]] | None:
+        """Median millijoules an inference above idle, with its 95 % interval over windows; None: not measured."""
+        if self.power is None:
+            return None
+        energies = np.array([window.net_mj for window in self.power.windows])
+        interval = bootstrap_interval(len(energies), lambda rows: np.median(energies[rows], axis=1))
+        return float(np.median(energies)), interval
+
+    @property
+    def cautions(self) -> tuple[Caution, ...]:
+        """Every reason to doubt the figures: what the run itself saw, noise, and a sustained run that grew slower."""
+        own = (*self.seen, self._noise(), self._slowing())
+        return tuple(caution for caution in own if caution is not None)
+
+    @property
+    def status(self) -> Literal["valid", "invalid", "partial"]:
+        """Whether the figures may be believed."""
+        kinds = {caution.kind for caution in self.cautions}
+        if "partial" in kinds:
+            return "partial"
+        return "invalid" if kinds else "valid"
 
     @property
     def noisy(self) -> str | None:
         """Why the median must be read with care and what to do about it, or None."""
+        noise = self._noise()
+        return None if noise is None else f"{noise.text}; {noise.advice}"
+
+    def failing(self, kinds: Collection[Kind]) -> list[Caution]:
+        """Return the cautions of some kinds."""
+        return [caution for caution in self.cautions if caution.kind in kinds]
+
+    def _noise(self) -> Caution | None:
         if len(self.processes) < FEWEST_PROCESSES:
-            return f"{len(self.processes)} processes show too little of the spread; measure {FEWEST_PROCESSES} or more"
+            text = f"{len(self.processes)} processes show too little of the spread"
+            return Caution("noisy", text, f"measure {FEWEST_PROCESSES} or more")
         low, high = self.median_interval_s
         spread = (high - low) / self.median_s
         if spread <= NOISY_SPREAD:
             return None
-        return (
-            f"the 95 % interval of the median is {spread:.0%} of it wide; close other programs, "
-            "fix the frequency (governor `performance`), or measure more processes"
+        return Caution(
+            "noisy",
+            f"the 95 % interval of the median is {spread:.0%} of it wide",
+            "close other programs, fix the frequency (governor `performance`), or measure more processes",
         )
+
+    def _slowing(self) -> Caution | None:
+        if self.drift is None or self.drift <= SLOWING:
+            return None
+        text = f"the last tenth of the run took {self.drift:.2f} times as long for an inference as the first"
+        return Caution("throttled", text, "cool the device, or plan with the figures of its end")
+
+    def _over_processes(self, of: Callable[[ProcessRun], float]) -> float:
+        return float(statistics.median(of(run) for run in self.processes))
 
     def to_json(self) -> str:
         """Return everything, raw times included, as JSON text that `from_json` reads back equal."""
@@ -142,11 +297,12 @@ class Measurement:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
+            if _format_of(text) not in (None, FORMAT):
+                raise BadInput(
+                    f"{source}: was written by another edgeslim ({_format_of(text)}); measure again"
+                ) from error
             reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
             raise BadInput(f"{source}: {'; '.join(reasons)}") from error
-
-    def _medians_s(self) -> np.ndarray:
-        return np.array([run.median_s for run in self.processes])
 
 
 _ADAPTER = TypeAdapter(Measurement)
@@ -154,67 +310,35 @@ _ADAPTER = TypeAdapter(Measurement)
 
 def save(measurements: Iterable[Measurement], folder: Path) -> None:
     """Write each measurement, raw times included, into `folder` as LABEL.json."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for one in measurements:
         (folder / f"{one.label.replace(' ', '_')}.json").write_text(one.to_json())
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of `faster`: the faster one's label or None, and a's median over b's with its 95 % interval."""
-
-    faster: str | None
-    ratio: float
-    interval: tuple[float, float]
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        outcome = f"{self.faster} is faster" if self.faster else "no difference"
-        return f"{outcome} (ratio {self.ratio:.3f}, 95 % interval {low:.3f} to {high:.3f})"
+def load(file: Path) -> Measurement:
+    """Read what `save` wrote; BadInput names the file and what is wrong with it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {error}") from error
+    return Measurement.from_json(text, str(file))
 
 
-def faster(a: Measurement, b: Measurement, margin: float = MARGIN) -> Verdict:
-    """Say which of two interleaved measurements is faster, if either.
+def bootstrap_interval(processes: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a statistic when whole processes are resampled.
 
-    Process i of `a` ran next to process i of `b`, so pairs are resampled together and what slowed both cancels out. One
-    is called faster only when the whole 95 % interval of the ratio of medians lies beyond `margin` on its side.
-    Raises InvalidMeasurement with fewer than three pairs and BadInput when the two were not taken alike.
+    `statistic` takes rows of process indices and returns one figure a row.
     """
-    _require_comparable(a, b)
-    medians_a, medians_b = a._medians_s(), b._medians_s()
-    low, high = _bootstrap(
-        len(medians_a),
-        lambda rows: np.log(np.median(medians_a[rows], axis=1) / np.median(medians_b[rows], axis=1)),
-    )
-    winner = None
-    if high < -math.log1p(margin):
-        winner = a.label
-    elif low > math.log1p(margin):
-        winner = b.label
-    return Verdict(winner, a.median_s / b.median_s, (math.exp(low), math.exp(high)))
-
-
-def _require_comparable(a: Measurement, b: Measurement) -> None:
-    conditions = {
-        "place": (a.place, b.place),
-        "threads": (a.threads, b.threads),
-        "kind": (a.kind, b.kind),
-        "number of processes": (len(a.processes), len(b.processes)),
-    }
-    if a.runtime == b.runtime:
-        conditions[f"version of {a.runtime}"] = (a.runtime_version, b.runtime_version)
-    differing = [f"{name} ({of_a} and {of_b})" for name, (of_a, of_b) in conditions.items() if of_a != of_b]
-    if differing:
-        raise BadInput(f"{a.label} and {b.label} are not comparable: they differ in {', '.join(differing)}")
-    if len(a.processes) < FEWEST_PAIRS:
-        raise InvalidMeasurement(
-            f"{len(a.processes)} processes cannot tell which is faster; measure {FEWEST_PAIRS} or more"
-        )
-
-
-def _bootstrap(processes: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-    """Return the percentile interval of `statistic`, which maps rows of process indices to one figure a row."""
     rows = np.random.default_rng(BOOTSTRAP_SEED).integers(processes, size=(BOOTSTRAP_RESAMPLES, processes))
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(statistic(rows), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _format_of(text: str) -> str | None:
+    """Return the format that a text of JSON says it has; None for what is no JSON object."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return str(value.get("format", "without a version")) if isinstance(value, dict) else None

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from edgeslim.errors import BadInput, MissingPackage, Refused, ToolFailed, near_misses
 from edgeslim.formats import FORMATS
-from edgeslim.harness import runtime_available
+from edgeslim.installed import runtime_available
 from edgeslim.machine import this_machine
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent

@@ -1,4 +1,4 @@
-"""Figures as PNG files, drawn with matplotlib where it is installed."""
+"""Figures as files, drawn with matplotlib where it is installed."""
 
 import importlib.util
 import math
@@ -41,7 +41,7 @@ def sensitivity_plot(report: SensitivityReport, file: Path) -> None:
     _draw_layers(below, report)
     images = f"SYNTHETIC images ({report.data}): they say nothing about accuracy" if report.synthetic else report.data
     figure.suptitle(f"{report.model} for {report.device}: what is lost where; {images}", fontsize=11)
-    _save(figure, file, "--out")
+    save_figure(figure, file, "--out")
 
 
 def inspection_plot(found: Inspection, file: Path) -> None:
@@ -60,13 +60,18 @@ def inspection_plot(found: Inspection, file: Path) -> None:
     FigureCanvasAgg(figure)
     for draw, axes in zip(parts, figure.subplots(len(parts), 1, squeeze=False)[:, 0], strict=True):
         draw(axes, found)
-    _save(figure, file, "--plot")
+    save_figure(figure, file, "--plot")
 
 
-def _save(figure: Any, file: Path, option: str) -> None:
+def save_figure(figure: Any, file: Path, option: str) -> None:
+    """Write a figure in the format of the file's ending, the same bytes each time; BadInput names the option."""
+    import matplotlib as mpl
+
+    form = file.suffix.lstrip(".")
     part = file.with_name(f"{file.name}.part")
     try:
-        figure.savefig(part, dpi=110, metadata={"Software": None}, format="png")
+        with mpl.rc_context({"svg.hashsalt": "edgeslim"}):
+            figure.savefig(part, dpi=110, metadata={"Date": None} if form == "svg" else {"Software": None}, format=form)
         part.replace(file)
     except OSError as error:
         raise BadInput(f"cannot write {file}: {error.strerror}; name a place with {option}") from error

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from edgeslim.agent_session import GraphNode
 from edgeslim.export.job import Spelling
-from edgeslim.harness import GraphNode
 
 INTEGERS = ("int8", "uint8")
 LAYER_OPERATORS = re.compile(r"conv|gemm|matmul|fully_?connected", re.IGNORECASE)

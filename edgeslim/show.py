@@ -17,6 +17,7 @@ from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
+from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.trial import Trial, pareto
 from edgeslim.units import show_bytes, show_seconds
 from edgeslim.verification import VerifyReport
@@ -82,35 +83,6 @@ def build_summary(
 
 def _change(before: int, after: int) -> str:
     return f"{after:,}" if before == after else f"{before:,} to {after:,}"
-
-
-def latency(one: Measurement) -> str:
-    """Return a median with half the width of its 95 % interval: "317 us ±1 %"."""
-    low, high = one.median_interval_s
-    return f"{show_seconds(one.median_s)} ±{50 * (high - low) / one.median_s:.0f} %"
-
-
-def place(measured: Sequence[Measurement], device: str, *, here: bool) -> str:
-    """Say where figures were taken, and that it was not on the device where it was not."""
-    first = measured[0]
-    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}, {len(first.processes)} fresh processes each"
-    if here:
-        return f"this machine, a {device} ({first.place.name}; {threads})"
-    return f"this machine ({first.place.name}; {threads}), NOT on a {device}"
-
-
-def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
-    """Return latency and memory of every file, and where they were taken."""
-    table = Table()
-    for column in ("file", "ran as", "median", "p90", "first", "load", "frames/s", "peak memory"):
-        table.add_column(column)
-    for one in measured:
-        table.add_row(
-            one.label, one.precision_actual, latency(one), show_seconds(one.p90_s), show_seconds(one.first_s),
-            show_seconds(one.init_s), f"{one.frames_per_second:.4g}", show_bytes(one.peak_rss_bytes),
-        )  # fmt: skip
-    notes = [f"{one.label}: {one.noisy}" for one in measured if one.noisy]
-    return Group(table, Text(f"measured on {where}"), *(Text(f"warning: {note}") for note in notes))
 
 
 def ledger_table(rows: Mapping[str, Sequence[Row]], *, everything: bool) -> RenderableType:
@@ -295,24 +267,4 @@ def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: 
         "data": manifest.data.model_dump(mode="json"),
         "measurements": [measurement_data(one) for one in measured],
         "warnings": list(warnings),
-    }
-
-
-def measurement_data(one: Measurement) -> dict[str, Any]:
-    """Return a measurement's statistics as JSON can hold them; the raw times lie in the saved file."""
-    return {
-        "label": one.label,
-        "kind": one.kind,
-        "place": one.place.name,
-        "runtime": f"{one.runtime} {one.runtime_version}",
-        "threads": one.threads,
-        "precision_actual": one.precision_actual,
-        "median_s": one.median_s,
-        "median_interval_s": list(one.median_interval_s),
-        "p90_s": one.p90_s,
-        "first_s": one.first_s,
-        "init_s": one.init_s,
-        "frames_per_second": one.frames_per_second,
-        "peak_rss_bytes": one.peak_rss_bytes,
-        "warning": one.noisy,
     }

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeslim.formats import FORMATS
-from edgeslim.harness import runtime_available
+from edgeslim.installed import runtime_available
 
 
 def skip_without(runtime: str) -> None:

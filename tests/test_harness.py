@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -11,59 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.bundled import bundled
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.harness import (
-    RUNTIMES,
-    Candidate,
-    execution_graph,
-    measure,
-    read_session,
-    run_model,
-    runtime_available,
-)
-
-GOLDEN = (bundled("runtimes") / "python" / "golden_session.jsonl").read_text().splitlines()
+from edgeslim.harness import Workload, execution_graph, measure, run_model
+from edgeslim.installed import RUNTIMES, runtime_available
+from edgeslim.on_device import Candidate
 
 
 def children():
     """Return the processes that this one started and that have not ended."""
     return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-
-
-def test_the_golden_session_is_read_in_full():
-    session = read_session(GOLDEN)
-    times = [json.loads(line) for line in GOLDEN if '"time"' in line]
-    assert len(session.samples_s) == sum(len(message["seconds"]) for message in times) > 0, "a raw time was lost"
-    assert session.runtime_version == json.loads(GOLDEN[0])["runtime_version"], "the version was lost"
-    assert "QLinearConv" in [node.op for node in session.graph], "the graph was lost"
-    assert session.precision_actual == "uint8", "the precision was lost"
-
-
-def test_several_batches_of_times_are_joined_in_order():
-    first = next(index for index, line in enumerate(GOLDEN) if '"time"' in line)
-    more = [json.dumps({"type": "time", "seconds": [float(i), i + 0.5]}) for i in (1, 2)]
-    session = read_session([*GOLDEN[:first], *more, *GOLDEN[first + 1 :]])
-    assert session.samples_s == (1.0, 1.5, 2.0, 2.5), "times are lost or out of order"
-
-
-@pytest.mark.parametrize(
-    ("lines", "complaint"),
-    [
-        ([GOLDEN[0].replace('"protocol": 1', '"protocol": 2')], "line 1: `hello` in protocol 1 was expected"),
-        (GOLDEN[1:], "line 1: `hello` in protocol 1 was expected"),
-        ([GOLDEN[0], "Created delegate for CPU."], "line 2 is no message .*Created delegate"),
-        ([GOLDEN[0], '{"type": "weather"}'], "line 2 is no message"),
-        ([GOLDEN[0], '{"type": "init", "seconds": "1"}'], r"line 2 is no message \(init.seconds"),
-        ([GOLDEN[0], '{"type": "init", "seconds": 1.0, "unit": "s"}'], r"line 2 is no message \(init.unit"),
-        (GOLDEN[:-1], "incomplete"),
-        ([], "incomplete; it holds only nothing"),
-        ([GOLDEN[0], '{"type": "error", "reason": "bad-input", "message": "no"}'], "bad-input: no"),
-    ],
-)
-def test_a_session_that_breaks_the_protocol_is_refused(lines, complaint):
-    with pytest.raises(DeviceFailed, match=complaint):
-        read_session(lines)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -124,8 +79,8 @@ def test_an_agent_killed_in_the_middle_is_named_with_the_signal(tiny):
     killer = threading.Thread(target=kill_the_agent)
     killer.start()
     candidate = Candidate("fp32", "onnxruntime", models.models["fp32"], "fp32")
-    with pytest.raises(DeviceFailed, match=r"agent\.py: killed by signal 9 \(SIGKILL"):
-        measure([candidate], models.inputs["fp32"], processes=1, min_duration_s=60)
+    with pytest.raises(DeviceFailed, match=r"agent.*: killed by signal 9 \(SIGKILL"):
+        measure([candidate], models.inputs["fp32"], Workload(processes=1, min_duration_s=60))
     killer.join()
 
 
@@ -136,8 +91,7 @@ def test_measuring_interleaves_fresh_processes_and_keeps_every_time(tiny):
     fp32, int8 = measure(
         candidates,
         models.inputs["fp32"],
-        processes=3,
-        min_duration_s=0.01,
+        Workload(processes=3, min_duration_s=0.01),
         progress=lambda label, done, total: calls.append((label, done, total)),
     )
     assert [label for label, _, _ in calls] == ["fp32", "int8", "int8", "fp32", "fp32", "int8"], "not interleaved"
@@ -155,7 +109,7 @@ def test_runtimes_with_different_layouts_are_measured_together(tiny):
     models = {runtime: tiny(runtime) for runtime in ("openvino", "litert")}
     candidates = [Candidate(runtime, runtime, models[runtime].models["fp32"], "fp32") for runtime in models]
     inputs = {runtime: models[runtime].inputs["fp32"] for runtime in models}
-    measurements = measure(candidates, inputs, processes=1, min_duration_s=0)
+    measurements = measure(candidates, inputs, Workload(processes=1, min_duration_s=0))
     assert [one.runtime for one in measurements] == ["openvino", "litert"], "the order of the candidates is lost"
 
 
@@ -163,7 +117,7 @@ def test_the_hash_of_an_openvino_model_covers_its_weights(tiny):
     models = tiny("openvino")
     xml = models.models["fp32"]
     (measurement,) = measure(
-        [Candidate("fp32", "openvino", xml, "fp32")], models.inputs["fp32"], processes=1, min_duration_s=0
+        [Candidate("fp32", "openvino", xml, "fp32")], models.inputs["fp32"], Workload(processes=1, min_duration_s=0)
     )
     both = xml.read_bytes() + xml.with_suffix(".bin").read_bytes()
     assert measurement.model_sha256 == hashlib.sha256(both).hexdigest(), "other weights would go unnoticed"
@@ -171,7 +125,7 @@ def test_the_hash_of_an_openvino_model_covers_its_weights(tiny):
 
 def test_versions_are_known_without_importing_a_runtime():
     script = (
-        "import sys; from edgeslim.harness import RUNTIMES, runtime_available;"
+        "import sys; from edgeslim.installed import RUNTIMES, runtime_available;"
         "[runtime_available(one) for one in RUNTIMES];"
         "print([one for one in ('onnxruntime', 'openvino', 'ai_edge_litert', 'torch') if one in sys.modules])"
     )

@@ -9,7 +9,7 @@ import pytest
 from installed import skip_without
 
 from edgeslim.errors import BadInput, Refused, ToolFailed
-from edgeslim.harness import RUNTIMES
+from edgeslim.installed import RUNTIMES
 from edgeslim.operator_times import Operator, operator_times_s
 from edgeslim.probes.worker import BATCH
 

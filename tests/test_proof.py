@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edgeslim.export.job import Spelling
-from edgeslim.harness import GraphNode
+from edgeslim.agent_session import GraphNode
 from edgeslim.proof import proven_layers
 
 INTEGER = GraphNode("conv", "QLinearConv", "uint8", ("uint8", "int8", "int32"), (), "CPUExecutionProvider")

@@ -14,7 +14,7 @@ from small_artifact import STEP, stage
 
 from edgeslim.artifact import Artifact, archive_path, pack
 from edgeslim.errors import IntegrityFailed
-from edgeslim.harness import runtime_available
+from edgeslim.installed import runtime_available
 from edgeslim.machine import this_machine
 from edgeslim.manifest import LsbTolerance, Manifest
 from edgeslim.verification import ReplayFailed, VerifyReport, _advice, verify

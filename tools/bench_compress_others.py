@@ -25,9 +25,10 @@ from edgeslim.data import load_data
 from edgeslim.device_profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import macs_of
-from edgeslim.harness import Candidate, measure
-from edgeslim.measurement import faster
+from edgeslim.harness import Workload, measure
+from edgeslim.comparison import faster
 from edgeslim.model import Model, load_model
+from edgeslim.on_device import Candidate
 from edgeslim.progress import silent
 from edgeslim.pruning.channels import channels_of, without
 from edgeslim.rounding import round_weights
@@ -119,7 +120,7 @@ def resnet50(results: Results, processes: int) -> None:
             of: Candidate(" ".join(of), FORMATS[of[0]].runtime, file, "int8" if of[1] == "half" else "fp32")
             for of, file in files.items()
         }
-        taken = measure(list(candidates.values()), inputs, processes=processes, min_duration_s=TIMED_S)
+        taken = measure(list(candidates.values()), inputs, Workload(processes=processes, min_duration_s=TIMED_S))
         measured = dict(zip(candidates, taken, strict=True))
         for name, key in keys.items():
             one, other = measured[name, DENSE], measured[name, "half"]

@@ -16,9 +16,10 @@ from peers import PRUNERS
 from edgeslim.compress import prune
 from edgeslim.errors import Refused
 from edgeslim.graph import macs_of
-from edgeslim.harness import Candidate, measure
-from edgeslim.measurement import faster
+from edgeslim.harness import Workload, measure
+from edgeslim.comparison import faster
 from edgeslim.model import Model
+from edgeslim.on_device import Candidate
 
 MEASURED, UNIFORM = "ours", "ours, uniform widths"
 OURS = {MEASURED: "measured", UNIFORM: "uniform"}
@@ -132,7 +133,7 @@ def time_files(case: Case, results: Results, processes: int) -> None:
         return
     candidates = [Candidate(str(key), case.runtime, case.out / found["file"], "int8") for key, found in files.items()]
     inputs = np.array(np.load(case.inputs(case.runtime), mmap_mode="r")[:TIMED_IMAGES])
-    measured = measure(candidates, inputs, processes=processes, min_duration_s=TIMED_S)
+    measured = measure(candidates, inputs, Workload(processes=processes, min_duration_s=TIMED_S))
     dense = next(one for one, key in zip(measured, files, strict=True) if key.method == DENSE)
     for one in measured:
         verdict = faster(one, dense)

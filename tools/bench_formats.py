@@ -16,9 +16,10 @@ import numpy as np
 from peers import QUANTIZER_NAMES, write_quantized
 
 from edgeslim import build
-from edgeslim.harness import Candidate, measure
+from edgeslim.harness import Workload, measure
 from edgeslim.machine import this_machine
-from edgeslim.measurement import faster
+from edgeslim.comparison import faster
+from edgeslim.on_device import Candidate
 
 MODELS = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:efficientnet_b0")
 
@@ -40,7 +41,7 @@ def compare(source: str, processes: int) -> None:
                 target = work / f"peer{file.suffix}"
                 write_quantized(model.format, file, target, layout)
                 candidates.append(Candidate(f"{model.format} peer", model.runtime, target, "int8"))
-        measured = {m.label: m for m in measure(candidates, inputs, processes=processes)}
+        measured = {m.label: m for m in measure(candidates, inputs, Workload(processes=processes))}
     for name, peer_name in QUANTIZER_NAMES.items():
         ours, theirs, dense = (measured[f"{name} {kind}"] for kind in ("int8", "peer", "fp32"))
         verdict = faster(ours, theirs)

@@ -18,6 +18,7 @@ from prune_table import Row, load
 from edgeslim import checks, errors
 from edgeslim.device_profile import all_profiles
 from edgeslim.formats import FORMATS
+from edgeslim.meters import METERS
 from edgeslim.pipeline import known_steps
 from edgeslim.recipe import Recipe
 
@@ -68,6 +69,17 @@ def recipe() -> str:
     return table(["setting", "default"], rows)
 
 
+def meters() -> str:
+    """One row a power meter, in the order in which `auto` asks."""
+    rows = [[f"`{name}`", import_module(f"edgeslim.meters.{name}").SCOPE] for name in METERS]
+    return table(["meter", "what its figure covers"], rows)
+
+
+def device_statuses() -> str:
+    """One row a status of a device that failed."""
+    return table(["status", "what to do"], [[f"`{name}`", step] for name, step in errors.DEVICE_STATUSES.items()])
+
+
 def architectures() -> str:
     """One row a family of torchvision's classifiers: what prune_table.py found of it."""
     families: dict[str, list[Row]] = {}
@@ -84,7 +96,7 @@ def _family(name: str, rows: list[Row]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (devices, rules, exit_codes, formats, recipe, architectures)
+    f.__name__: f for f in (devices, rules, exit_codes, formats, recipe, meters, device_statuses, architectures)
 }
 
 

@@ -13,7 +13,7 @@ from edgeslim.data import ImageSet
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import Refused
 from edgeslim.graph import batched, layers_of, macs_of, parameter
-from edgeslim.harness import runtime_available
+from edgeslim.installed import runtime_available
 from edgeslim.machine import this_machine
 from edgeslim.model import Model
 from edgeslim.operator_times import operator_times_s

@@ -1,7 +1,6 @@
 """The machine edgeslim runs on as a target: programs are child processes, files stay where they are."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -13,22 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from edgeslim.endings import ended, timed_out
 from edgeslim.errors import BadInput, DeviceFailed
-
-STDERR_TAIL_CHARACTERS = 2000
+from edgeslim.machine import small_files
 
 
 class LocalTarget:
-    """The machine edgeslim runs on; `close` kills whatever still runs."""
+    """The machine edgeslim runs on; `close` kills whatever still runs. `root` is where its /proc and /sys lie."""
 
-    def __init__(self) -> None:
+    address = "local"
+
+    def __init__(self, work: Path, root: Path) -> None:
+        self._work, self._root = work, root
         self._running: set[subprocess.Popen[str]] = set()
 
-    def push(self, file: Path) -> str:
-        """Return the absolute path of `file`, which is already here; BadInput if it is not."""
-        if not file.is_file():
-            raise BadInput(f"{file} does not exist")
-        return str(file.resolve())
+    def push(self, *files: Path, keep: bool = False) -> str:  # noqa: ARG002 - what is here stays here
+        """Return the absolute path of the first file; all are here already. BadInput if one is not."""
+        for file in files:
+            if not file.is_file():
+                raise BadInput(f"{file} does not exist")
+        return str(files[0].resolve())
 
     def run(self, argv: Sequence[str], timeout_s: float) -> Iterator[str]:
         """Run `argv` in a process group of its own and yield its stdout line by line, without line ends.
@@ -40,8 +43,8 @@ class LocalTarget:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
             child = _start(argv, stderr)
             self._running.add(child)
-            timed_out = threading.Event()
-            timer = threading.Timer(timeout_s, _stop, (child, timed_out))
+            late = threading.Event()
+            timer = threading.Timer(timeout_s, _stop, (child, late))
             timer.start()
             last = ""
             try:
@@ -54,10 +57,10 @@ class LocalTarget:
                 timer.cancel()
                 timer.join()
                 self._end(child)
-            if timed_out.is_set():
-                raise DeviceFailed(f"{_name(argv)}: not finished after {timeout_s:g} s{_tail(stderr)}")
+            if late.is_set():
+                raise timed_out(argv, timeout_s, _text(stderr))
             if child.returncode != 0:
-                raise DeviceFailed(f"{_name(argv)}: {_cause(child.returncode, last)}{_tail(stderr)}")
+                raise ended(argv, child.returncode, last, _text(stderr), out_of_memory=False)
 
     def pull(self, remote: str, to: Path) -> None:
         """Copy `remote` to `to` through a `.part` file; DeviceFailed if it does not exist."""
@@ -66,6 +69,17 @@ class LocalTarget:
         part = to.with_name(to.name + ".part")
         shutil.copyfile(remote, part)
         part.replace(to)
+
+    def look(self, patterns: Sequence[str]) -> dict[str, str]:
+        """Return path -> text of every small file that a shell pattern matches."""
+        return small_files(self._root, patterns)
+
+    def work_path(self, name: str) -> str:
+        """Return a path in a temporary folder, which goes when the target is closed."""
+        return str(self._work / name)
+
+    def reconnect(self, timeout_s: float) -> None:
+        """Do nothing: this machine is never lost."""
 
     def close(self) -> None:
         """Kill every program that still runs."""
@@ -82,13 +96,16 @@ class LocalTarget:
 
 
 @contextmanager
-def open_target() -> Iterator[LocalTarget]:
-    """Yield this machine as a target; nothing it started outlives the `with`."""
-    target = LocalTarget()
-    try:
-        yield target
-    finally:
-        target.close()
+def open_target(address: str = "local", root: Path = Path("/")) -> Iterator[LocalTarget]:
+    """Yield this machine as a target; nothing it started outlives the `with`. BadInput for more than "local"."""
+    if address != "local":
+        raise BadInput(f"target `{address}`: `local` takes nothing after it")
+    with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
+        target = LocalTarget(Path(work), root)
+        try:
+            yield target
+        finally:
+            target.close()
 
 
 def _start(argv: Sequence[str], stderr: IO[str]) -> "subprocess.Popen[str]":
@@ -106,8 +123,8 @@ def _start(argv: Sequence[str], stderr: IO[str]) -> "subprocess.Popen[str]":
         raise DeviceFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
 
 
-def _stop(child: "subprocess.Popen[str]", timed_out: threading.Event) -> None:
-    timed_out.set()
+def _stop(child: "subprocess.Popen[str]", late: threading.Event) -> None:
+    late.set()
     _kill_group(child)
 
 
@@ -116,24 +133,6 @@ def _kill_group(child: "subprocess.Popen[str]") -> None:
         os.killpg(child.pid, signal.SIGKILL)
 
 
-def _name(argv: Sequence[str]) -> str:
-    """Return the program's name, for Python that of its script."""
-    return next((Path(word).name for word in argv if word.endswith(".py")), Path(argv[0]).name)
-
-
-def _cause(returncode: int, last_line: str) -> str:
-    if returncode < 0:
-        name = signal.Signals(-returncode).name
-        memory = "; the kernel does so when memory runs out" if name == "SIGKILL" else ""
-        return f"killed by signal {-returncode} ({name}{memory})"
-    with contextlib.suppress(json.JSONDecodeError):
-        message = json.loads(last_line)
-        if isinstance(message, dict) and message.get("type") == "error":
-            return f"{message.get('reason')}: {message.get('message')}"
-    return f"exit code {returncode}"
-
-
-def _tail(stderr: IO[str]) -> str:
+def _text(stderr: IO[str]) -> str:
     stderr.seek(0)
-    text = stderr.read().strip()[-STDERR_TAIL_CHARACTERS:]
-    return "\nIts stderr ended with:\n" + "\n".join(f"  {line}" for line in text.splitlines()) if text else ""
+    return stderr.read()

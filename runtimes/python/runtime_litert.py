@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,40 +18,34 @@ except ModuleNotFoundError:
     PACKAGE = "tflite-runtime"
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from model_inputs import Fit, Run, Wanted
 
 VERSION = importlib.metadata.version(PACKAGE)
 
+_TOO_OLD = re.compile(r"schema version \d+ not equal to supported version|old TFLite binary")
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "float64": "fp64"}
 
 
-def load(
-    model: str, threads: int, precision: str
-) -> tuple[list[tuple[tuple[int | None, ...], np.dtype[Any]]], Callable[[np.ndarray], np.ndarray]]:
-    """Return the model's inputs and the call that runs it.
+def load(model: str, threads: int, fit: Fit) -> Run:
+    """Return the call that runs the model; each operator computes in the types of its tensors."""
+    interpreter = _interpreter(model, threads, fit)
+    inputs = [tensor["index"] for tensor in interpreter.get_input_details()]
+    outputs = [tensor["index"] for tensor in interpreter.get_output_details()]
 
-    `precision` changes nothing: each operator computes in the types of its tensors.
-    """
-    del precision
-    interpreter = _interpreter(model, threads)
-    wanted = [(_shape(tensor), np.dtype(tensor["dtype"])) for tensor in interpreter.get_input_details()]
-    first_input = interpreter.get_input_details()[0]["index"]
-    first_output = interpreter.get_output_details()[0]["index"]
-
-    def run(row: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(first_input, row)
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        for index, tensor in zip(inputs, sample, strict=True):
+            interpreter.set_tensor(index, tensor)
         interpreter.invoke()
-        output: np.ndarray = interpreter.get_tensor(first_output)
-        return output
+        return [interpreter.get_tensor(index) for index in outputs]
 
-    return wanted, run
+    return run
 
 
-def graph(model: str, threads: int, precision: str, row: np.ndarray) -> list[dict[str, Any]]:
-    """Return the model's operators with their tensors' types and who executes each, after one run on `row`."""
-    del precision
-    interpreter = _interpreter(model, threads)
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], row)
+def graph(model: str, threads: int, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Return the model's operators with their tensors' types and who executes each, after one run on `sample`."""
+    interpreter = _interpreter(model, threads, fit)
+    for details, tensor in zip(interpreter.get_input_details(), sample, strict=True):
+        interpreter.set_tensor(details["index"], tensor)
     interpreter.invoke()
     names = {tensor["index"]: tensor["name"] for tensor in interpreter.get_tensor_details()}
     operators = interpreter._get_ops_details()  # the only door to the operators in this package
@@ -63,14 +58,25 @@ def graph(model: str, threads: int, precision: str, row: np.ndarray) -> list[dic
     ]
 
 
-def _interpreter(model: str, threads: int) -> Any:
+def too_old(model: str, text: str) -> str | None:
+    """Return what LiteRT says where loading failed because of the version of the format or of an operator."""
+    del model
+    return text if _TOO_OLD.search(text) else None
+
+
+def _interpreter(model: str, threads: int, fit: Fit) -> Any:
     interpreter = Interpreter(model_path=model, num_threads=threads)
+    details = interpreter.get_input_details()
+    for tensor, shape in zip(details, fit([_wanted(tensor) for tensor in details]), strict=True):
+        if tuple(tensor["shape"]) != shape:  # an open dimension is 1 until it is set
+            interpreter.resize_tensor_input(tensor["index"], shape, strict=True)
     interpreter.allocate_tensors()
     return interpreter
 
 
-def _shape(tensor: dict[str, Any]) -> tuple[int | None, ...]:
-    return tuple(int(size) for size in tensor["shape"])
+def _wanted(tensor: dict[str, Any]) -> Wanted:
+    shape = tuple(None if size < 0 else int(size) for size in tensor["shape_signature"])
+    return tensor["name"], shape, np.dtype(tensor["dtype"]).name
 
 
 def _delegated(originals: list[dict[str, Any]], delegates: list[dict[str, Any]]) -> set[int]:

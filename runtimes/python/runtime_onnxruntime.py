@@ -4,53 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import numpy as np
+    from model_inputs import Fit, Run, Wanted
 
 PACKAGE = "onnxruntime"
 VERSION = onnxruntime.__version__
 
-_DTYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
+_DTYPES = {"float": "float32", "double": "float64"}
 _PRECISIONS = {"float": "fp32", "double": "fp64", "float16": "fp16", "bfloat16": "bf16"}
+_TOO_OLD = re.compile(r"(Unsupported model IR version|Opset \d+ is under development).*")
 
 
-def load(
-    model: str, threads: int, precision: str
-) -> tuple[list[tuple[tuple[int | None, ...], np.dtype[Any]]], Callable[[np.ndarray], np.ndarray]]:
-    """Return the model's inputs and the call that runs it.
-
-    `precision` changes nothing: the CPU provider computes each node in the type the file gives it.
-    """
-    del precision
+def load(model: str, threads: int, fit: Fit) -> Run:
+    """Return the call that runs the model, in the type the file gives each node."""
     session = onnxruntime.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
-    names = [tensor.name for tensor in session.get_inputs()]
-    first_output = [session.get_outputs()[0].name]
+    inputs = session.get_inputs()
+    fit([_wanted(tensor) for tensor in inputs])
+    names = [tensor.name for tensor in inputs]
 
-    def run(row: np.ndarray) -> np.ndarray:
-        output: np.ndarray = session.run(first_output, {names[0]: row})[0]
-        return output
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = session.run(None, dict(zip(names, sample, strict=True)))
+        return outputs
 
-    return [(_shape(tensor), _dtype(tensor)) for tensor in session.get_inputs()], run
+    return run
 
 
-def graph(model: str, threads: int, precision: str, row: np.ndarray) -> list[dict[str, Any]]:
-    """Return the nodes that ran for `row`, read from the profile that ONNX Runtime writes of it."""
-    del precision
+def graph(model: str, threads: int, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Return the nodes that ran for `sample`, read from the profile that ONNX Runtime writes of it."""
+    del fit  # a session takes any shape that the model does
     options = _options(threads)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        session.run(None, {session.get_inputs()[0].name: row})
+        names = [tensor.name for tensor in session.get_inputs()]
+        session.run(None, dict(zip(names, sample, strict=True)))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     suffix = "_kernel_time"
     return [
@@ -58,6 +55,13 @@ def graph(model: str, threads: int, precision: str, row: np.ndarray) -> list[dic
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith(suffix)
     ]
+
+
+def too_old(model: str, text: str) -> str | None:
+    """Return what ONNX Runtime says of versions, the file's and its own, where loading failed for them."""
+    del model
+    found = _TOO_OLD.search(text)
+    return None if found is None else found[0]
 
 
 def _options(threads: int) -> Any:
@@ -68,14 +72,10 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _shape(tensor: Any) -> tuple[int | None, ...]:
-    return tuple(size if isinstance(size, int) else None for size in tensor.shape)
-
-
-def _dtype(tensor: Any) -> np.dtype[Any]:
-    name = tensor.type[len("tensor(") : -1]
-    dtype: np.dtype[Any] = np.dtype(_DTYPES.get(name, name))
-    return dtype
+def _wanted(tensor: Any) -> Wanted:
+    shape = tuple(size if isinstance(size, int) else None for size in tensor.shape)
+    dtype = tensor.type[len("tensor(") : -1]
+    return tensor.name, shape, _DTYPES.get(dtype, dtype)
 
 
 def _node(name: str, record: dict[str, Any]) -> dict[str, Any]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 # Importing openvino reports the import to its maker when this package can be loaded; None makes it look absent.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # this is how Python marks a module as absent
 import openvino  # noqa: E402  must come after the line above
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import numpy as np
+    from model_inputs import Fit, Run, Wanted
 
 PACKAGE = "openvino"
 VERSION = openvino.__version__.split("-")[0]
 
+_DTYPES = {
+    "boolean": "bool",
+    **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+}
 _PRECISIONS = {
     "f32": "fp32",
     "f16": "fp16",
@@ -26,32 +33,28 @@ _PRECISIONS = {
     "i32": "int32",
     "i64": "int64",
 }
+NEWEST_IR = 11  # since OpenVINO 2022.1; a release that takes a later one does not fail on it
+_IR_VERSION = re.compile(rb'<net\b[^>]*\bversion="(\d+)"')
 _NOT_EXECUTED = ("Input", "Output", "Const")
 
 
-def load(
-    model: str, threads: int, precision: str
-) -> tuple[list[tuple[tuple[int | None, ...], np.dtype[Any]]], Callable[[np.ndarray], np.ndarray]]:
-    """Return the model's inputs and the call that runs it.
-
-    `precision` changes nothing: float parts, of an INT8 model too, are pinned to f32, and integer parts stay integer.
-    """
-    del precision
-    compiled = _compile(model, threads)
+def load(model: str, threads: int, fit: Fit) -> Run:
+    """Return the call that runs the model; float parts, of an INT8 model too, are pinned to f32."""
+    compiled = _compile(model, threads, fit)
     request = compiled.create_infer_request()
+    outputs = range(len(compiled.outputs))
 
-    def run(row: np.ndarray) -> np.ndarray:
-        output: np.ndarray = request.infer([row], share_inputs=True)[0]
-        return output
+    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+        results = request.infer(sample, share_inputs=True)
+        return [results[index] for index in outputs]
 
-    return [(_shape(port), np.dtype(port.element_type.to_dtype())) for port in compiled.inputs], run
+    return run
 
 
-def graph(model: str, threads: int, precision: str, row: np.ndarray) -> list[dict[str, Any]]:
-    """Return the nodes of the graph that OpenVINO compiled for execution, after running it once on `row`."""
-    del precision
-    compiled = _compile(model, threads)
-    compiled.create_infer_request().infer([row])
+def graph(model: str, threads: int, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
+    """Return the nodes of the graph that OpenVINO compiled for execution, after running it once on `sample`."""
+    compiled = _compile(model, threads, fit)
+    compiled.create_infer_request().infer(sample)
     nodes = []
     for operation in compiled.get_runtime_model().get_ordered_ops():
         facts = {key: str(value.astype(str)) for key, value in operation.get_rt_info().items()}
@@ -60,17 +63,37 @@ def graph(model: str, threads: int, precision: str, row: np.ndarray) -> list[dic
     return nodes
 
 
-def _compile(model: str, threads: int) -> Any:
+def too_old(model: str, text: str) -> str | None:
+    """Return the versions where loading failed because the file is of a later IR or uses a later set of operators."""
+    if "unsupported opset" in text:
+        known = [int(name.removeprefix("opset")) for name in dir(openvino) if re.fullmatch(r"opset\d+", name)]
+        return f"{text[text.index('Cannot create') :]}; it takes sets up to opset{max(known)}"
+    with Path(model).open("rb") as file:
+        found = _IR_VERSION.search(file.read(4096))
+    version = 0 if found is None else int(found[1])
+    if version <= NEWEST_IR:
+        return None
+    return f"it takes the IR up to version {NEWEST_IR}; the model has {version}"
+
+
+def _compile(model: str, threads: int, fit: Fit) -> Any:
+    core = openvino.Core()
+    network = core.read_model(model)
+    shapes = fit([_wanted(port) for port in network.inputs])
+    if network.is_dynamic():
+        network.reshape(dict(zip(network.inputs, shapes, strict=True)))
     options = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
     }
-    return openvino.Core().compile_model(model, "CPU", options)
+    return core.compile_model(network, "CPU", options)
 
 
-def _shape(port: Any) -> tuple[int | None, ...]:
-    return tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
+def _wanted(port: Any) -> Wanted:
+    shape = tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
+    dtype = port.element_type.get_type_name()
+    return port.get_node().get_friendly_name(), shape, _DTYPES.get(dtype, dtype)
 
 
 def _node(operation: Any, facts: dict[str, str]) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""What every command shares: where results and progress go, and options that mean the same everywhere."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from edgeslim.errors import BadInput
+from edgeslim.progress import silent
+from edgeslim.units import parse
+
+STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False, markup=False)
+STDERR = Console(stderr=True, soft_wrap=True, markup=False)
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+@contextmanager
+def progress_on(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
+    """Yield a function that shows (stage, share done) on stderr: a bar on a terminal, a line a stage elsewhere."""
+    if quiet:
+        yield silent
+        return
+    if not STDERR.is_terminal:
+        last = [""]
+
+        def line(stage: str, share: float) -> None:  # noqa: ARG001 - a log has no bar
+            if stage != last[0]:
+                click.echo(stage, err=True)
+                last[0] = stage
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=STDERR, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda stage, share: bar.update(task, description=stage, completed=share)
+
+
+def quantity(text: str | None, kind: str, option: str) -> Any:
+    """Return what an option like `--max-size 5MB` says, in the base unit: seconds as float, bytes as int."""
+    if text is None:
+        return None
+    try:
+        value = parse(text, kind)
+    except ValueError as error:
+        raise BadInput(f"{option}: {error}") from error
+    return round(value) if kind == "bytes" else value

@@ -1,0 +1,200 @@
+"""The commands that measure: `bench`, `compare`, `probe`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+import edgeslim
+from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on, quantity
+from edgeslim.errors import BadInput, InvalidMeasurement, Refused
+from edgeslim.measurement import Kind
+from edgeslim.meters import METERS
+
+if TYPE_CHECKING:
+    from edgeslim.comparison import Comparison
+    from edgeslim.harness import Workload
+
+KINDS = get_args(Kind)
+FAIL_ON = "golden,fallback"
+OFFLINE_S, SUSTAINED_S = 2.0, 120.0
+
+ON = click.option("--on", default="local", show_default=True, help="local, ssh://user@host:port or fake:FOLDER.")
+PROCESSES = click.option(
+    "--processes", type=click.IntRange(1), default=9, show_default=True, help="Fresh processes for each file."
+)
+THREADS = click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+LIBRARY = click.option("--library", metavar="PATH", help="A runtime's library on the device, in place of our choice.")
+ANY_DEVICE = click.option("--any-device", is_flag=True, help="Also on a device of another architecture.")
+MIN_DURATION = click.option(
+    "--min-duration", metavar="TIME", help="Time each process at least so long (default 300ms)."
+)
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@ON
+@click.option(
+    "--scenario", type=click.Choice(["single-stream", "offline", "sustained"]), default="single-stream",
+    show_default=True, help="One after the other; as many streams as cores; for minutes, its end against its start.",
+)  # fmt: skip
+@THREADS
+@click.option("--streams", type=click.IntRange(1), help="Copies that run side by side (offline: one for each core).")
+@click.option("--affinity", metavar="CPUS", help="The CPUs to run on: 0,2-3.")
+@PROCESSES
+@click.option("--warmup", type=click.IntRange(0), help="Untimed inferences (default: until the times are steady).")
+@MIN_DURATION
+@click.option("--max-duration", metavar="TIME", help="End each process's timing after so long.")
+@click.option("--cool-down", metavar="TIME", default="0s", show_default=True, help="Pause before each process.")
+@click.option("--memory-limit", metavar="SIZE", help="What one process may take, enforced by a cgroup: 64MiB.")
+@click.option("--meter", metavar="METER", help=f"Measure power too: auto, {', '.join(METERS)}, or csv:FILE.")
+@click.option("--require-accelerator", metavar="NAME", help="What must run every node, as the runtime calls it.")
+@LIBRARY
+@ANY_DEVICE
+@click.option(
+    "--fail-on", default=FAIL_ON, show_default=True, metavar="KINDS",
+    help=f"Exit with 5 for these: {', '.join(KINDS)}, or none.",
+)  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
+@AS_JSON
+@QUIET
+def bench(
+    artifact: Path, on: str, fail_on: str, plot: Path | None, as_json: bool, quiet: bool, library: str | None,
+    meter: str | None, require_accelerator: str | None, any_device: bool, **wishes: Any,
+) -> None:  # fmt: skip
+    """Measure latency, memory and power of every file of ARTIFACT on a device, fp32 beside INT8."""
+    from edgeslim.benchmark import CutOff
+    from edgeslim.show_measurements import measurement_data, measurement_table, place_of
+
+    kinds = _kinds(fail_on)
+    if plot is not None:
+        _require_svg(plot)
+    cut: CutOff | None = None
+    with progress_on(quiet=quiet or as_json) as progress:
+        try:
+            measured = tuple(edgeslim.bench(
+                artifact, on=on, workload=_workload(**wishes), library=library, meter=meter,
+                require_accelerator=require_accelerator, any_device=any_device,
+                progress=lambda label, done, total: progress(f"timing {label}", done / total),
+            ))  # fmt: skip
+        except CutOff as error:
+            measured, cut = error.measurements, error
+    if as_json:
+        print_json([measurement_data(one) for one in measured])
+    elif measured:
+        STDOUT.print(measurement_table(measured, place_of(measured, artifact)))
+    if plot is not None and measured:
+        from edgeslim.latency_plot import distributions
+
+        distributions(measured, plot)
+    if cut is not None:
+        raise cut
+    failing = [f"{one.label}: {caution.text}" for one in measured for caution in one.failing(kinds)]
+    if failing:
+        raise InvalidMeasurement("\n".join(["the figures must not be believed:", *(f"  - {why}" for why in failing)]))
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Exit with 3: 'p90>+5%'; repeatable.")
+@ON
+@THREADS
+@PROCESSES
+@MIN_DURATION
+@LIBRARY
+@ANY_DEVICE
+@AS_JSON
+@QUIET
+def compare(a: Path, b: Path, conditions: tuple[str, ...], as_json: bool, quiet: bool, **wishes: Any) -> None:
+    """Compare B with A: two saved measurements (.json), or two artifacts, measured now and interleaved.
+
+    Of an artifact its primary file is taken. Figures that were not taken alike are refused (exit code 2).
+    """
+    from edgeslim.comparison import Condition, violated
+    from edgeslim.show_measurements import comparison_data, comparison_table
+
+    wanted = [Condition.parse(text) for text in conditions]
+    found = _compared(a, b, quiet=quiet or as_json, wishes=wishes)
+    broken = violated(wanted, found)
+    if as_json:
+        print_json({**comparison_data(found), "violated": broken})
+    else:
+        STDOUT.print(comparison_table(found))
+    if broken:
+        raise Refused(f"{b} against {a}:", broken)
+
+
+def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comparison":
+    saved = [path.suffix == ".json" for path in (a, b)]
+    if all(saved):
+        return edgeslim.compare(a, b)
+    if any(saved):
+        raise BadInput(f"{a} and {b}: expected two measurements (.json) or two artifacts")
+    with progress_on(quiet=quiet) as progress:
+        return edgeslim.compare(
+            a, b, on=wishes.pop("on"), library=wishes.pop("library"), any_device=wishes.pop("any_device"),
+            workload=_workload(**wishes),
+            progress=lambda label, done, total: progress(f"timing {label}", done / total),
+        )  # fmt: skip
+
+
+@click.command()
+@click.argument("target")
+@DEVICE
+@LIBRARY
+@AS_JSON
+def probe(target: str, device: str, library: str | None, as_json: bool) -> None:
+    """Say whether the machine at TARGET is what the profile of a device says: exit code 3 where it is not."""
+    from edgeslim.show_measurements import probe_table
+
+    findings = edgeslim.probe(target, device=device, library=library)
+    if as_json:
+        print_json([asdict(one) for one in findings])
+    else:
+        STDOUT.print(probe_table(findings, target, device))
+    differing = [f"{one.what}: {one.profile} expected; {one.device}" for one in findings if one.state == "differs"]
+    if differing:
+        raise Refused(f"{target} is not what the profile of {device} says:", differing)
+
+
+def _workload(
+    *, scenario: str = "single-stream", threads: int, streams: int | None = None, affinity: str | None = None,
+    processes: int, warmup: int | None = None, min_duration: str | None, max_duration: str | None = None,
+    cool_down: str = "0s", memory_limit: str | None = None,
+) -> "Workload":  # fmt: skip
+    """Return the workload of the options; what a scenario implies stands in for what was not said."""
+    from edgeslim.harness import Workload
+
+    usual_s = {"single-stream": 0.3, "offline": OFFLINE_S, "sustained": SUSTAINED_S}[scenario]
+    shortest_s = quantity(min_duration, "seconds", "--min-duration")
+    return Workload(
+        scenario=scenario,  # type: ignore[arg-type]  # click has checked it
+        threads=threads,
+        streams=streams,
+        affinity=affinity,
+        processes=processes,
+        min_duration_s=usual_s if shortest_s is None else shortest_s,
+        max_duration_s=quantity(max_duration, "seconds", "--max-duration"),
+        warmup=warmup,
+        cool_down_s=quantity(cool_down, "seconds", "--cool-down") or 0.0,
+        memory_limit_bytes=quantity(memory_limit, "bytes", "--memory-limit"),
+    )
+
+
+def _kinds(text: str) -> tuple[Kind, ...]:
+    """Return the kinds of caution that `--fail-on noisy,throttled` names."""
+    names = [] if text == "none" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in KINDS:
+            raise BadInput(f"--fail-on `{name}`: expected some of {', '.join(KINDS)}, or none")
+    return tuple(kind for kind in KINDS if kind in names)
+
+
+def _require_svg(file: Path) -> None:
+    from edgeslim.plots import require_matplotlib
+
+    require_matplotlib()
+    if file.suffix != ".svg":
+        raise BadInput(f"--plot {file}: an .svg is written; name it so")

@@ -1,0 +1,72 @@
+"""Sample a device's power while it works: an agent of its own reads the sensors there, beside the run."""
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+from edgeslim.agent_session import Sample, read_message
+from edgeslim.errors import DeviceFailed
+from edgeslim.meters import Reading, Sampling
+from edgeslim.targets import Target
+
+LONGEST_S = 24 * 3600.0
+FIRST_READING_S = 30.0
+
+
+class Sampler:
+    """The readings so far of a device's sensors; use `sampling`."""
+
+    def __init__(self) -> None:
+        self.readings: list[Reading] = []
+        self.failure: DeviceFailed | None = None
+        self.stopped = threading.Event()
+
+    @property
+    def now_s(self) -> float:
+        """The device's CLOCK_MONOTONIC at the last reading; DeviceFailed where the sampling has ended."""
+        deadline = time.monotonic() + FIRST_READING_S
+        while not self.readings and self.failure is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self.failure is not None:
+            raise self.failure
+        if not self.readings:
+            raise DeviceFailed(f"the device's sensors gave nothing for {FIRST_READING_S:g} s", "timeout")
+        return self.readings[-1].at_s
+
+    def pause(self, seconds: float) -> tuple[float, float]:
+        """Let the device rest, and return the pause on its own clock."""
+        began_s = self.now_s
+        time.sleep(seconds)
+        return began_s, self.now_s
+
+    def read(self, lines: Iterator[str]) -> None:
+        """Take readings line by line until `stopped` is set."""
+        try:
+            for number, line in enumerate(lines, start=1):
+                message = read_message(line, number)
+                if isinstance(message, Sample):
+                    self.readings.append(Reading(message.at_s, message.values))
+                if self.stopped.is_set():
+                    break
+        except DeviceFailed as error:
+            self.failure = error
+        finally:
+            cast("Generator[str, None, None]", lines).close()
+
+
+@contextmanager
+def sampling(target: Target, agent: Sequence[str], what: Sampling) -> Iterator[Sampler]:
+    """Read a device's sensors in the background; `agent` is the command of an agent there."""
+    sources = [word for file in what.files for word in ("--sample", file)]
+    command = [] if what.command is None else ["--sample-command", what.command]
+    sampler = Sampler()
+    lines = target.run([*agent, *sources, *command, "--period-s", str(what.period_s)], LONGEST_S)
+    thread = threading.Thread(target=sampler.read, args=(lines,), daemon=True)
+    thread.start()
+    try:
+        yield sampler
+    finally:
+        sampler.stopped.set()
+        thread.join(what.period_s + FIRST_READING_S)

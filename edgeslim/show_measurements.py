@@ -1,0 +1,156 @@
+"""Measurements, comparisons and probes as a person reads them, and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim.artifact import open_artifact
+from edgeslim.comparison import Comparison
+from edgeslim.device_profile import is_this_machine, known_devices, load_profile
+from edgeslim.measurement import Measurement
+from edgeslim.probing import Finding
+from edgeslim.units import show_bytes, show_seconds
+
+MARKS = {"same": "ok", "differs": "DIFFERS", "unknown": "?"}
+
+
+def latency(one: Measurement) -> str:
+    """Return a median with half the width of its 95 % interval: "317 us ±1 %"."""
+    low, high = one.median_interval_s
+    return f"{show_seconds(one.median_s)} ±{50 * (high - low) / one.median_s:.0f} %"
+
+
+def place(measured: Sequence[Measurement], device: str, *, here: bool) -> str:
+    """Say where figures were taken, and that it was not on the device where it was not."""
+    first = measured[0]
+    streams = f", {first.streams} streams" if first.streams > 1 else ""
+    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}{streams}"
+    how = f"{first.scenario}, {threads}, {len(first.processes)} fresh processes each"
+    machine = "this machine" if first.place.target == "local" else first.place.target
+    if here:
+        return f"{machine}, a {device} ({first.place.name}; {how})"
+    return f"{machine} ({first.place.name}; {how}), NOT on a {device}"
+
+
+def place_of(measured: Sequence[Measurement], artifact: Path) -> str:
+    """Say where an artifact's figures were taken, and whether that is the device it was built for."""
+    with open_artifact(artifact) as opened:
+        device = opened.manifest.compatible.device
+    return place(measured, device, here=_on_a(device, measured[0]))
+
+
+def _on_a(device: str, one: Measurement) -> bool:
+    if device not in known_devices():
+        return False
+    profile = load_profile(device)
+    if one.place.target == "local":
+        return is_this_machine(profile)
+    marks = (*profile.identification.device_tree_models, *profile.identification.cpu_models)
+    return one.place.architecture == profile.architecture and any(mark in one.place.name for mark in marks)
+
+
+def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
+    """Return latency, memory and energy of every file, where and how they were taken, and every doubt about them."""
+    table = Table()
+    for column in ("file", "ran as", "median", "p90", "p99", "frames/s", "first", "load", "peak memory", "energy", ""):
+        table.add_column(column, no_wrap=column in ("file", "median"))
+    for one in measured:
+        table.add_row(
+            one.label, one.precision_actual, latency(one), show_seconds(one.p90_s),
+            "too few" if one.p99_s is None else show_seconds(one.p99_s), f"{one.frames_per_second:.4g}",
+            show_seconds(one.first_s), show_seconds(one.init_s), show_bytes(one.peak_rss_bytes), _energy(one),
+            one.status,
+        )  # fmt: skip
+    agents = dict.fromkeys(f"{one.runtime}: agent {one.agent}; {one.library}" for one in measured)
+    doubts = [f"{one.label}: {doubt.kind}: {doubt.text}; {doubt.advice}" for one in measured for doubt in one.cautions]
+    return Group(
+        table, Text(f"measured on {where}"), *(Text(line) for line in agents), *(Text(f"doubt: {d}") for d in doubts)
+    )
+
+
+def _energy(one: Measurement) -> str:
+    found = one.net_mj
+    if found is None:
+        return "not measured"
+    value, (low, high) = found
+    return f"{value:.3g} mJ ({low:.3g} to {high:.3g})"
+
+
+def measurement_data(one: Measurement) -> dict[str, Any]:
+    """Return a measurement's statistics as JSON can hold them; the raw times lie in the saved file."""
+    return {
+        "label": one.label,
+        "status": one.status,
+        "cautions": [asdict(caution) for caution in one.cautions],
+        "kind": one.kind,
+        "place": one.place.name,
+        "target": one.place.target,
+        "agent": one.agent,
+        "library": one.library,
+        "runtime": f"{one.runtime} {one.runtime_version}",
+        "scenario": one.scenario,
+        "threads": one.threads,
+        "streams": one.streams,
+        "precision_actual": one.precision_actual,
+        "executors": one.executors,
+        "median_s": one.median_s,
+        "median_interval_s": list(one.median_interval_s),
+        "p90_s": one.p90_s,
+        "p99_s": one.p99_s,
+        "iqr_s": one.iqr_s,
+        "outliers": one.outliers,
+        "first_s": one.first_s,
+        "init_s": one.init_s,
+        "frames_per_second": one.frames_per_second,
+        "peak_rss_bytes": one.peak_rss_bytes,
+        "runtime_rss_bytes": one.runtime_rss_bytes,
+        "arena_bytes": one.arena_bytes,
+        "power": None if one.power is None else asdict(one.power),
+        "net_mj": one.net_mj,
+    }
+
+
+def probe_table(findings: Sequence[Finding], target: str, device: str) -> RenderableType:
+    """Return every fact of a profile beside the machine's own word."""
+    table = Table(title=f"{target} beside the profile of {device}", title_justify="left")
+    for column in ("", "what", "profile", "the machine"):
+        table.add_column(column, overflow="fold")
+    for one in findings:
+        table.add_row(MARKS[one.state], one.what, one.profile, one.device)
+    return table
+
+
+def comparison_table(found: Comparison) -> RenderableType:
+    """Return each figure of both, the change with its interval, and whether it counts as a difference."""
+    table = Table(title=f"{found.b} against {found.a}", title_justify="left")
+    for column in ("figure", "before", "after", "change", "95 % interval", "p", ""):
+        table.add_column(column, no_wrap=True)
+    for name, change in found.changes.items():
+        low, high = (f"{100 * (ratio - 1):+.1f} %" for ratio in change.interval)
+        table.add_row(
+            name, _shown(name, change.a), _shown(name, change.b), f"{100 * (change.ratio - 1):+.1f} %",
+            f"{low} to {high}", f"{change.p_value:.3f}", "differs" if change.different else "no difference",
+        )  # fmt: skip
+    how = "interleaved, process by process" if found.paired else "from two runs"
+    return Group(table, Text(f"compared {how}"), *(Text(f"note: {note}") for note in found.notes))
+
+
+def _shown(metric: str, value: float) -> str:
+    match metric:
+        case "peak_rss":
+            return show_bytes(round(value))
+        case "fps":
+            return f"{value:.4g}"
+        case "energy":
+            return f"{value:.3g} mJ"
+    return show_seconds(value)
+
+
+def comparison_data(found: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON can hold it."""
+    return asdict(found)

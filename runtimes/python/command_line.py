@@ -1,0 +1,126 @@
+"""The agent's command line: which words it takes, and what is wrong with those it does not."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from messages import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RUNTIMES = ("onnxruntime", "openvino", "litert")
+SEEDS = 2**64
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as the protocol's `usage` failure."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing and leaving."""
+        raise AgentError("usage", message)
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """Return the parsed command line; `sample` is None where a model is to be run, else the files to watch.
+
+    Raises AgentError ("usage").
+    """
+    watching = any(word.partition("=")[0] in ("--sample", "--sample-command") for word in argv)
+    return (_watching() if watching else _running()).parse_args(argv)
+
+
+def _running() -> Parser:
+    parser = _parser("Run one model on this device.")
+    parser.set_defaults(sample=None)
+    parser.add_argument("--runtime", required=True, choices=RUNTIMES)
+    parser.add_argument("--model", required=True, type=Path)
+    parser.add_argument("--library", type=_no_library, help="of the C agent alone")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="what the model is")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--inputs", type=Path, action="append", help="samples, one .npy file for each input")
+    given.add_argument("--seed", type=_whole(0, SEEDS - 1), help="one random sample instead")
+    parser.add_argument("--threads", type=_whole(1), default=1, help="of each copy of the model")
+    parser.add_argument("--streams", type=_whole(1), default=1, help="copies of the model that run side by side")
+    parser.add_argument("--affinity", type=_cpus, help="the CPUs to use, such as 0,2-3")
+    parser.add_argument("--iterations", type=_whole(0), default=0, help="time at least this many inferences")
+    parser.add_argument("--min-duration-s", type=_seconds, default=0.0, help="and for at least this long")
+    parser.add_argument("--max-duration-s", type=_positive_seconds, default=float("inf"), help="but no longer")
+    parser.add_argument("--warmup", type=_whole(0), help="untimed inferences before; absent: until times are steady")
+    parser.add_argument(
+        "--outputs", type=Path, action="append", default=[], help="run every sample once and save an output here"
+    )
+    parser.add_argument("--graph", action="store_true", help="report which nodes the runtime executed")
+    parser.add_argument("--log", type=Path, help="keep every message here too, and work on without a listener")
+    return parser
+
+
+def _watching() -> Parser:
+    parser = _parser("Read small files again and again.")
+    parser.set_defaults(log=None, affinity=None)
+    parser.add_argument("--sample", type=Path, action="append", default=[], help="a small file")
+    parser.add_argument("--sample-command", type=_words, help="its stdout is one more value")
+    parser.add_argument("--period-s", required=True, type=_positive_seconds)
+    parser.add_argument("--max-duration-s", type=_positive_seconds, default=float("inf"))
+    return parser
+
+
+def _parser(what: str) -> Parser:
+    return Parser(description=f"{what} The messages on stdout are described in PROTOCOL.md.", allow_abbrev=False)
+
+
+def _no_library(path: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"{path}: the Python agent runs its own package; only the C agent takes a library")
+
+
+def _words(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    if not words:
+        raise argparse.ArgumentTypeError("a program's name was expected")
+    return words
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            limits = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {limits}")
+        return int(text)
+
+    return read
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return value
+
+
+def _positive_seconds(text: str) -> float:
+    value = _seconds(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("more than 0 seconds were expected")
+    return value
+
+
+def _cpus(text: str) -> set[int]:
+    """Return the CPUs of a list as Linux writes them: 0,2-3."""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of CPUs such as 0,2-3")
+        cpus.update(range(int(first), int(last or first) + 1))
+    if not cpus:
+        raise argparse.ArgumentTypeError(f"{text!r} names no CPU")
+    return cpus
