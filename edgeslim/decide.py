@@ -6,7 +6,6 @@ from edgeslim.comparison import faster
 from edgeslim.data import Data
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.judge import Judged
-from edgeslim.machine import this_machine
 from edgeslim.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes, show_seconds
@@ -29,12 +28,6 @@ def choose_primary(
         if not _fails(profile, support.name, precision)
     ]
     warnings = known_failures(judged, profile)
-    machine = this_machine()
-    if machine.architecture == "x86_64" and not machine.has_vnni and any(one.label == "onnx int8" for one in judged):
-        warnings.append(
-            "this CPU has no VNNI: ONNX Runtime's integer products saturate here, so accuracy and golden outputs of "
-            "the INT8 ONNX file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
-        )
     times = {m.label: m for m in measurements}
     here = is_this_machine(profile)
     for one in judged:

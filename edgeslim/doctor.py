@@ -132,8 +132,8 @@ def of_cpu(machine: Machine) -> Finding:
         return Finding(
             "CPU",
             "limited",
-            f"{detail}, no VNNI: sums of two INT8 products saturate in ONNX Runtime unless weights have 7 bits "
-            "(its reduce_range), so INT8 outputs differ from those of other machines",
+            f"{detail}, no VNNI: INT8 is slower than elsewhere, and in ONNX Runtime its sums saturate in sessions "
+            "that do not set `session.x64quantprecision` to 1, as edgeslim does",
         )
     return Finding("CPU", "ok", detail + (", VNNI" if machine.has_vnni else ""))
 

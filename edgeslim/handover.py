@@ -60,8 +60,8 @@ TOOLS = (
     "ai-edge-quantizer",
 )
 NO_VNNI_NOTE = (
-    "ONNX Runtime on x86-64 without VNNI saturates uint8 x int8 products: "
-    "golden outputs of the INT8 ONNX file may differ there"
+    "ONNX Runtime on x86-64 without VNNI saturates sums of uint8 x int8 products unless a session sets "
+    "`session.x64quantprecision` to `1`, as run.py does: without it outputs of the INT8 ONNX file differ there"
 )
 
 

@@ -11,11 +11,11 @@ LAYER_OPERATORS = re.compile(r"conv|gemm|matmul|fully_?connected", re.IGNORECASE
 
 
 def proven_layers(executed: Sequence[GraphNode], spelling: Spelling) -> list[str]:
-    """Return the spelled layers that the runtime ran with integer activations and int8 weights."""
+    """Return the spelled layers that the runtime ran with integer activations and weights, of 8 bits each."""
     integer = [
         node
         for node in executed
-        if LAYER_OPERATORS.search(node.op) and node.precision in INTEGERS and "int8" in node.inputs[1:]
+        if LAYER_OPERATORS.search(node.op) and node.precision in INTEGERS and {*INTEGERS} & {*node.inputs[1:]}
     ]
     return [layer for layer, name in spelling.nodes.items() if any(_is(node, name) for node in integer)]
 

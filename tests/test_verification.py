@@ -1,7 +1,6 @@
 """Golden vectors are replayed in real runtimes; what no longer computes the same is refused with the reason."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from small_artifact import STEP, stage
 from edgeslim.artifact import Artifact, archive_path, pack
 from edgeslim.errors import IntegrityFailed
 from edgeslim.installed import runtime_available
-from edgeslim.machine import this_machine
 from edgeslim.manifest import LsbTolerance, Manifest
-from edgeslim.verification import ReplayFailed, VerifyReport, _advice, verify
+from edgeslim.verification import ReplayFailed, VerifyReport, verify
 
 
 @pytest.fixture(scope="module")
@@ -120,23 +118,6 @@ def test_preprocessing_of_another_version_is_noted_and_not_executed(staged, tmp_
     (staging / "preprocessing.py").write_text("raise SystemExit('executed')\n")
     report = verify(pack(staging, only(staged[1], "models/tiny_fp32.onnx"), tmp_path / "tiny").folder)
     assert any("preprocessing.py is not this edgeslim's" in note for note in report.notes), "the difference is not told"
-
-
-@pytest.mark.parametrize(
-    ("architecture", "flags", "path", "is_told"),
-    [
-        ("x86_64", ("avx2",), "models/tiny_int8.onnx", True),
-        ("x86_64", ("avx2", "avx512_vnni"), "models/tiny_int8.onnx", False),
-        ("x86_64", ("avx2", "avx_vnni"), "models/tiny_int8.onnx", False),
-        ("aarch64", ("asimd",), "models/tiny_int8.onnx", False),
-        ("x86_64", ("avx2",), "models/tiny_fp32.onnx", False),
-        ("x86_64", ("avx2",), "models/tiny_fp32.xml", False),
-    ],
-)
-def test_saturating_products_are_told_only_where_they_explain_a_difference(staged, architecture, flags, path, is_told):
-    (model,) = only(staged[1], path).models
-    machine = replace(this_machine(), architecture=architecture, cpu_flags=flags)
-    assert ("saturate" in _advice(model, machine)) is is_told
 
 
 def test_the_report_of_a_failure_names_the_tolerance_of_each_model(staged, tmp_path):

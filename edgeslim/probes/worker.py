@@ -114,6 +114,7 @@ def _onnxruntime(precision: str, threads: int) -> tuple[Callable[[Operator], Cal
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        options.add_session_config_entry("session.x64quantprecision", "1")  # as the agents run it
         if saved is None:  # it is the result of an optimization
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         else:

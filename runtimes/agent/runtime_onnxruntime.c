@@ -61,6 +61,7 @@ typedef struct Pairs Pairs;
     X(99, void, ReleaseTensorTypeAndShapeInfo, (TensorInfo *)) \
     X(100, void, ReleaseSessionOptions, (SessionOptions *)) \
     X(110, Status *, SessionEndProfiling, (Session *, Allocator *, char **path)) \
+    X(130, Status *, AddSessionConfigEntry, (SessionOptions *, const char *key, const char *value)) \
     X(131, Status *, CreateAllocator, (const Session *, const MemoryInfo *, Allocator **)) \
     X(132, void, ReleaseAllocator, (Allocator *))
 // These came with version 23 of the table.
@@ -206,6 +207,8 @@ static SessionOptions *options_for(int threads, bool profiled) {
     CHECK(SetSessionExecutionMode, options, SEQUENTIAL);
     CHECK(SetIntraOpNumThreads, options, threads);
     CHECK(SetInterOpNumThreads, options, 1);
+    // On x86 without VNNI sums of uint8 x int8 would saturate.
+    CHECK(AddSessionConfigEntry, options, "session.x64quantprecision", "1");
     if (profiled)
         profile_into_a_folder(options);
     return options;

@@ -30,18 +30,19 @@ def main(argv: list[str]) -> int:
         if options.sample is not None:
             watch(options, channel)
         else:
-            _model_session().run_session(options, channel)
+            _model_session(options.runtime, channel).run_session(options, channel)
     except AgentError as failure:
         channel.emit("error", reason=failure.reason, message=str(failure))
         return EXIT_CODES[failure.reason]
     return 0
 
 
-def _model_session() -> Any:
+def _model_session(runtime: str, channel: Channel) -> Any:
     """Import what needs numpy only now: it starts threads, which take over the CPUs that the process may use."""
     try:
         return importlib.import_module("model_session")
     except ImportError as error:
+        channel.hello(runtime)
         raise AgentError("missing-runtime", f"the Python agent needs numpy: {error}") from error
 
 

@@ -76,7 +76,9 @@ def outputs_in_this_process(runtime, model, inputs):
     if runtime == "onnxruntime":
         import onnxruntime
 
-        used = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        used = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return np.concatenate([used.run(None, {"x": row[None]})[0] for row in inputs])
     if runtime == "openvino":
         import openvino

@@ -47,7 +47,8 @@ def test_every_raw_time_is_reported_and_limits_end_the_loop(agent, tiny, tmp_pat
         assert most in (None, window["inferences"])
         if most is None:
             assert sum(message["type"] == "time" for message in messages) >= 2, "long runs report as they go"
-            assert window["ended_s"] - window["began_s"] >= 1.2
+            # It ends with the last inference; after that only a report of times can have come.
+            assert window["ended_s"] - window["began_s"] > 1.0, "the loop ended before its time"
     code, messages, _ = run_agent(agent, *arguments, "--max-duration-s", 5)
     assert [message["type"] for message in messages] == ["hello", "init", "first", "memory", "done"]
 
