@@ -22,7 +22,7 @@ OFFLINE_S, SUSTAINED_S = 2.0, 120.0
 
 ON = click.option("--on", default="local", show_default=True, help="local, ssh://user@host:port or fake:FOLDER.")
 PROCESSES = click.option(
-    "--processes", type=click.IntRange(1), default=9, show_default=True, help="Fresh processes for each file."
+    "--processes", type=click.IntRange(1), help="Fresh processes for each file (default 9; sustained: 1)."
 )
 THREADS = click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 LIBRARY = click.option("--library", metavar="PATH", help="A runtime's library on the device, in place of our choice.")
@@ -161,20 +161,22 @@ def probe(target: str, device: str, library: str | None, as_json: bool) -> None:
 
 def _workload(
     *, scenario: str = "single-stream", threads: int, streams: int | None = None, affinity: str | None = None,
-    processes: int, warmup: int | None = None, min_duration: str | None, max_duration: str | None = None,
+    processes: int | None, warmup: int | None = None, min_duration: str | None, max_duration: str | None = None,
     cool_down: str = "0s", memory_limit: str | None = None,
 ) -> "Workload":  # fmt: skip
     """Return the workload of the options; what a scenario implies stands in for what was not said."""
     from edgeslim.harness import Workload
 
-    usual_s = {"single-stream": 0.3, "offline": OFFLINE_S, "sustained": SUSTAINED_S}[scenario]
+    usual_s, usual_count = {"single-stream": (0.3, 9), "offline": (OFFLINE_S, 9), "sustained": (SUSTAINED_S, 1)}[
+        scenario
+    ]
     shortest_s = quantity(min_duration, "seconds", "--min-duration")
     return Workload(
         scenario=scenario,  # type: ignore[arg-type]  # click has checked it
         threads=threads,
         streams=streams,
         affinity=affinity,
-        processes=processes,
+        processes=processes or usual_count,
         min_duration_s=usual_s if shortest_s is None else shortest_s,
         max_duration_s=quantity(max_duration, "seconds", "--max-duration"),
         warmup=warmup,

@@ -3,26 +3,28 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeslim.errors import BadInput, InvalidMeasurement
-from edgeslim.measurement import Kind, Measurement, bootstrap_interval
+from edgeslim.measurement import FEWEST_FOR_P99, FEWEST_PROCESSES, Kind, Measurement, bootstrap_interval
 
-FEWEST_PAIRS = 3
+FEWEST_TO_CHOOSE = 3
+FEWEST_PAIRS = 6  # even if all of five pairs agree, the sign test's p is above 5 %
 MARGIN = 0.03  # a smaller advantage is no reason to choose
 SIGNIFICANCE = 0.05
 OTHER_SEED = 20_261
+EXACT_UP_TO = 100  # processes in all; beyond it the exact test takes long and the normal one is as good
 METRICS = ("median", "p90", "p99", "first", "init", "peak_rss", "fps", "energy")
 UNBELIEVABLE: tuple[Kind, ...] = ("golden", "fallback", "partial")
 
-_CONDITION = re.compile(rf"({'|'.join(METRICS)})\s*([<>])\s*([+-]\d+(?:\.\d+)?)\s*%")
+_CONDITION = re.compile(rf"({'|'.join(METRICS)})\s*(>\s*\+|<\s*-)\s*(\d+(?:\.\d+)?)\s*%")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of `faster`: the faster one's label or None, and a's median over b's with its 95 % interval."""
+    """The outcome of `faster`: the faster one's label or None, and a's time over b's with its 95 % interval."""
 
     faster: str | None
     ratio: float
@@ -36,7 +38,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of b over that of a: its 95 % interval, the rank test's p, and whether it counts as a difference."""
+    """One figure of b over that of a: its 95 % interval, the test's p, and whether it counts as a difference.
+
+    `a` and `b` are medians over processes; seconds, bytes, frames a second or millijoules an inference. The ratio of
+    interleaved ones is the median of the pairs' ratios, which need not be b / a.
+    """
 
     a: float
     b: float
@@ -46,19 +52,23 @@ class Change:
     different: bool
 
     def __str__(self) -> str:
-        low, high = self.interval
-        counts = "counts" if self.different else "no difference"
-        return f"{100 * (self.ratio - 1):+.1f} % ({_percent(low)} to {_percent(high)}), p {self.p_value:.3f}, {counts}"
+        low, high = (_percent(bound) for bound in self.interval)
+        end = "" if self.different else ", no difference"
+        return f"{_percent(self.ratio)} (95 % interval {low} to {high}; p {self.p_value:.3f}){end}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Measurement b against a: a change for each figure that both have; `paired` where they ran interleaved."""
+    """Measurement b against a: a change for each figure that both have, `paired` where they ran interleaved.
+
+    `missing` says for each other figure why there is none; `notes` what else a reader must know.
+    """
 
     a: str
     b: str
     paired: bool
     changes: Mapping[str, Change]
+    missing: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -77,48 +87,63 @@ class Condition:
         if found is None:
             raise BadInput(
                 f"--fail-if `{text}`: expected METRIC>+PERCENT% or METRIC<-PERCENT%, METRIC one of "
-                f"{', '.join(METRICS)}: p90>+5%"
+                f"{', '.join(METRICS)}; for example p90>+5%"
             )
-        return Condition(found[1], found[2] == ">", float(found[3]))
+        above, percent = found[2].startswith(">"), float(found[3])
+        if not above and percent >= 100:
+            raise BadInput(f"--fail-if `{text}`: nothing falls by 100 % or more; for example fps<-5%")
+        return Condition(found[1], above, percent if above else -percent)
 
 
 def compare(a: Measurement, b: Measurement, *, paired: bool) -> Comparison:
     """Compare every figure of `b` with that of `a`.
 
-    `paired`: process i of one ran next to process i of the other; pairs are then resampled together, so that what
-    slowed both cancels out, and the rank test is Wilcoxon's signed-rank test on the logarithms of the pairs' ratios,
-    the paired sibling of the Mann-Whitney U test that is used otherwise. A change counts as a difference when the whole
-    95 % interval of the ratio lies beyond `MARGIN` on one side and the test's p is below `SIGNIFICANCE`: the interval
-    alone is too narrow with few processes, the test alone calls any tiny difference real. Raises BadInput when the two
-    were not taken alike or one must not be believed, InvalidMeasurement with fewer than three processes.
+    A change counts as a difference when the ratio lies beyond `MARGIN`, its 95 % interval does not hold 1 and the
+    test's p is below `SIGNIFICANCE`: the interval alone is too narrow with few processes, the test alone calls any tiny
+    difference real.
+
+    `paired`: process i of one ran next to process i of the other. The ratio is then the median of the pairs' ratios,
+    resampled in pairs, so that what slowed both cancels out, and the test is the sign test on the pairs. Otherwise the
+    ratio is that of the medians, each resampled on its own, and the test is the Mann-Whitney U test. That test does not
+    know of pairs: where rounds differ by 15 % and the processes of a round by 1 %, it sees a difference of 10 % in one
+    of twenty comparisons of nine processes, the sign test in all. Wilcoxon's signed ranks see it too, until one process
+    in nine takes up to twice as long. What hides a difference is noise within a round: with such processes and 3, 5 and
+    8 % of it, 10 % count in 16, 11 and 6 of 20 comparisons of nine pairs, and in 20, 18 and 11 of 21 pairs (simulated).
+
+    Raises BadInput when the two were not taken alike or one must not be believed, and InvalidMeasurement with fewer
+    than six pairs, which could never tell, or five processes each.
     """
-    _require_comparable(a, b, [] if not paired else [_counts(a, b)])
-    for one in (a, b):
-        for caution in one.failing(UNBELIEVABLE):
-            raise BadInput(f"{one.label} must not be compared: {caution.kind}: {caution.text}")
-    of_a, of_b = _values(a), _values(b)
-    changes = {name: _change(of_a[name], of_b[name], paired=paired) for name in METRICS if {name} <= {*of_a} & {*of_b}}
-    notes = [] if paired else ["taken at different times: what the machine did besides may differ"]
-    if a.place.boot_id != b.place.boot_id:
-        notes.append("the machine was booted between the two")
-    return Comparison(a.label, b.label, paired, changes, tuple(notes))
+    _require_alike(a, b, paired=paired)
+    doubts = [
+        f"{when} ({one.label}): {doubt.kind}: {doubt.text}"
+        for when, one in _sides(a, b)
+        for doubt in one.failing(UNBELIEVABLE)
+    ]
+    if doubts:
+        raise BadInput(f"not comparable: {'; '.join(doubts)}")
+    _require_processes(a, b, FEWEST_PAIRS if paired else FEWEST_PROCESSES)
+    missing = {name: why for name in METRICS if (why := _why_missing(name, a, b)) is not None}
+    of = _paired_change if paired else _unpaired_change
+    changes = {name: of(_values(name, a), _values(name, b)) for name in METRICS if name not in missing}
+    return Comparison(a.label, b.label, paired, changes, missing, _notes(a, b, paired=paired))
 
 
 def faster(a: Measurement, b: Measurement, margin: float = MARGIN) -> Verdict:
     """Say which of two interleaved measurements is faster, if either.
 
     Process i of `a` ran next to process i of `b`, so pairs are resampled together and what slowed both cancels out. One
-    is called faster only when the whole 95 % interval of the ratio of medians lies beyond `margin` on its side.
+    is called faster only when the whole 95 % interval of the median of their ratios lies beyond `margin` on its side.
     Raises InvalidMeasurement with fewer than three pairs and BadInput when the two were not taken alike.
     """
-    _require_comparable(a, b, [_counts(a, b)])
-    low, high = _interval(_values(b)["median"], _values(a)["median"], paired=True)
+    _require_alike(replace(a, agent=b.agent), b, paired=True)  # an agent's share is far below the margin
+    _require_processes(a, b, FEWEST_TO_CHOOSE)
+    ratio, (low, high) = _ratio_of_pairs(_values("median", a), _values("median", b))
     winner = None
     if high < 1 / (1 + margin):
         winner = a.label
     elif low > 1 + margin:
         winner = b.label
-    return Verdict(winner, a.median_s / b.median_s, (low, high))
+    return Verdict(winner, ratio, (low, high))
 
 
 def violated(conditions: Sequence[Condition], found: Comparison) -> list[str]:
@@ -126,69 +151,105 @@ def violated(conditions: Sequence[Condition], found: Comparison) -> list[str]:
 
     BadInput for a figure that one of the two does not have.
     """
+    absent = {one.metric: found.missing[one.metric] for one in conditions if one.metric in found.missing}
+    if absent:
+        reasons = "; ".join(f"there is no {metric} to judge: {why}" for metric, why in absent.items())
+        raise BadInput(f"--fail-if: {reasons}")
     sentences = []
     for one in conditions:
-        change = found.changes.get(one.metric)
-        if change is None:
-            raise BadInput(f"--fail-if: {one.metric} was not measured in both; there are {', '.join(found.changes)}")
-        percent = 100 * (change.ratio - 1)
-        if change.different and (percent > one.percent if one.above else percent < one.percent):
-            sentences.append(f"{one.metric}: {change}; allowed is {one.percent:+g} %")
+        change = found.changes[one.metric]
+        limit = 1 + one.percent / 100
+        if change.different and (change.ratio > limit if one.above else change.ratio < limit):
+            sentences.append(f"{one.metric}: {change}; the limit is {one.percent:+g} %")
     return sentences
 
 
-def _values(one: Measurement) -> dict[str, np.ndarray]:
-    """Return each figure once for each process (energy: for each window), without those that were not measured."""
-    rows = one.processes
-    single = one.streams == 1
-    columns: dict[str, list[float]] = {
-        "median": [run.median_s for run in rows],
-        "p90": [run.p90_s for run in rows],
-        "p99": [run.p99_s for run in rows if run.p99_s is not None],
-        "first": [run.first_s for run in rows],
-        "init": [run.init_s for run in rows],
-        "peak_rss": [float(run.peak_rss_bytes) for run in rows],
-        "fps": [1 / run.median_s if single else len(run.samples_s) / run.window_s for run in rows],
-        "energy": [] if one.power is None else [window.net_mj for window in one.power.windows],
-    }
-    whole = {name: np.array(column) for name, column in columns.items() if len(column) == len(rows)}
-    return {name: column for name, column in whole.items() if (column > 0).all()}
+def _values(metric: str, one: Measurement) -> np.ndarray:
+    """Return a figure once for each process (energy: for each window); empty where it was not measured."""
+    match metric:
+        case "median":
+            values = [run.median_s for run in one.processes]
+        case "p90":
+            values = [run.p90_s for run in one.processes]
+        case "p99":
+            values = [seconds for run in one.processes if (seconds := run.p99_s) is not None]
+        case "first":
+            values = [run.first_s for run in one.processes]
+        case "init":
+            values = [run.init_s for run in one.processes]
+        case "peak_rss":
+            values = [float(run.peak_rss_bytes) for run in one.processes]
+        case "fps":
+            values = [1 / seconds for seconds in one.frame_times_s]
+        case _:
+            values = [] if one.power is None else [window.net_mj for window in one.power.windows]
+    return np.array(values)
 
 
-def _change(a: np.ndarray, b: np.ndarray, *, paired: bool) -> Change:
-    low, high = _interval(a, b, paired=paired)
-    p_value = _p_value(a, b, paired=paired)
-    beyond = low > 1 + MARGIN or high < 1 / (1 + MARGIN)
-    first, second = float(np.median(a)), float(np.median(b))
-    return Change(first, second, second / first, (low, high), p_value, beyond and p_value < SIGNIFICANCE)
+def _why_missing(metric: str, a: Measurement, b: Measurement) -> str | None:
+    """Return why the two cannot be compared in a figure, or None where they can."""
+    for when, one in _sides(a, b):
+        values = _values(metric, one)
+        if metric == "energy" and one.power is None:
+            return f"{when}, it was not measured"
+        if len(values) != len(one.processes):
+            return {
+                "p99": f"{when}, a process has fewer than {FEWEST_FOR_P99} times",
+                "energy": f"{when}, {len(values)} of {len(one.processes)} processes were metered",
+            }[metric]
+        if (values <= 0).any():
+            return f"{when}, it is not above zero in every process"
+    if metric == "energy" and a.power is not None and b.power is not None:
+        before, after = (f"{one.meter} ({one.scope})" for one in (a.power, b.power))
+        if before != after:
+            return f"it was metered by {before} before, by {after} after"
+    return None
 
 
-def _interval(a: np.ndarray, b: np.ndarray, *, paired: bool) -> tuple[float, float]:
-    """Return the interval of the ratio of b's median over a's, processes resampled in pairs or each on its own."""
+def _paired_change(a: np.ndarray, b: np.ndarray) -> Change:
+    from scipy.stats import binomtest
+
+    ratio, interval = _ratio_of_pairs(b, a)
+    above, unequal = int((b > a).sum()), int((b != a).sum())
+    p_value = float(binomtest(above, unequal).pvalue) if unequal else 1.0
+    return _change(a, b, ratio, interval, p_value)
+
+
+def _ratio_of_pairs(a: np.ndarray, b: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Return the median of a / b over the pairs, and its 95 % interval when pairs are resampled."""
+    logs = np.log(a / b)
+    interval = _exp(bootstrap_interval(len(logs), lambda rows: np.median(logs[rows], axis=1)))
+    return math.exp(float(np.median(logs))), interval
+
+
+def _unpaired_change(a: np.ndarray, b: np.ndarray) -> Change:
+    from scipy.stats import mannwhitneyu
+
+    # The same rows for the same figures, whichever comes first: swapped arguments give the inverse to the last bit.
+    if tuple(b) < tuple(a):
+        swapped = _unpaired_change(b, a)
+        low, high = swapped.interval
+        return _change(a, b, 1 / swapped.ratio, (1 / high, 1 / low), swapped.p_value)
 
     def ratios(rows: np.ndarray) -> np.ndarray:
-        # Each on its own: the rows of b are drawn again, by a generator of their own.
-        others = rows if paired else np.random.default_rng(OTHER_SEED).integers(len(b), size=(len(rows), len(b)))
+        others = np.random.default_rng(OTHER_SEED).integers(len(b), size=(len(rows), len(b)))
         return np.asarray(np.log(np.median(b[others], axis=1) / np.median(a[rows], axis=1)))
 
-    low, high = bootstrap_interval(len(a), ratios)
-    return math.exp(low), math.exp(high)
+    exact = len(np.unique(np.concatenate([a, b]))) == len(a) + len(b) <= EXACT_UP_TO  # ties have no exact one
+    p_value = float(mannwhitneyu(a, b, method="exact" if exact else "asymptotic").pvalue)
+    ratio = float(np.median(b)) / float(np.median(a))
+    return _change(a, b, ratio, _exp(bootstrap_interval(len(a), ratios)), p_value)
 
 
-def _p_value(a: np.ndarray, b: np.ndarray, *, paired: bool) -> float:
-    from scipy.stats import mannwhitneyu, wilcoxon
-
-    if not paired:
-        return float(mannwhitneyu(a, b).pvalue)
-    logs = np.log(b / a)
-    return float(wilcoxon(logs).pvalue) if logs.any() else 1.0
+def _change(a: np.ndarray, b: np.ndarray, ratio: float, interval: tuple[float, float], p_value: float) -> Change:
+    low, high = interval
+    beyond = not 1 / (1 + MARGIN) <= ratio <= 1 + MARGIN
+    different = beyond and not low <= 1 <= high and p_value < SIGNIFICANCE
+    return Change(float(np.median(a)), float(np.median(b)), ratio, interval, p_value, different)
 
 
-def _counts(a: Measurement, b: Measurement) -> tuple[str, object, object]:
-    return "number of processes", len(a.processes), len(b.processes)
-
-
-def _require_comparable(a: Measurement, b: Measurement, more: Sequence[tuple[str, object, object]]) -> None:
+def _require_alike(a: Measurement, b: Measurement, *, paired: bool) -> None:
+    """Raise BadInput with everything in which two measurements were not taken alike, and both values."""
     conditions: list[tuple[str, object, object]] = [
         ("machine", a.place.name, b.place.name),
         ("architecture", a.place.architecture, b.place.architecture),
@@ -198,18 +259,54 @@ def _require_comparable(a: Measurement, b: Measurement, more: Sequence[tuple[str
         ("scenario", a.scenario, b.scenario),
         ("threads", a.threads, b.threads),
         ("streams", a.streams, b.streams),
+        ("affinity", a.affinity or "any CPU", b.affinity or "any CPU"),
+        ("memory limit", a.memory_limit_bytes or "none", b.memory_limit_bytes or "none"),
         ("kind of figure", a.kind, b.kind),
-        ("agent", a.agent, b.agent),
-        *more,
+        ("agent", _agent(a), _agent(b)),
     ]
     if a.runtime == b.runtime:
         conditions.append((f"version of {a.runtime}", a.runtime_version, b.runtime_version))
-    differing = [f"{name} ({of_a} and {of_b})" for name, of_a, of_b in conditions if of_a != of_b]
-    if differing:
-        raise BadInput(f"{a.label} and {b.label} are not comparable: they differ in {', '.join(differing)}")
+    if paired:
+        conditions.append(("number of processes", len(a.processes), len(b.processes)))
+    unlike = [f"{name} ({_said(of_a)} and {_said(of_b)})" for name, of_a, of_b in conditions if of_a != of_b]
+    if unlike:
+        raise BadInput(f"{a.label} and {b.label} are not comparable: they differ in {', '.join(unlike)}")
+
+
+def _require_processes(a: Measurement, b: Measurement, needed: int) -> None:
     fewest = min(len(a.processes), len(b.processes))
-    if fewest < FEWEST_PAIRS:
-        raise InvalidMeasurement(f"{fewest} processes cannot tell which is faster; measure {FEWEST_PAIRS} or more")
+    if fewest < needed:
+        raise InvalidMeasurement(f"{fewest} processes cannot tell a difference from noise; measure {needed} or more")
+
+
+def _notes(a: Measurement, b: Measurement, *, paired: bool) -> tuple[str, ...]:
+    """Return what does not forbid a comparison but must be known."""
+    notes = [] if paired else ["taken at different times: what the machine did besides may differ"]
+    if a.place.boot_id != b.place.boot_id:
+        notes.append("the machine was booted between the two, or they are two machines of one kind")
+    if a.runtime == b.runtime and a.library != b.library:
+        notes.append(f"two builds of {a.runtime}: {a.library} and {b.library}")
+    for when, one in _sides(a, b):
+        notes += [f"{when}: {doubt.kind}: {doubt.text}; {doubt.advice}" for doubt in one.cautions]
+    return tuple(notes)
+
+
+def _sides(a: Measurement, b: Measurement) -> tuple[tuple[str, Measurement], ...]:
+    """Return each with the word for it; labels say nothing where one file was measured before and after."""
+    return ("before", a), ("after", b)
+
+
+def _agent(one: Measurement) -> str:
+    """Return which agent ran, without why it did, which may differ from runtime to runtime."""
+    return one.agent.partition(" ")[0]
+
+
+def _said(value: object) -> str:
+    return "not known" if value is None else str(value)
+
+
+def _exp(interval: tuple[float, float]) -> tuple[float, float]:
+    return math.exp(interval[0]), math.exp(interval[1])
 
 
 def _percent(ratio: float) -> str:

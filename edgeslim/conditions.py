@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgeslim.measurement import Caution
 
+THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 PATTERNS = (
     "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
     "/sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",
@@ -13,12 +14,13 @@ PATTERNS = (
     "/sys/devices/system/cpu/cpu*/cpufreq/cpuinfo_max_freq",
     "/sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count",
     "/sys/class/thermal/thermal_zone*/temp",
-    "/sys/devices/platform/soc/soc:firmware/get_throttled",
+    THROTTLED,
 )
 CLOCK_SHARE = 0.05
 # Raspberry Pi's bits of what has happened since the boot: the firmware keeps them, the present ones are 16 lower.
 STICKY_BITS = {16: "under-voltage", 17: "frequency capped", 18: "throttled", 19: "soft temperature limit"}
-FIX_CLOCKS = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+FIX_CLOCKS = "fix them: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+LIFT_LIMIT = "cool the device, or write what its cpuinfo_max_freq holds to its scaling_max_freq; measure again"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Conditions:
     @staticmethod
     def of(files: Mapping[str, str]) -> "Conditions":
         """Read a device's small files (path -> text, of PATTERNS); what the kernel does not offer is empty."""
-        bits = next((text for path, text in files.items() if path.endswith("get_throttled")), "0")
+        bits = re.fullmatch(r"(?:throttled=)?(?:0x)?([0-9a-fA-F]+)", files.get(THROTTLED, "").strip())
         zones = _numbers(files, r"/(thermal_zone\d+)/temp")
         return Conditions(
             governors=_texts(files, r"/(cpu\d+)/cpufreq/scaling_governor"),
@@ -45,7 +47,7 @@ class Conditions:
             fastest_khz=_numbers(files, r"/(cpu\d+)/cpufreq/cpuinfo_max_freq"),
             throttle_counts=_numbers(files, r"/(cpu\d+/thermal_throttle/\w+)_throttle_count"),
             temperatures_c={zone: thousandths / 1000 for zone, thousandths in zones.items()},
-            throttled_bits=int(re.sub(r"^.*=", "", bits.strip()) or "0", 16),
+            throttled_bits=int(bits[1], 16) if bits else 0,
         )
 
 
@@ -59,15 +61,15 @@ def cautions(before: Conditions, after: Conditions) -> list[Caution]:
         found.append(
             Caution("throttled", f"{evidence}{heat}", "cool the device, check its power supply, measure again")
         )
-    moved = _moved(before, after)
-    if moved:
-        found.append(Caution("clocks", moved, f"fix them: {FIX_CLOCKS}"))
+    limited, moved = _limited(after), _moved(before, after)
+    if limited or moved:
+        found.append(Caution("clocks", limited or moved, LIFT_LIMIT if limited else FIX_CLOCKS))
     return found
 
 
 def _throttling(before: Conditions, after: Conditions) -> str:
     counted = sorted(
-        name for name, count in after.throttle_counts.items() if count > before.throttle_counts.get(name, 0)
+        name for name, count in after.throttle_counts.items() if count > before.throttle_counts.get(name, count)
     )
     if counted:
         return f"the kernel counted throttling of {', '.join(counted)}"
@@ -77,14 +79,17 @@ def _throttling(before: Conditions, after: Conditions) -> str:
     return f"the firmware reports {', '.join(words)}" if words else ""
 
 
+def _limited(after: Conditions) -> str:
+    """Return which clock may not go as fast as it could."""
+    for cpu, limit in after.limits_khz.items():
+        fastest = after.fastest_khz.get(cpu, limit)
+        if limit < (1 - CLOCK_SHARE) * fastest:
+            return f"{cpu} is capped at {limit / 1e6:.2f} of {fastest / 1e6:.2f} GHz"
+    return ""
+
+
 def _moved(before: Conditions, after: Conditions) -> str:
-    """Return which clocks are capped, or moved between the looks under a governor that lets them."""
-    capped = sorted(
-        cpu for cpu, limit in after.limits_khz.items() if limit < (1 - CLOCK_SHARE) * after.fastest_khz.get(cpu, limit)
-    )
-    if capped:
-        cpu = capped[0]
-        return f"{cpu} is capped at {after.limits_khz[cpu] / 1e6:.2f} of {after.fastest_khz[cpu] / 1e6:.2f} GHz"
+    """Return which clock moved between the looks under a governor that lets it."""
     for cpu, clock in after.clocks_khz.items():
         earlier = before.clocks_khz.get(cpu, clock)
         if after.governors.get(cpu) != "performance" and abs(clock - earlier) > CLOCK_SHARE * max(earlier, 1):

@@ -19,13 +19,15 @@ QUESTION_TIMEOUT_S = 30.0
 class Deployed:
     """An agent on a device, ready for one runtime: `program` runs it, `library_path` is the runtime the C agent loads.
 
-    `agent` is "c", or "python" with the reason for it; `library` says whose runtime it is.
+    `agent` is "c", or "python" with the reason for it; `library` says whose runtime it is. `version` is that of the
+    package whose library travelled: LiteRT's own cannot tell, and what travelled is known by its content.
     """
 
     program: tuple[str, ...]
     library_path: str | None
     agent: str
     library: str
+    version: str | None = None
 
     @property
     def argv(self) -> list[str]:
@@ -68,7 +70,9 @@ def deploy(target: Target, machine: Machine, runtime: str, own_library: str | No
     _require_glibc(machine, brought.glibc, f"{runtime} {brought.version}")
     library = target.push(brought.main, *(file for file in brought.files if file != brought.main), keep=True)
     came = "installed here" if local else "brought along"
-    return Deployed((target.push(program, keep=True),), library, "c", f"{runtime} {brought.version}, {came}")
+    return Deployed(
+        (target.push(program, keep=True),), library, "c", f"{runtime} {brought.version}, {came}", brought.version
+    )
 
 
 def python_agent(target: Target) -> tuple[str, ...]:

@@ -249,7 +249,7 @@ class _Rounds:
         return Measurement(
             label=one.label,
             runtime=one.runtime,
-            runtime_version=record.hello.runtime_version or "not reported",
+            runtime_version=record.hello.runtime_version or deployed.version or "not reported",
             agent=deployed.agent,
             library=deployed.library,
             model=one.model.name,
@@ -260,6 +260,8 @@ class _Rounds:
             scenario=self.workload.scenario,
             threads=self.workload.threads,
             streams=self.workload.streams or 1,
+            affinity=self.workload.affinity,
+            memory_limit_bytes=self.workload.memory_limit_bytes,
             kind="measured",
             place=Place(
                 target=self.device.target.address,
@@ -282,9 +284,7 @@ class _Rounds:
         how = self.metering
         windows = {of: [_window(run) for run in runs] for of, runs in self.runs.items()}
         at_work = [(window.began_s, window.ended_s) for of in windows.values() for window in of]
-        medians, controls = (
-            [float(np.median(run.samples_s)) for run in runs] for runs in (self.runs[one], self.controls[one])
-        )
+        medians, controls = ([_opening_s(run) for run in runs] for runs in (self.runs[one], self.controls[one]))
         try:
             readings = [reading for sampler in self.samplers for reading in sampler.readings]
             watts = how.watts(readings, at_work)
@@ -313,6 +313,12 @@ def _window(session: Session) -> Window:
     if session.window is None:
         raise DeviceFailed("agent: a timed session without its window", "protocol")
     return Window(session.window.began_s, session.window.ended_s, session.window.inferences)
+
+
+def _opening_s(session: Session) -> float:
+    """Return the median time of a loop's first CONTROL_S: a later one may be slower because the device is warm."""
+    times_s = np.array(session.samples_s)
+    return float(np.median(times_s[: 1 + int(np.searchsorted(np.cumsum(times_s), CONTROL_S))]))
 
 
 def _process_run(session: Session) -> ProcessRun:

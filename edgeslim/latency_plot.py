@@ -2,53 +2,114 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from edgeslim.errors import BadInput
 from edgeslim.measurement import Measurement
 from edgeslim.plots import require_matplotlib, save_figure
 from edgeslim.units import show_seconds
 
-ROW_INCHES, WIDE_RANGE = 0.55, 8.0
+ROW_INCHES, WIDE_RANGE = 0.85, 8.0
+UNITS = (("seconds", 1.0), ("milliseconds", 1e3), ("microseconds", 1e6))
 COLOURS = {"fp32": "#4477aa", "int8": "#ee7733"}
 OTHER = "#777777"
+# A row is one high: the boxes from its top, below them the median.
+BOXES_TOP, BOXES_HEIGHT, MEDIAN_AT = -0.42, 0.64, 0.34
 
 
 def distributions(measured: Sequence[Measurement], file: Path) -> None:
-    """Draw a box for the raw times of each process, a row for each file, and the median with its 95 % interval.
+    """Draw a box for the raw times of each process, a row for each file, and below it the median with its interval.
 
-    Whiskers end at the 5th and 95th percentile. The axis is logarithmic where the medians lie far apart. Raises
-    MissingPackage, and BadInput where the file cannot be written.
+    Boxes span the quartiles, whiskers the 5th to the 95th percentile, and a point is the slowest time of a process. The
+    axis is logarithmic where the medians lie far apart. The file's ending says the format, .svg for one; the same
+    measurements give the same bytes. Raises MissingPackage, and BadInput where the file cannot be written or the
+    measurements are none, or not of one machine and one way of running.
     """
     require_matplotlib()
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((9, ROW_INCHES * len(measured) + 1.6), layout="constrained")
-    FigureCanvasSVG(figure)
+    title = _title(measured)
+    medians = [one.median_s for one in measured]
+    unit, factor = next(((name, by) for name, by in UNITS if min(medians) * by >= 1), UNITS[-1])
+    figure = Figure((9, ROW_INCHES * len(measured) + 2), layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for row, one in enumerate(measured):
-        colour = COLOURS.get(one.precision_requested, OTHER)
-        count = len(one.processes)
-        places = [row + 0.7 * ((number + 0.5) / count - 0.5) for number in range(count)]
-        boxes = axes.boxplot(
-            [np.array(run.samples_s) * 1e3 for run in one.processes], positions=places, widths=0.5 / count,
-            orientation="horizontal", whis=(5, 95), showfliers=False, patch_artist=True, manage_ticks=False,
-        )  # fmt: skip
-        for box in boxes["boxes"]:
-            box.set(facecolor=colour, edgecolor=colour, alpha=0.5)
-        low, high = (1e3 * bound for bound in one.median_interval_s)
-        axes.plot([low, high], [row, row], color="black", linewidth=2.5, solid_capstyle="butt")
-        axes.plot(1e3 * one.median_s, row, "o", color="black", markersize=5)
-    medians = [one.median_s for one in measured]
-    if max(medians) > WIDE_RANGE * min(medians):
-        axes.set_xscale("log")
-    else:
-        axes.set_xlim(left=0)
-    axes.set_yticks(range(len(measured)), [f"{one.label}\n{show_seconds(one.median_s)}" for one in measured])
-    axes.invert_yaxis()
-    axes.set_xlabel("milliseconds for an inference; a box for each process, in black the median and its 95 % interval")
-    first = measured[0]
-    axes.set_title(f"measured on {first.place.name}, {first.scenario}, {first.threads} threads", fontsize=10)
-    axes.grid(axis="x", alpha=0.3)
+        _draw_row(axes, row, one, factor)
+    _scale(axes, logarithmic=max(medians) > WIDE_RANGE * min(medians))
+    axes.set_yticks(range(len(measured)), [_label(one) for one in measured])
+    axes.set_ylim(len(measured) - 0.5, -0.5)
+    axes.set_xlabel(f"{unit} for an inference", fontsize=9)
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", lw=0.3)
+    axes.tick_params(labelsize=8)
+    _draw_key(figure, {one.precision_requested for one in measured})
     save_figure(figure, file, "--plot")
+
+
+def _title(measured: Sequence[Measurement]) -> str:
+    ways = dict.fromkeys(
+        f"{one.place.name}; these are times of that machine\n{one.scenario}, "
+        f"{one.threads} thread{'s' if one.threads > 1 else ''}"
+        f"{f' in each of {one.streams} streams' if one.streams > 1 else ''}"
+        for one in measured
+    )
+    if not ways:
+        raise BadInput("nothing to draw: no measurement is complete")
+    if len(ways) > 1:
+        said = " and ".join(way.replace("; these are times of that machine\n", ", ") for way in ways)
+        raise BadInput(f"one figure cannot hold what was measured differently: {said}")
+    return f"measured on {next(iter(ways))}"
+
+
+def _label(one: Measurement) -> str:
+    """Return what stands beside a row: name, median with its interval, and every kind of doubt."""
+    doubts = "".join(f"\n{kind}" for kind in dict.fromkeys(caution.kind for caution in one.cautions))
+    low, high = (show_seconds(bound) for bound in one.median_interval_s)
+    return f"{one.label}\n{show_seconds(one.median_s)} ({low} to {high}){doubts}"
+
+
+def _draw_row(axes: Any, row: int, one: Measurement, factor: float) -> None:
+    colour = COLOURS.get(one.precision_requested, OTHER)
+    step = BOXES_HEIGHT / len(one.processes)
+    heights = [row + BOXES_TOP + step * (number + 0.5) for number in range(len(one.processes))]
+    line = {"color": colour, "linewidth": 0.8}
+    axes.boxplot(
+        [factor * np.array(run.samples_s) for run in one.processes], positions=heights, widths=0.75 * step,
+        orientation="horizontal", whis=(5, 95), showfliers=False, patch_artist=True, manage_ticks=False,
+        boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.6}, medianprops={"color": "white"},
+        whiskerprops=line, capprops=line,
+    )  # fmt: skip
+    slowest = [factor * max(run.samples_s) for run in one.processes]
+    axes.plot(slowest, heights, ".", color=colour, markersize=3.5)
+    low, high = (factor * bound for bound in one.median_interval_s)
+    axes.plot([low, high], [row + MEDIAN_AT] * 2, color="black", linewidth=2, solid_capstyle="butt")
+    axes.plot(factor * one.median_s, row + MEDIAN_AT, "d", color="black", markersize=5)
+
+
+def _scale(axes: Any, *, logarithmic: bool) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    if not logarithmic:
+        axes.set_xlim(left=0)
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_key(figure: Any, precisions: set[str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    boxes = [Patch(color=COLOURS.get(name, OTHER), alpha=0.6, label=name) for name in sorted(precisions)]
+    box = Patch(facecolor="none", edgecolor="black", label="a process: quartiles, 5 to 95 %")
+    slowest = Line2D([], [], color="black", marker=".", markersize=3.5, linestyle="", label="its slowest time")
+    median = Line2D([], [], color="black", marker="d", markersize=5, linewidth=2, label="median, 95 % interval")
+    figure.legend(
+        handles=[*boxes, box, slowest, median], loc="outside lower center", ncols=5, fontsize=8, frameon=False
+    )

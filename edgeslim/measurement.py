@@ -1,8 +1,9 @@
 """What was measured: raw times of fresh processes, the statistics read from them, and every reason to doubt them."""
 
 import json
+import re
 import statistics
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,10 @@ CONFIDENCE = 0.95
 NOISY_SPREAD = 0.10  # width of the confidence interval, as a share of the median
 FEWEST_PROCESSES = 5  # with fewer, the resampled medians show too little of the spread
 FEWEST_FOR_P99 = 100
-SLOWING = 1.1
+SLOWING = 1.1  # a sustained run's last tenth over its first
 FORMAT: Literal["edgeslim-measurement/2"] = "edgeslim-measurement/2"
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
 
 Kind = Literal["noisy", "throttled", "clocks", "fallback", "golden", "disturbed", "power", "partial"]
 
@@ -74,6 +74,10 @@ class Power:
     scope: str
     windows: tuple[Energy, ...]
 
+    def __post_init__(self) -> None:
+        if not self.windows:
+            raise InvalidMeasurement(f"{self.meter}: no window was metered")
+
 
 @validated_dataclass(frozen=True, config=_STRICT)
 class ProcessRun:
@@ -92,7 +96,7 @@ class ProcessRun:
     arena_bytes: int | None
 
     def __post_init__(self) -> None:
-        if not self.samples_s or min(self.samples_s) <= 0:
+        if not self.samples_s or min(self.init_s, self.first_s, self.window_s, *self.samples_s) <= 0:
             raise InvalidMeasurement("a process without times, or with a time that is not positive")
 
     @property
@@ -107,12 +111,12 @@ class ProcessRun:
 
     @property
     def p99_s(self) -> float | None:
-        """The time that 99 of 100 inferences stay under; None with fewer than 100."""
+        """The time that 99 of 100 inferences stay under; None with fewer than 100, of which it says nothing."""
         return None if len(self.samples_s) < FEWEST_FOR_P99 else float(np.percentile(self.samples_s, 99))
 
     @property
     def outliers(self) -> int:
-        """How many raw times lie more than 1.5 IQR above the third quartile."""
+        """How many raw times lie more than 1.5 IQR above the third quartile (Tukey's fence)."""
         first, third = np.percentile(self.samples_s, [25, 75])
         return int(np.sum(np.array(self.samples_s) > third + 1.5 * (third - first)))
 
@@ -146,6 +150,8 @@ class Measurement:
     scenario: Literal["single-stream", "offline", "sustained"]
     threads: int
     streams: int
+    affinity: str | None
+    memory_limit_bytes: int | None
     kind: Literal["measured"]
     place: Place
     processes: tuple[ProcessRun, ...]
@@ -165,8 +171,7 @@ class Measurement:
     @property
     def median_interval_s(self) -> tuple[float, float]:
         """The 95 % confidence interval of `median_s`, by resampling whole processes."""
-        medians = np.array([run.median_s for run in self.processes])
-        return bootstrap_interval(len(medians), lambda rows: np.median(medians[rows], axis=1))
+        return _median_interval([run.median_s for run in self.processes])
 
     @property
     def p90_s(self) -> float:
@@ -175,7 +180,10 @@ class Measurement:
 
     @property
     def p99_s(self) -> float | None:
-        """Median over the processes of each process's p99; None where one has too few times to tell."""
+        """Median over the processes of each process's p99; None where one has fewer than 100 times.
+
+        With 100 only the slowest one lies above it: it means little before a process has some hundreds.
+        """
         if any(run.p99_s is None for run in self.processes):
             return None
         return self._over_processes(lambda run: run.p99_s or 0.0)
@@ -201,11 +209,22 @@ class Measurement:
         return self._over_processes(lambda run: run.init_s)
 
     @property
+    def frame_times_s(self) -> tuple[float, ...]:
+        """Seconds an inference in each process: its median; offline, or with several streams, its window over all."""
+        if self.scenario == "offline" or self.streams > 1:
+            return tuple(run.window_s / len(run.samples_s) for run in self.processes)
+        return tuple(run.median_s for run in self.processes)
+
+    @property
     def frames_per_second(self) -> float:
-        """Inferences in a second: of all streams together when there are several, else one after the other."""
-        if self.streams == 1:
-            return 1 / self.median_s
-        return self._over_processes(lambda run: len(run.samples_s) / run.window_s)
+        """Inferences in a second: one after the other, or the throughput of all streams together (`frame_times_s`)."""
+        return 1 / statistics.median(self.frame_times_s)
+
+    @property
+    def frames_per_second_interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of `frames_per_second`."""
+        low_s, high_s = _median_interval(self.frame_times_s)
+        return 1 / high_s, 1 / low_s
 
     @property
     def drift(self) -> float | None:
@@ -234,11 +253,12 @@ class Measurement:
     @property
     def net_mj(self) -> tuple[float, tuple[float, float]] | None:
         """Median millijoules an inference above idle, with its 95 % interval over windows; None: not measured."""
-        if self.power is None:
-            return None
-        energies = np.array([window.net_mj for window in self.power.windows])
-        interval = bootstrap_interval(len(energies), lambda rows: np.median(energies[rows], axis=1))
-        return float(np.median(energies)), interval
+        return None if self.power is None else _with_interval([window.net_mj for window in self.power.windows])
+
+    @property
+    def gross_mj(self) -> tuple[float, tuple[float, float]] | None:
+        """The same with what the machine draws at rest."""
+        return None if self.power is None else _with_interval([window.gross_mj for window in self.power.windows])
 
     @property
     def cautions(self) -> tuple[Caution, ...]:
@@ -265,6 +285,8 @@ class Measurement:
         return [caution for caution in self.cautions if caution.kind in kinds]
 
     def _noise(self) -> Caution | None:
+        if self.scenario == "sustained" and len(self.processes) == 1:
+            return None  # it asks how the end compares with the start, which one process answers
         if len(self.processes) < FEWEST_PROCESSES:
             text = f"{len(self.processes)} processes show too little of the spread"
             return Caution("noisy", text, f"measure {FEWEST_PROCESSES} or more")
@@ -294,13 +316,16 @@ class Measurement:
     @staticmethod
     def from_json(text: str, source: str = "measurement") -> "Measurement":
         """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
+        version = _format_of(text)
+        if version not in (None, FORMAT):
+            raise BadInput(
+                f"{source}: was written by another edgeslim ({version}; this one reads {FORMAT}); measure again"
+            )
         try:
             return _ADAPTER.validate_json(text)
+        except InvalidMeasurement as error:
+            raise BadInput(f"{source}: {error}") from error
         except ValidationError as error:
-            if _format_of(text) not in (None, FORMAT):
-                raise BadInput(
-                    f"{source}: was written by another edgeslim ({_format_of(text)}); measure again"
-                ) from error
             reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
             raise BadInput(f"{source}: {'; '.join(reasons)}") from error
 
@@ -309,10 +334,21 @@ _ADAPTER = TypeAdapter(Measurement)
 
 
 def save(measurements: Iterable[Measurement], folder: Path) -> None:
-    """Write each measurement, raw times included, into `folder` as LABEL.json."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write each measurement, raw times included, into `folder` as LABEL.json, whole or not at all.
+
+    BadInput for two whose labels make one name; OSError where the folder cannot be written to.
+    """
+    texts: dict[str, str] = {}
     for one in measurements:
-        (folder / f"{one.label.replace(' ', '_')}.json").write_text(one.to_json())
+        name = re.sub(r"[^\w.+-]+", "_", one.label) + ".json"
+        if name in texts:
+            raise BadInput(f"two measurements would be saved as {folder / name}; give them labels that differ")
+        texts[name] = one.to_json()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        part = folder / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / name)
 
 
 def load(file: Path) -> Measurement:
@@ -335,10 +371,19 @@ def bootstrap_interval(processes: int, statistic: Callable[[np.ndarray], np.ndar
     return float(low), float(high)
 
 
+def _median_interval(values: Sequence[float]) -> tuple[float, float]:
+    array = np.array(values)
+    return bootstrap_interval(len(array), lambda rows: np.median(array[rows], axis=1))
+
+
+def _with_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    return statistics.median(values), _median_interval(values)
+
+
 def _format_of(text: str) -> str | None:
     """Return the format that a text of JSON says it has; None for what is no JSON object."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, thousands of brackets
         return None
     return str(value.get("format", "without a version")) if isinstance(value, dict) else None

@@ -15,14 +15,13 @@ from edgeslim import targets
 from edgeslim.agent_session import Done, Failed, Session, read_message, read_session
 from edgeslim.deployment import Deployed, deploy, machine_at
 from edgeslim.errors import BadInput, DeviceFailed, near_misses
-from edgeslim.machine import Machine
+from edgeslim.machine import BOOT_ID, Machine
 from edgeslim.memory_limit import CGROUPS, limited
 from edgeslim.targets import Target
 
 RECONNECT_S = 60.0
 SILENT_S = 30.0  # an agent speaks at least every five seconds
 POLL_S = 1.0
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 @dataclass(frozen=True)

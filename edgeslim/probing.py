@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeslim.agent_session import Hello, Message, read_message
+from edgeslim.agent_session import Failed, Hello, Message, read_message
 from edgeslim.benchmark import meter_module
 from edgeslim.device_profile import DeviceProfile, Isa, RuntimeSupport, describes, load_profile
 from edgeslim.errors import DeviceFailed, EdgeslimError
@@ -94,23 +94,28 @@ def _runtime(device: Device, support: RuntimeSupport) -> Finding:
         return Finding(what, wanted, "edgeslim has no agent for it", "unknown")
     try:
         deployed = device.deployed(support.name)
-        version = _version(device, [*deployed.argv, "--runtime", support.name])
+        version = _version(device, [*deployed.argv, "--runtime", support.name]) or deployed.version
     except EdgeslimError as error:
         return Finding(what, wanted, " ".join(str(error).split()), "differs")
+    if version is None:
+        return Finding(what, wanted, f"it does not tell its version: {deployed.library}", "unknown")
     found = tuple(int(part) for part in version.split(".") if part.isdigit())
     newer = found >= tuple(int(part) for part in support.min_version.split("."))
     return Finding(what, wanted, f"{version}: {deployed.library}", "same" if newer else "differs")
 
 
-def _version(device: Device, argv: list[str]) -> str:
-    """Return the version in the agent's first message; asked for a model that is not there, it says no more."""
+def _version(device: Device, argv: list[str]) -> str | None:
+    """Return the version in the agent's first message, None where the runtime tells none; DeviceFailed if none came.
+
+    Asked for a model that is not there, an agent says no more than that.
+    """
     messages: list[Message] = []
     try:
         for line in device.target.run([*argv, "--model", "no-model", "--seed", "0"], HELLO_TIMEOUT_S):
             messages.append(read_message(line, len(messages) + 1))
     except DeviceFailed as error:
         match messages:
-            case [Hello(runtime_version=str(version)), *_]:
+            case [Hello(runtime_version=version), Failed(reason="missing-file")]:
                 return version
         raise DeviceFailed(str(error), "no-runtime") from error
     raise DeviceFailed("the agent ran a model that is not there", "protocol")

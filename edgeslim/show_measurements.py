@@ -11,8 +11,8 @@ from rich.text import Text
 
 from edgeslim.artifact import open_artifact
 from edgeslim.comparison import Comparison
-from edgeslim.device_profile import is_this_machine, known_devices, load_profile
-from edgeslim.measurement import Measurement
+from edgeslim.device_profile import known_devices, load_profile
+from edgeslim.measurement import Measurement, Place
 from edgeslim.probing import Finding
 from edgeslim.units import show_bytes, show_seconds
 
@@ -30,7 +30,9 @@ def place(measured: Sequence[Measurement], device: str, *, here: bool) -> str:
     first = measured[0]
     streams = f", {first.streams} streams" if first.streams > 1 else ""
     threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}{streams}"
-    how = f"{first.scenario}, {threads}, {len(first.processes)} fresh processes each"
+    counts = [len(one.processes) for one in measured]  # where a device was lost, some have one fewer
+    processes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+    how = f"{first.scenario}, {threads}, {processes} fresh processes each"
     machine = "this machine" if first.place.target == "local" else first.place.target
     if here:
         return f"{machine}, a {device} ({first.place.name}; {how})"
@@ -41,17 +43,20 @@ def place_of(measured: Sequence[Measurement], artifact: Path) -> str:
     """Say where an artifact's figures were taken, and whether that is the device it was built for."""
     with open_artifact(artifact) as opened:
         device = opened.manifest.compatible.device
-    return place(measured, device, here=_on_a(device, measured[0]))
+    return place(measured, device, here=_on_a(device, measured[0].place))
 
 
-def _on_a(device: str, one: Measurement) -> bool:
+def _on_a(device: str, where: Place) -> bool:
+    """Return whether a place is a device, as `device_profile.describes` says it of a running machine."""
     if device not in known_devices():
         return False
     profile = load_profile(device)
-    if one.place.target == "local":
-        return is_this_machine(profile)
-    marks = (*profile.identification.device_tree_models, *profile.identification.cpu_models)
-    return one.place.architecture == profile.architecture and any(mark in one.place.name for mark in marks)
+    marks = profile.identification
+    named = (
+        *(mark in where.name for mark in marks.device_tree_models),
+        *(mark in where.cpu_model for mark in marks.cpu_models),
+    )
+    return where.architecture == profile.architecture and (marks.any_machine or any(named))
 
 
 def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
@@ -90,12 +95,19 @@ def measurement_data(one: Measurement) -> dict[str, Any]:
         "kind": one.kind,
         "place": one.place.name,
         "target": one.place.target,
+        "machine": asdict(one.place),
         "agent": one.agent,
         "library": one.library,
         "runtime": f"{one.runtime} {one.runtime_version}",
+        "model": one.model,
+        "model_sha256": one.model_sha256,
         "scenario": one.scenario,
         "threads": one.threads,
         "streams": one.streams,
+        "affinity": one.affinity,
+        "memory_limit_bytes": one.memory_limit_bytes,
+        "processes": len(one.processes),
+        "precision_requested": one.precision_requested,
         "precision_actual": one.precision_actual,
         "executors": one.executors,
         "median_s": one.median_s,
@@ -107,12 +119,20 @@ def measurement_data(one: Measurement) -> dict[str, Any]:
         "first_s": one.first_s,
         "init_s": one.init_s,
         "frames_per_second": one.frames_per_second,
+        "frames_per_second_interval": list(one.frames_per_second_interval),
+        "drift": one.drift,
         "peak_rss_bytes": one.peak_rss_bytes,
         "runtime_rss_bytes": one.runtime_rss_bytes,
         "arena_bytes": one.arena_bytes,
         "power": None if one.power is None else asdict(one.power),
-        "net_mj": one.net_mj,
+        **_energy_data("net_mj", one.net_mj),
+        **_energy_data("gross_mj", one.gross_mj),
     }
+
+
+def _energy_data(name: str, found: tuple[float, tuple[float, float]] | None) -> dict[str, Any]:
+    value, interval = (None, None) if found is None else (found[0], list(found[1]))
+    return {name: value, f"{name}_interval": interval}
 
 
 def probe_table(findings: Sequence[Finding], target: str, device: str) -> RenderableType:
@@ -137,7 +157,8 @@ def comparison_table(found: Comparison) -> RenderableType:
             f"{low} to {high}", f"{change.p_value:.3f}", "differs" if change.different else "no difference",
         )  # fmt: skip
     how = "interleaved, process by process" if found.paired else "from two runs"
-    return Group(table, Text(f"compared {how}"), *(Text(f"note: {note}") for note in found.notes))
+    without = (Text(f"no {name}: {why}") for name, why in found.missing.items())
+    return Group(table, Text(f"compared {how}"), *without, *(Text(f"note: {note}") for note in found.notes))
 
 
 def _shown(metric: str, value: float) -> str:

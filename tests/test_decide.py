@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_measurements import measured
 
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import below_demand, beyond_budget, choose_primary
@@ -12,13 +13,12 @@ from edgeslim.export.job import Job, Spelling
 from edgeslim.formats import FORMATS
 from edgeslim.judge import Judged
 from edgeslim.ledger import Row
-from edgeslim.measurement import Measurement, Place, ProcessRun
+from edgeslim.measurement import Measurement
 from edgeslim.preprocessing import Preprocessing
 from edgeslim.quality import Score
 from edgeslim.recipe import Recipe, StepCall
 
 HOST, PI = load_profile("x86-64-host"), load_profile("raspberry-pi")
-PLACE = Place("bench", "x86_64", "a processor", "6.1", None)
 RECIPE = Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize")))
 
 
@@ -34,21 +34,10 @@ def judged(name, precision: str, top1_pct: float = 90.0, **changes) -> Judged:
 
 
 def timed(one: Judged, milliseconds: float) -> Measurement:
-    runs = tuple(
-        ProcessRun(0.1, 0.01, (milliseconds / 1e3 * wobble,) * 9, 10**7) for wobble in (0.999, 1.0, 1.001, 1.0, 1.0)
-    )
-    return Measurement(
-        one.label,
-        one.runtime,
-        "1.0",
-        "model",
-        "0" * 64,
-        one.job.precision,
-        one.job.precision,
-        1,
-        "measured",
-        PLACE,
-        runs,
+    medians_s = [milliseconds / 1e3 * wobble for wobble in (0.999, 1.0, 1.001, 1.0, 1.0)]
+    precision = one.job.precision
+    return measured(
+        medians_s, one.label, runtime=one.runtime, precision_requested=precision, precision_actual=precision
     )
 
 

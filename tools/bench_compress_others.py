@@ -20,13 +20,13 @@ from peers import QUANTIZER_NAMES, ROUNDERS, write_quantized
 from torch import fx
 from width_share import beyond_share
 
+from edgeslim.comparison import faster
 from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.device_profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import macs_of
 from edgeslim.harness import Workload, measure
-from edgeslim.comparison import faster
 from edgeslim.model import Model, load_model
 from edgeslim.on_device import Candidate
 from edgeslim.progress import silent

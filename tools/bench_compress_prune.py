@@ -13,11 +13,11 @@ from bench_compress_case import Case, calibration_inputs, export_int8, folded, q
 from bench_compress_results import DENSE, Figures, Key, Results
 from peers import PRUNERS
 
+from edgeslim.comparison import faster
 from edgeslim.compress import prune
 from edgeslim.errors import Refused
 from edgeslim.graph import macs_of
 from edgeslim.harness import Workload, measure
-from edgeslim.comparison import faster
 from edgeslim.model import Model
 from edgeslim.on_device import Candidate
 

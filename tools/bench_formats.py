@@ -16,9 +16,9 @@ import numpy as np
 from peers import QUANTIZER_NAMES, write_quantized
 
 from edgeslim import build
+from edgeslim.comparison import faster
 from edgeslim.harness import Workload, measure
 from edgeslim.machine import this_machine
-from edgeslim.comparison import faster
 from edgeslim.on_device import Candidate
 
 MODELS = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:efficientnet_b0")

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 from bench_compress_case import export_fp32, folded
-from edgeslim.comparison import Comparison, compare
 from markdown_table import table
 from width_share import beyond_share
 
 from edgeslim.artifact import open_artifact
 from edgeslim.benchmark import Entry, entries_of
+from edgeslim.comparison import Comparison, compare
 from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.deployment import Deployed, python_agent
@@ -94,10 +94,10 @@ def same(artifact: Path, processes: int) -> None:
             for number in range(SAME)
             for entry in [entries[number % len(entries)]]
         ]
-    alarms = [(entry.candidate.label, found) for entry, found in verdicts if found.metrics["median"].different]
+    alarms = [(entry.candidate.label, found) for entry, found in verdicts if found.changes["median"].different]
     print(f"{len(alarms)} of {len(verdicts)} comparisons of a file with itself claimed a difference of the median")
     for label, found in alarms:
-        print(f"  {label}: {found.metrics['median']}")
+        print(f"  {label}: {found.changes['median']}")
 
 
 def _compared(candidate: Candidate, other: Path, inputs: np.ndarray, processes: int) -> Comparison:
@@ -119,8 +119,8 @@ def widths(processes: int) -> None:
         image = next(iter(data.evaluation.inputs()))[:8]
         full = Candidate("full", "litert", files[0], "fp32")
         found = [_compared(full, files[1], image, processes) for _ in range(APART)]
-    ratios = [one.metrics["median"].ratio for one in found]
-    seen = [one for one in found if one.metrics["median"].different and one.metrics["median"].ratio < 1]
+    ratios = [one.changes["median"].ratio for one in found]
+    seen = [one for one in found if one.changes["median"].different and one.changes["median"].ratio < 1]
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     print(f"the narrower network takes {statistics.median(ratios):.3f} of the time ({spread})")
     print(f"{len(seen)} of {len(found)} comparisons call it faster")
