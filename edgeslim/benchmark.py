@@ -25,6 +25,7 @@ from edgeslim.on_device import Candidate, Device, open_device
 from edgeslim.verification import golden_fault
 
 TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it
+TRACE_SETTLES_S = 2.0  # a file that nobody has written to for so long is whole
 METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which an energy is believed
 
 
@@ -130,10 +131,12 @@ def bench_entries(
 
 
 def metered(workload: Workload) -> Workload:
-    """Return a workload with windows and pauses long enough to read a power in."""
+    """Return a workload with windows and pauses long enough to read a power in, even against its own longest time."""
+    longest_s = workload.max_duration_s
     return replace(
         workload,
         min_duration_s=max(workload.min_duration_s, METERED_S),
+        max_duration_s=None if longest_s is None else max(longest_s, METERED_S),
         cool_down_s=max(workload.cool_down_s, METERED_PAUSE_S),
     )
 
@@ -174,7 +177,9 @@ def find_meter(device: Device, name: str) -> Metering:
     """
     if name.startswith(TRACE):
         trace = Path(name.removeprefix(TRACE))
-        return Metering(name, csv_trace.SCOPE, csv_trace.CLOCK, lambda _, windows: _laid(trace, windows))
+        if trace.is_dir() or not trace.parent.is_dir():
+            raise BadInput(f"meter `{name}`: expected csv:FILE, a file to be saved in a folder that exists")
+        return Metering(name, csv_trace.SCOPE, csv_trace.CLOCK, partial(_laid, trace, time.time()))
     if name not in (*METERS, "auto"):
         raise BadInput(
             f"unknown meter `{name}`{near_misses(name, METERS)}; meters are auto, {', '.join(METERS)}, csv:FILE"
@@ -196,14 +201,23 @@ def _read(
     return list(meter.watts(what, readings, files))
 
 
-def _laid(trace: Path, windows: Sequence[Span]) -> list[Watts]:
-    """Return an external meter's trace on the device's clock, once the person at the meter has saved it."""
+def _laid(trace: Path, began_s: float, _: Sequence[Reading], windows: Sequence[Span]) -> list[Watts]:
+    """Return an external meter's trace on the device's clock, once the person at the meter has saved it.
+
+    `began_s` is when the run began, by the clock on the wall: what was saved before is of another run. Raises
+    InvalidMeasurement for a bad trace too: what was measured before it must not be lost over it.
+    """
     deadline = time.monotonic() + TRACE_WAIT_S
-    while not trace.exists():
+    while not trace.exists() or time.time() - trace.stat().st_mtime < TRACE_SETTLES_S:
         if time.monotonic() > deadline:
-            raise InvalidMeasurement(f"{trace} was not there {TRACE_WAIT_S:g} s after the run")
-        time.sleep(1)
-    return csv_trace.align(csv_trace.read_trace(trace), windows)
+            raise InvalidMeasurement(f"{trace} was not there, or still written to, {TRACE_WAIT_S:g} s after the run")
+        time.sleep(TRACE_SETTLES_S / 4)
+    if trace.stat().st_mtime < began_s:
+        raise InvalidMeasurement(f"{trace} was saved before the run: record it while the run lasts, and save it after")
+    try:
+        return csv_trace.align(csv_trace.read_trace(trace), windows)
+    except BadInput as error:
+        raise InvalidMeasurement(str(error)) from error
 
 
 def meter_module(name: str) -> ModuleType:
@@ -217,7 +231,7 @@ def _metering(device: Device, name: str | None) -> Metering | None:
 
 def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Caution]:
     outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload)
-    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs), device.machine)
+    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs))
     return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
 
 

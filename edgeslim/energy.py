@@ -12,6 +12,7 @@ from edgeslim.meters import Watts
 FEWEST_SAMPLES = 10
 COVERAGE = 0.9  # of a window must be measured
 FEWEST_CONTROLS = 5
+LONGEST = 3  # usual distances: what a sample of an instant may stand for, and a longer one that an edge cuts
 DISTURBED = 1.03
 
 Span = tuple[float, float]  # began and ended, seconds on the device's CLOCK_MONOTONIC
@@ -33,7 +34,8 @@ def energy(watts: Sequence[Watts], windows: Sequence[Window], idle: Sequence[Spa
     one after it. Raises InvalidMeasurement where a window or its pauses hold too few samples, or gaps: a figure from
     half a window would be a guess.
     """
-    return Power(meter, scope, tuple(_energy(watts, window, _beside(window, idle)) for window in windows))
+    covering = np.array([(one.from_s, one.to_s, one.watts) for one in spread(watts)]).reshape(-1, 3)
+    return Power(meter, scope, tuple(_energy(covering, window, _beside(window, idle)) for window in windows))
 
 
 def disturbed(sampled_s: Sequence[float], control_s: Sequence[float]) -> Caution | None:
@@ -55,7 +57,7 @@ def disturbed(sampled_s: Sequence[float], control_s: Sequence[float]) -> Caution
     return Caution("disturbed", text, "sample less often, or use an external meter")
 
 
-def _energy(watts: Sequence[Watts], window: Window, pauses: Sequence[Span]) -> Energy:
+def _energy(watts: np.ndarray, window: Window, pauses: Sequence[Span]) -> Energy:
     active_w, samples = _mean_w(watts, (window.began_s, window.ended_s), "a timed window")
     idle_w = float(np.mean([_mean_w(watts, pause, "a pause")[0] for pause in pauses]))
     per_inference_s = (window.ended_s - window.began_s) / window.inferences
@@ -69,43 +71,50 @@ def _energy(watts: Sequence[Watts], window: Window, pauses: Sequence[Span]) -> E
 
 
 def _beside(window: Window, idle: Sequence[Span]) -> list[Span]:
-    """Return the last pause before a window and the first one after it."""
-    before = [span for span in idle if span[1] <= window.began_s]
-    after = [span for span in idle if span[0] >= window.ended_s]
-    found = [max(before, default=None), min(after, default=None)]
-    pauses = [span for span in found if span is not None]
-    if not pauses:
-        raise InvalidMeasurement("no pause lies beside a timed window, so there is no idle baseline")
-    return pauses
+    """Return the last pause before a window and the first one after it; InvalidMeasurement where one is missing."""
+    before = max((span for span in idle if span[1] <= window.began_s), default=None)
+    after = min((span for span in idle if span[0] >= window.ended_s), default=None)
+    if before is None or after is None:
+        where = "before" if before is None else "after"
+        raise InvalidMeasurement(f"no pause lies {where} a timed window, so its idle baseline is not known")
+    return [before, after]
 
 
-def _mean_w(watts: Sequence[Watts], span: Span, what: str) -> tuple[float, int]:
+def _mean_w(watts: np.ndarray, span: Span, what: str) -> tuple[float, int]:
     """Return the mean power over a span and how many samples it comes from; InvalidMeasurement where it has gaps.
 
-    A sample that says what was drawn since the one before counts for that time; one of an instant, for the time until
-    the next one.
+    A row of `watts` says from when to when how much was drawn. A long one that the span's edge cuts is a gap: how much
+    of its mean belongs to the span is not known.
     """
     began_s, ended_s = span
-    inside = [(max(one.from_s, began_s), min(one.to_s, ended_s), one.watts) for one in spread(watts)]
-    parts = [(to_s - from_s, power) for from_s, to_s, power in inside if to_s > from_s]
-    covered_s = sum(length for length, _ in parts)
-    if len(parts) < FEWEST_SAMPLES or covered_s < COVERAGE * (ended_s - began_s):
+    from_s, to_s, power = watts.T
+    parts_s = np.minimum(to_s, ended_s) - np.maximum(from_s, began_s)
+    inside = parts_s > 0
+    if inside.any():
+        cut = (from_s < began_s) | (to_s > ended_s)
+        inside &= ~(cut & (to_s - from_s > LONGEST * np.median(to_s - from_s)))
+    samples, covered_s = int(inside.sum()), float(parts_s[inside].sum())
+    if samples < FEWEST_SAMPLES or covered_s < COVERAGE * (ended_s - began_s):
         share = covered_s / max(ended_s - began_s, 1e-9)
         raise InvalidMeasurement(
-            f"the meter gave {len(parts)} samples for {what} of {ended_s - began_s:.1f} s and covers {share:.0%}; "
-            f"{FEWEST_SAMPLES} samples and {COVERAGE:.0%} are needed"
+            f"the meter gave {samples} samples for {what} of {ended_s - began_s:.1f} s and covers {share:.0%}; "
+            f"{FEWEST_SAMPLES} samples and {COVERAGE:.0%} are needed: sample faster, or ask for longer windows and "
+            "pauses (--min-duration, --cool-down)"
         )
-    return sum(length * power for length, power in parts) / covered_s, len(parts)
+    return float(parts_s[inside] @ power[inside]) / covered_s, samples
 
 
 def spread(watts: Sequence[Watts]) -> list[Watts]:
-    """Return samples that each cover a time: one of an instant lasts until the next, three usual distances at most."""
+    """Return samples that each cover a time: one of an instant lasts until the next, LONGEST usual distances at most.
+
+    One that says what was drawn on average since the one before covers that time already.
+    """
     instants = [one for one in watts if one.from_s == one.to_s]
     if not instants:
         return list(watts)
     times = np.array([one.from_s for one in instants])
     steps = np.diff(times)
-    longest_s = 3 * float(np.median(steps)) if len(steps) else 0.0
+    longest_s = LONGEST * float(np.median(steps)) if len(steps) else 0.0
     lengths = [*np.minimum(steps, longest_s), 0.0]
     covering = [
         Watts(one.from_s, one.from_s + float(length), one.watts) for one, length in zip(instants, lengths, strict=True)

@@ -12,7 +12,7 @@ from edgeslim.meters import Reading, Sampling
 from edgeslim.targets import Target
 
 LONGEST_S = 24 * 3600.0
-FIRST_READING_S = 30.0
+SILENT_S = 30.0
 
 
 class Sampler:
@@ -26,20 +26,27 @@ class Sampler:
     @property
     def now_s(self) -> float:
         """The device's CLOCK_MONOTONIC at the last reading; DeviceFailed where the sampling has ended."""
-        deadline = time.monotonic() + FIRST_READING_S
-        while not self.readings and self.failure is None and time.monotonic() < deadline:
+        return self._last_of(1)
+
+    def pause(self, seconds: float) -> tuple[float, float]:
+        """Let the device rest, and return the pause on its own clock: from one reading to another within it.
+
+        The last reading before it may have been taken while a process still worked, so the pause begins at the next.
+        """
+        began_s = self._last_of(len(self.readings) + 1)
+        time.sleep(seconds)
+        return began_s, self.now_s
+
+    def _last_of(self, count: int) -> float:
+        """Wait until there are so many readings, and return when the last one was taken."""
+        deadline = time.monotonic() + SILENT_S
+        while len(self.readings) < count and self.failure is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if self.failure is not None:
             raise self.failure
-        if not self.readings:
-            raise DeviceFailed(f"the device's sensors gave nothing for {FIRST_READING_S:g} s", "timeout")
+        if len(self.readings) < count:
+            raise DeviceFailed(f"the device's sensors gave nothing for {SILENT_S:g} s", "timeout")
         return self.readings[-1].at_s
-
-    def pause(self, seconds: float) -> tuple[float, float]:
-        """Let the device rest, and return the pause on its own clock."""
-        began_s = self.now_s
-        time.sleep(seconds)
-        return began_s, self.now_s
 
     def read(self, lines: Iterator[str]) -> None:
         """Take readings line by line until `stopped` is set."""
@@ -50,6 +57,8 @@ class Sampler:
                     self.readings.append(Reading(message.at_s, message.values))
                 if self.stopped.is_set():
                     break
+            else:
+                self.failure = DeviceFailed("the agent that reads the device's sensors ended before the run did")
         except DeviceFailed as error:
             self.failure = error
         finally:
@@ -69,4 +78,4 @@ def sampling(target: Target, agent: Sequence[str], what: Sampling) -> Iterator[S
         yield sampler
     finally:
         sampler.stopped.set()
-        thread.join(what.period_s + FIRST_READING_S)
+        thread.join(what.period_s + SILENT_S)

@@ -21,6 +21,9 @@ def test_a_raspberry_pi_4_is_read_whole(tmp_path: Path) -> None:
         ram_bytes=3884384 * 1024,
         kernel="6.12.25+rpt-rpi-v8",
         governor="ondemand",
+        os_name="Debian GNU/Linux 12 (bookworm)",
+        glibc=platform.libc_ver()[1],
+        boot_id="b3a1b3c4-6f0e-4b3a-9f0e-0d2f2d1c5a6b",
     )
 
 

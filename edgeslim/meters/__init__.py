@@ -42,5 +42,8 @@ class Meter(Protocol):
     def sampling(self, files: Mapping[str, str]) -> Sampling | None:
         """Return what to read, by the device's files (path -> text), or None where the source is not there."""
 
+    def why_not(self, files: Mapping[str, str]) -> str:
+        """Say why `sampling` returned None, and what would help."""
+
     def watts(self, sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:
         """Return the power over time; readings that are missing or cannot be read leave gaps, never zeros."""

@@ -29,7 +29,7 @@ def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, s
     return [
         Watts(one.at_s, one.at_s, int(one.values[0]) / 1e6)
         for one in readings
-        if one.values[0] is not None and one.values[0].strip().isdigit()
+        if one.values[0] is not None and one.values[0].strip().isdecimal()
     ]
 
 

@@ -32,6 +32,8 @@ def sampling(files: Mapping[str, str]) -> Sampling | None:
 def why_not(files: Mapping[str, str]) -> str:
     """Say why `sampling` returned None."""
     labels = sorted(text.strip() for path, text in files.items() if "label" in path or "rail_name" in path)
+    if set(labels) & set(TOTAL_RAILS):
+        return f"{' and '.join(sorted(set(labels) & set(TOTAL_RAILS)))} cannot be read: is the channel switched off?"
     if labels:
         return f"none of the rails {', '.join(labels)} is known to feed the whole module"
     return "no /sys/bus/i2c/drivers/ina3221 can be read"

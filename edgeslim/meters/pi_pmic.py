@@ -23,13 +23,18 @@ def why_not(files: Mapping[str, str]) -> str:  # noqa: ARG001 - the seam's signa
 
 
 def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:  # noqa: ARG001
-    """Return the sum over all rails for which volts and amperes are both given, at each reading."""
-    found = []
-    for one in readings:
-        rails: dict[str, dict[str, float]] = {}
-        for rail, unit, value in _VALUE.findall(one.values[-1] or ""):
-            rails.setdefault(rail, {})[unit] = float(value)
-        powers = [values["V"] * values["A"] for values in rails.values() if len(values) == 2]
-        if powers:
-            found.append(Watts(one.at_s, one.at_s, sum(powers)))
-    return found
+    """Return the sum over all rails for which volts and amperes are both given, at each reading.
+
+    A reading that lacks rails which others have was cut short, and leaves a gap.
+    """
+    powers = [(one.at_s, _powers(one.values[-1] or "")) for one in readings]
+    most = max((len(rails) for _, rails in powers), default=0)
+    return [Watts(at_s, at_s, sum(rails)) for at_s, rails in powers if len(rails) == most > 0]
+
+
+def _powers(text: str) -> list[float]:
+    """Return the power of each rail in the command's words."""
+    rails: dict[str, dict[str, float]] = {}
+    for rail, unit, value in _VALUE.findall(text):
+        rails.setdefault(rail, {})[unit] = float(value)
+    return [values["V"] * values["A"] for values in rails.values() if len(values) == 2]

@@ -1,4 +1,8 @@
-"""RAPL: the energy counters of x86 processors, summed over all packages (/sys/class/powercap)."""
+"""RAPL: the energy counters of x86 processors, summed over all packages (/sys/class/powercap).
+
+A zone `intel-rapl:N` is a package, or `psys`, which holds all packages; `intel-rapl:N:M` is a part of package N, and
+`intel-rapl-mmio:N` is package N once more. Only packages are counted.
+"""
 
 import itertools
 import re
@@ -7,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from edgeslim.meters import Reading, Sampling, Watts
 
 SCOPE = "CPU packages, without memory and board"
-_PACKAGE = re.compile(r"/sys/class/powercap/intel-rapl:\d+/energy_uj")
+_ZONE_NAME = re.compile(r"(/sys/class/powercap/intel-rapl:\d+)/name")
 PATTERNS = (
     "/sys/class/powercap/intel-rapl:*/energy_uj",
     "/sys/class/powercap/intel-rapl:*/max_energy_range_uj",
@@ -18,16 +22,17 @@ MOST_W = 2000.0  # more for all packages is a damaged reading, not a power
 
 
 def sampling(files: Mapping[str, str]) -> Sampling | None:
-    """Return the packages' counters, or None where there are none, or only root may read them."""
-    counters = tuple(sorted(path for path in files if _PACKAGE.fullmatch(path)))
-    return Sampling(counters, None, PERIOD_S) if counters else None
+    """Return the packages' counters, or None where there are none, or one cannot be read: half a sum is no sum."""
+    counters = _counters(files)
+    readable = all(path in files and _range(path) in files for path in counters)
+    return Sampling(counters, None, PERIOD_S) if counters and readable else None
 
 
 def why_not(files: Mapping[str, str]) -> str:
     """Say why `sampling` returned None."""
-    if any(path.endswith("/name") for path in files):
+    if _counters(files):
         return "energy_uj can be read by root only: sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
-    return "the kernel offers no /sys/class/powercap/intel-rapl:*"
+    return "the kernel offers no package in /sys/class/powercap/intel-rapl:*"
 
 
 def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:
@@ -35,14 +40,30 @@ def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, s
 
     A pair of readings of which one is missing, or that gives an impossible power, leaves a gap.
     """
-    ranges = [int(files[path.replace("energy_uj", "max_energy_range_uj")]) for path in sampling.files]
+    ranges = [int(files[_range(path)]) for path in sampling.files]
     found = []
     for earlier, later in itertools.pairwise(readings):
         seconds = later.at_s - earlier.at_s
-        if None in (*earlier.values, *later.values) or seconds <= 0:
+        before, after = _counts(earlier), _counts(later)
+        if before is None or after is None or seconds <= 0:
             continue
-        pairs = zip(earlier.values, later.values, ranges, strict=True)
-        joules = sum((int(b or 0) - int(a or 0)) % most for a, b, most in pairs) / 1e6
+        joules = sum((b - a) % most for a, b, most in zip(before, after, ranges, strict=True)) / 1e6
         if joules / seconds <= MOST_W:
             found.append(Watts(earlier.at_s, later.at_s, joules / seconds))
     return found
+
+
+def _counters(files: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the counter of every package, whether it can be read or not; anyone may read the zones' names."""
+    zones = [(_ZONE_NAME.fullmatch(path), text) for path, text in sorted(files.items())]
+    return tuple(f"{zone[1]}/energy_uj" for zone, name in zones if zone and name.startswith("package"))
+
+
+def _range(counter: str) -> str:
+    return counter.replace("energy_uj", "max_energy_range_uj")
+
+
+def _counts(reading: Reading) -> list[int] | None:
+    """Return the counters of a reading; None where one was not read."""
+    counts = [int(value) for value in reading.values if value is not None and value.strip().isdecimal()]
+    return counts if len(counts) == len(reading.values) else None
