@@ -207,12 +207,10 @@ class SshTarget:
         """Send what is missing of a file, compare its SHA-256 on the device, and give it its name."""
         part, mode = shlex.quote(remote + ".part"), "755" if os.access(file.path, os.X_OK) else "644"
         try:
-            with file.path.open("rb") as stream:
-                stream.seek(begun_bytes)
-                arrow = ">>" if begun_bytes else ">"
-                self._connection.copy_in(stream, f"cat {arrow}{part}", TRANSFER_TIMEOUT_S)
-            told = self._connection.ask(f"sha256sum {part}", COMMAND_TIMEOUT_S).split()
-            if told[:1] != [file.sha256]:
+            told = self._sent(file, part, begun_bytes)
+            if told != file.sha256 and begun_bytes:  # what was begun is of another file, or damaged
+                told = self._sent(file, part, 0)
+            if told != file.sha256:
                 raise DeviceFailed(f"{file.path.name} arrived damaged on {self.address}; it was removed there")
             self._connection.ask(f"chmod {mode} {part} && mv {part} {shlex.quote(remote)}", COMMAND_TIMEOUT_S)
         except DeviceFailed as error:
@@ -220,6 +218,13 @@ class SshTarget:
                 with contextlib.suppress(DeviceFailed):
                     self._connection.ask(f"rm -f {part}", COMMAND_TIMEOUT_S)
             raise
+
+    def _sent(self, file: _File, part: str, begun_bytes: int) -> str:
+        """Send a file from a byte on, and return the SHA-256 of what then lies in `part` on the device."""
+        with file.path.open("rb") as stream:
+            stream.seek(begun_bytes)
+            self._connection.copy_in(stream, f"cat {'>>' if begun_bytes else '>'}{part}", TRANSFER_TIMEOUT_S)
+        return self._connection.ask(f"sha256sum {part}", COMMAND_TIMEOUT_S).partition(" ")[0]
 
     def _stop(self, child: "subprocess.Popen[str]", pid_file: str, late: threading.Event) -> None:
         """Kill a program on the device and the ssh that waits for it."""
