@@ -30,8 +30,8 @@ def agent_program(architecture: str) -> Path:
         raise BadInput(f"architecture {architecture}: {' or '.join(ARCHITECTURES)} was expected")
     compiler = _compiler(architecture)
     sources = sorted(bundled("runtimes").joinpath("agent").glob("*.[ch]"))
-    folder = _cache() / "agent"
-    program = folder / f"{architecture}-{_fingerprint(compiler, sources)}"
+    folder = _cache() / "agents" / f"{architecture}-{_fingerprint(compiler, sources)}"
+    program = folder / "edgeslim-agent"
     try:
         if not program.is_file():
             folder.mkdir(parents=True, exist_ok=True)

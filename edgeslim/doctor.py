@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgeslim.agent_program import ARCHITECTURES, agent_program
 from edgeslim.errors import ToolFailed
 from edgeslim.export import child_environment
 from edgeslim.formats import FORMATS, FormatName
@@ -63,6 +64,8 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
         of_packages("torch", [packages["torch"]], "pip install edgeslim"),
         *(of_packages(f"extra {extra}", of, f"pip install 'edgeslim[{extra}]'") for extra, of in found.items()),
         *(of_format(name, found[form.extra]) for name, form in FORMATS.items()),
+        *(of_agent(architecture) for architecture in ARCHITECTURES),
+        of_ssh(),
         *of_machine(root),
         *(_disk(folder, use) for folder, use in ((Path.cwd(), "artifacts"), (Path(tempfile.gettempdir()), "work"))),
     ]
@@ -123,6 +126,26 @@ def of_format(name: FormatName, packages: Sequence[Package]) -> Finding:
     if runtime_available(form.runtime) and not any(package.fault for package in packages):
         return Finding(f"format {name}", "limited", f"can be run in {runtime}, not written; {state.detail}", state.cure)
     return Finding(f"format {name}", "missing", f"can be neither written nor run; {state.detail}", state.cure)
+
+
+def of_agent(architecture: str) -> Finding:
+    """Return whether the agent in C that runs on devices of an architecture can be compiled here, by compiling it."""
+    what = f"agent for {architecture}"
+    try:
+        program = agent_program(architecture)
+    except ToolFailed as error:
+        return Finding(what, "limited", f"{error}; the agent in Python takes over", "pip install ziglang")
+    return Finding(what, "ok", f"{program.stat().st_size / 1e3:.0f} kB, {program}")
+
+
+def of_ssh() -> Finding:
+    """Return whether a device can be reached with OpenSSH's client."""
+    found = shutil.which("ssh")
+    if found is None:
+        return Finding(
+            "ssh", "missing", "no OpenSSH client, so no device can be reached", "apt-get install openssh-client"
+        )
+    return Finding("ssh", "ok", found)
 
 
 def of_cpu(machine: Machine) -> Finding:

@@ -1,17 +1,20 @@
 """What the doctor says of packages, formats and machines; of this machine it is asked once, in full."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_trees import write_intel_n100, write_raspberry_pi_4
 
+from edgeslim.agent_program import ARCHITECTURES
 from edgeslim.doctor import (
     Finding,
     Package,
     diagnose,
     examine,
     fault_of,
+    of_agent,
     of_cpu,
     of_format,
     of_machine,
@@ -84,6 +87,15 @@ def test_a_format_with_a_broken_package_can_be_neither_written_nor_run() -> None
     assert "neither written nor run; broken: onnxruntime" in finding.detail, finding.detail
 
 
+def test_an_agent_that_cannot_be_compiled_is_limited_with_the_command_that_brings_a_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("EDGESLIM_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "ziglang", None)  # how Python marks a module as absent
+    finding = of_agent(ARCHITECTURES[0])
+    assert (finding.state, finding.cure) == ("limited", "pip install ziglang"), "the agent in Python takes over"
+    assert "no C compiler" in finding.detail, finding.detail
+
+
 def test_an_x86_without_vnni_is_limited_and_says_what_saturates(tmp_path: Path) -> None:
     machine = this_machine(write_intel_n100(tmp_path), "x86_64")
     assert of_cpu(machine).state == "ok", "the N100 has AVX-VNNI"
@@ -110,7 +122,9 @@ def test_where_there_is_no_linux_the_machine_is_one_limited_finding(tmp_path: Pa
 
 def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Finding]) -> None:
     extras = {f"extra {form.extra}" for form in FORMATS.values()} | {"extra torchvision"}
-    expected = extras | {f"format {name}" for name in FORMATS} | {"Python", "torch", "CPU", "RAM", "disk"}
+    agents = {f"agent for {name}" for name in ARCHITECTURES}
+    expected = extras | agents | {f"format {name}" for name in FORMATS}
+    expected |= {"Python", "torch", "ssh", "CPU", "RAM", "disk"}
     assert set(findings) == expected, "a subject is missing or unknown"
 
 
