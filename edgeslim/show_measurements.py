@@ -62,20 +62,34 @@ def _on_a(device: str, where: Place) -> bool:
 def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
     """Return latency, memory and energy of every file, where and how they were taken, and every doubt about them."""
     table = Table()
-    for column in ("file", "ran as", "median", "p90", "p99", "frames/s", "first", "load", "peak memory", "energy", ""):
+    metered = any(one.power is not None for one in measured)
+    columns = ["file", "ran as", "median", "p90", "p99", "frames/s", "first", "load", "peak memory"]
+    for column in [*columns, *(["energy, net"] if metered else []), ""]:
         table.add_column(column, no_wrap=column in ("file", "median"))
     for one in measured:
         table.add_row(
             one.label, one.precision_actual, latency(one), show_seconds(one.p90_s),
             "too few" if one.p99_s is None else show_seconds(one.p99_s), f"{one.frames_per_second:.4g}",
-            show_seconds(one.first_s), show_seconds(one.init_s), show_bytes(one.peak_rss_bytes), _energy(one),
-            one.status,
+            show_seconds(one.first_s), show_seconds(one.init_s), show_bytes(one.peak_rss_bytes),
+            *([_energy(one)] if metered else []), one.status,
         )  # fmt: skip
     agents = dict.fromkeys(f"{one.runtime}: agent {one.agent}; {one.library}" for one in measured)
-    doubts = [f"{one.label}: {doubt.kind}: {doubt.text}; {doubt.advice}" for one in measured for doubt in one.cautions]
-    return Group(
-        table, Text(f"measured on {where}"), *(Text(line) for line in agents), *(Text(f"doubt: {d}") for d in doubts)
-    )
+    powers = dict.fromkeys(f"energy: {_meter(one)}" for one in measured)
+    lines = [f"measured on {where}", *agents, *powers, *_doubts(measured)]
+    return Group(table, *(Text(line) for line in lines))
+
+
+def _doubts(measured: Sequence[Measurement]) -> list[str]:
+    """Return every doubt of every file, and below those of a kind what to do about them, once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in measured:
+        for doubt in one.cautions:
+            found.setdefault((doubt.kind, doubt.advice), []).append(f"doubt: {one.label}: {doubt.kind}: {doubt.text}")
+    return [line for (_, advice), texts in found.items() for line in (*texts, f"  -> {advice}")]
+
+
+def _meter(one: Measurement) -> str:
+    return "not measured (--meter does)" if one.power is None else f"by {one.power.meter}: {one.power.scope}"
 
 
 def _energy(one: Measurement) -> str:
