@@ -3,7 +3,7 @@
 The functions behind the command line, loaded at their first use (`import edgeslim` imports no torch):
 
 - `build(source, device=...)`: compress, export, run and pack; a `BuildReport`
-- `bench(path, on=...)`: measure an artifact's files on a device; a list of `Measurement`
+- `bench(path, on=...)`: measure an artifact's files on a device; a `BenchReport`
 - `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`

@@ -1,11 +1,12 @@
 """Measure artifacts where they can be measured, and keep what was measured beside them."""
 
-import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,7 @@ from edgeslim.artifact import MEASUREMENTS, check_integrity, open_artifact
 from edgeslim.comparison import Comparison
 from edgeslim.comparison import compare as compared
 from edgeslim.energy import Span
-from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, near_misses
+from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFailed, near_misses
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
 from edgeslim.installed import runtime_available
 from edgeslim.manifest import GOLDEN_INPUTS, Manifest, ModelFile
@@ -26,6 +27,8 @@ from edgeslim.verification import golden_fault
 
 TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it
 TRACE_SETTLES_S = 2.0  # a file that nobody has written to for so long is whole
+CUT_SHORT = "cut_short.jsonl"
+LONGEST_PLACE = 80  # characters of an address in a folder's name
 METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which an energy is believed
 
 
@@ -35,6 +38,18 @@ class CutOff(Unfinished):
     def __init__(self, cause: Unfinished, folder: Path | None) -> None:
         super().__init__(cause, cause.measurements)
         self.folder = folder
+
+    def __str__(self) -> str:
+        kept = "" if self.folder is None else f"\nwhat was complete before is kept in {self.folder}, marked partial"
+        return f"{super().__str__()}{kept}"
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What a bench measured, a file each; `folder` holds every raw time, None for an archive, which keeps nothing."""
+
+    measurements: tuple[Measurement, ...]
+    folder: Path | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ def bench(
     require_accelerator: str | None = None,
     any_device: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
-) -> list[Measurement]:
+) -> BenchReport:
     """Measure every file of an artifact on a device, fp32 beside INT8, in interleaved fresh processes.
 
     `on`: "local" (this machine), "ssh://user@host:port" or "fake:FOLDER". Each file's golden vectors are replayed there
@@ -72,10 +87,10 @@ def bench(
     read). Raises BadInput, IntegrityFailed, and DeviceFailed; CutOff, a kind of it, has what was complete before.
     """
     workload = workload or Workload()
-    if path.is_dir() and not os.access(path, os.W_OK):
-        raise BadInput(f"{path} cannot be written to, and measurements are kept there; bench its archive to keep none")
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
+        if path.is_dir():
+            _require_writable(path)
         entries = entries_of(artifact.folder, artifact.manifest)
         with open_device(on, library) as device:
             require_architecture(device, artifact.manifest, any_device=any_device)
@@ -83,12 +98,10 @@ def bench(
             if metering is not None:
                 workload = metered(workload)
             try:
-                measured = bench_entries(entries, device, workload, metering, progress)
+                measured = bench_entries(entries, device, workload, metering, progress, require_accelerator)
             except Unfinished as error:
-                raise CutOff(error, _kept(error.measurements, path, on)) from error
-            measured = [with_placement(one, require_accelerator) for one in measured]
-    _kept(measured, path, on)
-    return measured
+                raise CutOff(error, _kept(error.measurements, path, on, error.lines)) from error
+    return BenchReport(tuple(measured), _kept(measured, path, on))
 
 
 def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> list[Entry]:
@@ -116,18 +129,30 @@ def bench_entries(
     workload: Workload,
     metering: Metering | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    require_accelerator: str | None = None,
 ) -> list[Measurement]:
-    """Measure files on a device, after their golden vectors were replayed there."""
+    """Measure files on a device, after their golden vectors were replayed there; wrong answers and placement are said.
+
+    Raises what `measure` does.
+    """
     faults = {entry.candidate.label: _golden_caution(entry, device, workload) for entry in entries}
-    measured = measure(
-        [entry.candidate for entry in entries],
-        {entry.model.runtime: entry.golden_inputs for entry in entries},
-        workload,
-        device=device,
-        metering=metering,
-        progress=progress,
-    )
-    return [replace(one, seen=(*one.seen, *faults[one.label])) for one in measured]
+
+    def judged(measured: Sequence[Measurement]) -> list[Measurement]:
+        seen = [replace(one, seen=(*one.seen, *faults[one.label])) for one in measured]
+        return [with_placement(one, require_accelerator) for one in seen]
+
+    try:
+        measured = measure(
+            [entry.candidate for entry in entries],
+            {entry.model.runtime: entry.golden_inputs for entry in entries},
+            workload,
+            device=device,
+            metering=metering,
+            progress=progress,
+        )
+    except Unfinished as error:
+        raise Unfinished(error, judged(error.measurements)) from error
+    return judged(measured)
 
 
 def metered(workload: Workload) -> Workload:
@@ -235,13 +260,36 @@ def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Ca
     return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
 
 
-def _kept(measured: Sequence[Measurement], path: Path, on: str) -> Path | None:
-    """Save measurements in a new folder beside an artifact, and return it; an archive keeps none."""
-    if not path.is_dir() or not measured:
+def _require_writable(folder: Path) -> None:
+    """Raise BadInput where measurements could not be kept, before an hour is spent on them."""
+    place = folder / MEASUREMENTS
+    try:
+        with tempfile.TemporaryFile(dir=place if place.is_dir() else folder):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be written to ({error.strerror}), and measurements are kept there; "
+            "bench its archive to keep none"
+        ) from error
+
+
+def _kept(measured: Sequence[Measurement], path: Path, on: str, cut_short: Sequence[str] = ()) -> Path | None:
+    """Save measurements in a new folder beside an artifact, and return it; an archive keeps none.
+
+    `cut_short` is what a process that did not end had said: it counts for nothing, and is kept to be looked at.
+    """
+    if not path.is_dir() or not (measured or cut_short):
         return None
-    place = "".join(letter if letter.isalnum() else "-" for letter in on)
-    folder = path / MEASUREMENTS / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{place}"
-    save(measured, folder)
+    place = "".join(letter if letter.isalnum() else "-" for letter in on)[:LONGEST_PLACE]
+    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{place}"
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))  # two may end in one second
+    folder = next(one for one in (path / MEASUREMENTS / name for name in names) if not one.exists())
+    try:
+        save(measured, folder)
+        if cut_short:
+            (folder / CUT_SHORT).write_text("".join(f"{line}\n" for line in cut_short), encoding="utf-8")
+    except OSError as error:
+        raise ToolFailed(f"{folder}: the measurements cannot be kept: {error.strerror}") from error
     return folder
 
 
@@ -262,13 +310,15 @@ def compare(
     if a.suffix == b.suffix == ".json":
         return compared(load(a), load(b), paired=False)
     with open_artifact(a) as first, open_artifact(b) as second, open_device(on, library) as device:
-        entries = []
+        entries: list[Entry] = []
         for path, artifact in ((a, first), (b, second)):
             check_integrity(artifact.folder)
             require_architecture(device, artifact.manifest, any_device=any_device)
             if artifact.manifest.primary is None:
                 raise BadInput(f"{path} has no primary file to compare: it was rejected")
             (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
-            entries.append(replace(entry, candidate=replace(entry.candidate, label=f"{path}: {entry.candidate.label}")))
+            again = " (again)" if entries and a == b else ""  # one label is one candidate
+            label = f"{path}: {entry.candidate.label}{again}"
+            entries.append(replace(entry, candidate=replace(entry.candidate, label=label)))
         one, other = bench_entries(entries, device, workload or Workload(), progress=progress)
-    return compared(with_placement(one, None), with_placement(other, None), paired=True)
+    return compared(one, other, paired=True)

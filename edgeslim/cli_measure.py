@@ -64,7 +64,7 @@ def bench(
     meter: str | None, require_accelerator: str | None, any_device: bool, **wishes: Any,
 ) -> None:  # fmt: skip
     """Measure latency, memory and power of every file of ARTIFACT on a device, fp32 beside INT8."""
-    from edgeslim.benchmark import CutOff
+    from edgeslim.benchmark import BenchReport, CutOff
     from edgeslim.show_measurements import measurement_data, measurement_table, place_of
 
     kinds = _kinds(fail_on)
@@ -73,23 +73,24 @@ def bench(
     cut: CutOff | None = None
     with progress_on(quiet=quiet or as_json) as progress:
         try:
-            measured = tuple(edgeslim.bench(
+            report = edgeslim.bench(
                 artifact, on=on, workload=_workload(**wishes), library=library, meter=meter,
                 require_accelerator=require_accelerator, any_device=any_device,
                 progress=lambda label, done, total: progress(f"timing {label}", done / total),
-            ))  # fmt: skip
+            )  # fmt: skip
         except CutOff as error:
-            measured, cut = error.measurements, error
+            report, cut = BenchReport(error.measurements, error.folder), error
+    measured = report.measurements
     if as_json:
         print_json([measurement_data(one) for one in measured])
     elif measured:
-        STDOUT.print(measurement_table(measured, place_of(measured, artifact)))
-    if plot is not None and measured:
+        STDOUT.print(measurement_table(measured, place_of(measured, artifact), report.folder))
+    if cut is not None:
+        raise cut
+    if plot is not None:
         from edgeslim.latency_plot import distributions
 
         distributions(measured, plot)
-    if cut is not None:
-        raise cut
     failing = [f"{one.label}: {caution.text}" for one in measured for caution in one.failing(kinds)]
     if failing:
         raise InvalidMeasurement("\n".join(["the figures must not be believed:", *(f"  - {why}" for why in failing)]))

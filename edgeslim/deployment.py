@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeslim.agent_program import agent_program
+from edgeslim.agent_program import ARCHITECTURES, agent_program
 from edgeslim.bundled import bundled
 from edgeslim.errors import DeviceFailed, MissingPackage, ToolFailed
 from edgeslim.installed import require_runtime
@@ -55,9 +55,13 @@ def deploy(target: Target, machine: Machine, runtime: str, own_library: str | No
     says why. Raises MissingPackage, ToolFailed, and DeviceFailed where the device cannot run what would travel.
     """
     require_runtime(runtime)
+    if machine.architecture not in ARCHITECTURES:
+        return _python(target, f"there is no C agent for {machine.architecture}")
     try:
         program = agent_program(machine.architecture)
     except ToolFailed as error:
+        if own_library is not None:
+            raise ToolFailed(f"only the C agent can load {own_library}, and there is none: {error}") from error
         return _python(target, f"no C agent: {error}")
     local = target.address == "local"
     own = own_library or (None if local else _own(target, runtime))
@@ -91,7 +95,12 @@ def _own(target: Target, runtime: str) -> str | None:
     """Return the newest library of a runtime that lies in the device's usual places, or None."""
     patterns = " ".join(STANDARD_PLACES[runtime])
     found = ask(target, ["sh", "-c", f"ls -d {patterns} 2>/dev/null; true"])
-    return max(found, key=len, default=None)
+    return max(found, key=_version_in_name, default=None)
+
+
+def _version_in_name(library: str) -> tuple[int, ...]:
+    """Return the numbers after a library's `.so`, none for the plain name."""
+    return tuple(int(part) for part in library.partition(".so")[2].split(".") if part.isdecimal())
 
 
 def _require_glibc(machine: Machine, needed: str, what: str) -> None:

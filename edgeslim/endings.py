@@ -44,12 +44,13 @@ def timed_out(argv: Sequence[str], timeout_s: float, stderr: str) -> DeviceFaile
 
 
 def program(argv: Sequence[str]) -> str:
-    """Return a program's name, for Python that of its script."""
-    return next((Path(word).name for word in argv if word.endswith(".py")), Path(argv[0]).name)
+    """Return a program's name, for Python that of its script, for a script of sh that of the program it is given."""
+    words = argv[4:] if tuple(argv[:2]) == ("sh", "-c") and len(argv) > 4 else argv
+    return next((Path(word).name for word in words if word.endswith(".py")), Path(words[0]).name)
 
 
 def _cause(returncode: int, last_line: str, *, out_of_memory: bool) -> tuple[str, str]:
-    with suppress(json.JSONDecodeError):
+    with suppress(ValueError, RecursionError):  # no JSON, a number of thousands of digits, thousands of brackets
         message = json.loads(last_line)
         if isinstance(message, dict) and message.get("type") == "error":
             reason = str(message.get("reason"))

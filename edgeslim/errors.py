@@ -68,7 +68,7 @@ DEVICE_STATUSES = {
     "oom": "build for less memory (prune more, fewer pixels), or give the device more",
     "disk-full": "make room on the device, or name another folder with EDGESLIM_REMOTE",
     "wrong-architecture": "build the artifact for this device, or name the device it was built for",
-    "old-runtime": "install a newer version of the runtime on the device, or let edgeslim bring its own",
+    "old-runtime": "install a newer version of the runtime, or of the system that it needs, on the device",
     "no-runtime": "`edgeslim probe` shows what the device has; `edgeslim doctor` what this machine could bring",
     "protocol": "the agent and this edgeslim are not of one version, or a line was damaged on the way",
 }

@@ -96,7 +96,7 @@ class Unfinished(DeviceFailed):
     def __init__(self, cause: DeviceFailed, measurements: Sequence[Measurement]) -> None:
         super().__init__(str(cause), cause.status)
         self.measurements = tuple(measurements)
-        self.lines = cause.lines if isinstance(cause, CutShort) else ()
+        self.lines: tuple[str, ...] = cause.lines if isinstance(cause, CutShort | Unfinished) else ()
 
 
 def run_model(runtime: str, model: Path, inputs: np.ndarray | Path, *, precision: str, threads: int = 1) -> np.ndarray:

@@ -11,24 +11,25 @@ NO_GROUP, OUT_OF_MEMORY = 97, 96  # the wrapper's own exit codes: the program wa
 
 # A group is made, entered by a child, and the program takes the child's place; then the group says whether its limit
 # killed, and goes. One that an earlier run left behind, because it was killed itself, goes first. Limits of swap are
-# not there on every kernel.
+# not there on every kernel: stderr is turned away first, or the shell complains that it cannot open them.
+_GIVE_UP = f"{{ rmdir $group 2>/dev/null; exit {NO_GROUP}; }}"
 _V2 = """
 top=/sys/fs/cgroup events=memory.events
 rmdir $top/edgeslim-* 2>/dev/null
 group=$top/edgeslim-$$
-echo +memory >$top/cgroup.subtree_control 2>/dev/null
-mkdir $group && echo {limit} >$group/memory.max || exit {no_group}
-echo 0 >$group/memory.swap.max 2>/dev/null
+echo +memory 2>/dev/null >$top/cgroup.subtree_control
+mkdir $group && echo {limit} >$group/memory.max || {give_up}
+echo 0 2>/dev/null >$group/memory.swap.max
 """
 _V1 = """
 top=/sys/fs/cgroup/memory events=memory.oom_control
 rmdir $top/edgeslim-* 2>/dev/null
 group=$top/edgeslim-$$
-mkdir $group && echo {limit} >$group/memory.limit_in_bytes || exit {no_group}
-echo {limit} >$group/memory.memsw.limit_in_bytes 2>/dev/null
+mkdir $group && echo {limit} >$group/memory.limit_in_bytes || {give_up}
+echo {limit} 2>/dev/null >$group/memory.memsw.limit_in_bytes
 """
 _RUN = """
-(echo 0 >$group/cgroup.procs && exec "$@")
+(echo 0 >$group/cgroup.procs || exit {no_group}; exec "$@")
 status=$?
 grep -q "^oom_kill [1-9]" $group/$events 2>/dev/null && status={out_of_memory}
 rmdir $group 2>/dev/null
@@ -49,5 +50,5 @@ def limited(argv: Sequence[str], limit_bytes: int, files: Mapping[str, str], roo
         script = _V1
     else:
         raise DeviceFailed("the device offers no memory control group, so no memory limit can be enforced there")
-    made = (script + _RUN).format(limit=limit_bytes, no_group=NO_GROUP, out_of_memory=OUT_OF_MEMORY)
+    made = (script + _RUN).format(limit=limit_bytes, give_up=_GIVE_UP, no_group=NO_GROUP, out_of_memory=OUT_OF_MEMORY)
     return ["sh", "-c", made.replace("=/sys/fs", f"={shlex.quote(root)}/sys/fs" if root else "=/sys/fs"), "sh", *argv]

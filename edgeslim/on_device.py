@@ -14,6 +14,7 @@ from pathlib import Path
 from edgeslim import targets
 from edgeslim.agent_session import Done, Failed, Session, read_message, read_session
 from edgeslim.deployment import Deployed, deploy, machine_at
+from edgeslim.endings import ended
 from edgeslim.errors import BadInput, DeviceFailed, near_misses
 from edgeslim.machine import BOOT_ID, Machine
 from edgeslim.memory_limit import CGROUPS, limited
@@ -79,16 +80,19 @@ class Device:
         if memory_limit_bytes is not None:
             argv = limited(argv, memory_limit_bytes, self.target.look(CGROUPS))
         if self.target.address == "local":
-            return read_session(self.target.run(argv, timeout_s))
+            return read_session(_one_behind(self.target.run(argv, timeout_s)))
         self._sessions += 1
         log = self.target.work_path(f"session-{self._sessions}.jsonl")
         boot_id = self.machine.boot_id
         try:
-            return read_session(self.target.run([*argv, "--log", log], timeout_s))
+            return read_session(_one_behind(self.target.run([*argv, "--log", log], timeout_s)))
         except DeviceFailed as error:
             if error.status != "lost":
                 raise
-            return read_session(self._fetched(log, boot_id, timeout_s, error))
+            lines = self._fetched(log, boot_id, timeout_s, error)
+            if isinstance(read_message(lines[-1], len(lines)), Failed):
+                raise ended(argv, 1, lines[-1], "", out_of_memory=False) from error
+            return read_session(lines)
 
     def _fetched(self, log: str, boot_id: str | None, timeout_s: float, lost: DeviceFailed) -> list[str]:
         """Return the messages of a session whose connection was cut, once the agent has ended."""
@@ -135,6 +139,15 @@ def open_device(address: str, library: str | None = None) -> Iterator[Device]:
         raise BadInput(f"unknown target `{address}`{near_misses(scheme, known)}; targets are {', '.join(known)}")
     with import_module(f"edgeslim.targets.{scheme}").open_target(address) as target:
         yield Device(target, library)
+
+
+def _one_behind(lines: Iterator[str]) -> Iterator[str]:
+    """Yield each line when the next one is there: the last one before a failure may be half a line, and is left out."""
+    held: list[str] = []
+    for line in lines:
+        yield from held
+        held = [line]
+    yield from held
 
 
 def _ended(lines: Sequence[str]) -> bool:

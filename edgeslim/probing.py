@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeslim.agent_session import Failed, Hello, Message, read_message
+from edgeslim.agent_session import Failed, Heartbeat, Hello, Message, read_message
 from edgeslim.benchmark import meter_module
 from edgeslim.device_profile import DeviceProfile, Isa, RuntimeSupport, describes, load_profile
 from edgeslim.errors import DeviceFailed, EdgeslimError
@@ -13,6 +13,7 @@ from edgeslim.meters import METERS
 from edgeslim.on_device import Device, open_device
 
 HELLO_TIMEOUT_S = 60.0
+GONE = ("lost", "unreachable")  # said of the connection, these say nothing of a runtime
 KERNEL_SHARE = 0.25  # of the RAM a board is sold with, firmware, graphics and kernel may keep so much
 
 # What a profile calls an instruction set -> the flag in /proc/cpuinfo.
@@ -95,8 +96,12 @@ def _runtime(device: Device, support: RuntimeSupport) -> Finding:
     try:
         deployed = device.deployed(support.name)
         version = _version(device, [*deployed.argv, "--runtime", support.name]) or deployed.version
-    except EdgeslimError as error:
+    except DeviceFailed as error:
+        if error.status in GONE:
+            raise
         return Finding(what, wanted, " ".join(str(error).split()), "differs")
+    except EdgeslimError as error:  # of this machine: it could not bring what the device was to be asked with
+        return Finding(what, wanted, f"not asked: {' '.join(str(error).split())}", "unknown")
     if version is None:
         return Finding(what, wanted, f"it does not tell its version: {deployed.library}", "unknown")
     found = tuple(int(part) for part in version.split(".") if part.isdigit())
@@ -114,7 +119,9 @@ def _version(device: Device, argv: list[str]) -> str | None:
         for line in device.target.run([*argv, "--model", "no-model", "--seed", "0"], HELLO_TIMEOUT_S):
             messages.append(read_message(line, len(messages) + 1))
     except DeviceFailed as error:
-        match messages:
+        if error.status in GONE:
+            raise
+        match [one for one in messages if not isinstance(one, Heartbeat)]:
             case [Hello(runtime_version=version), Failed(reason="missing-file")]:
                 return version
         raise DeviceFailed(str(error), "no-runtime") from error

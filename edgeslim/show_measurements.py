@@ -59,8 +59,11 @@ def _on_a(device: str, where: Place) -> bool:
     return where.architecture == profile.architecture and (marks.any_machine or any(named))
 
 
-def measurement_table(measured: Sequence[Measurement], where: str) -> RenderableType:
-    """Return latency, memory and energy of every file, where and how they were taken, and every doubt about them."""
+def measurement_table(measured: Sequence[Measurement], where: str, folder: Path | None = None) -> RenderableType:
+    """Return latency, memory and energy of every file, where and how they were taken, and every doubt about them.
+
+    `folder` is where the raw times are kept.
+    """
     table = Table()
     metered = any(one.power is not None for one in measured)
     columns = ["file", "ran as", "median", "p90", "p99", "frames/s", "first", "load", "peak memory"]
@@ -75,7 +78,8 @@ def measurement_table(measured: Sequence[Measurement], where: str) -> Renderable
         )  # fmt: skip
     agents = dict.fromkeys(f"{one.runtime}: agent {one.agent}; {one.library}" for one in measured)
     powers = dict.fromkeys(f"energy: {_meter(one)}" for one in measured)
-    lines = [f"measured on {where}", *agents, *powers, *_doubts(measured)]
+    kept = [] if folder is None else [f"raw times: {folder}"]
+    lines = [f"measured on {where}", *agents, *powers, *_doubts(measured), *kept]
     return Group(table, *(Text(line) for line in lines))
 
 

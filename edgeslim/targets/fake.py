@@ -29,9 +29,10 @@ NOT_FOUND = 127  # a shell's exit code for a program that does not exist
 class Reply:
     """What one program says: `argv` is a regular expression that its words, joined by spaces, must hold.
 
-    stdout are the lines of the file `stdout` or the ones in `lines`; `outputs` is the .npy that an agent saves. `cut`:
-    the connection is lost after the last line; `reboots`: and the device has booted anew when it answers again.
-    `killed_for_memory`: its kernel's log says so.
+    stdout is what the file `stdout` holds or the lines in `lines`, and an agent's log holds the same; a last line
+    without its end was cut in the middle. `outputs` is the .npy that an agent saves. `cut`: the connection is lost
+    after the last line; `reboots`: and the device has booted anew when it answers again. `killed_for_memory`: its
+    kernel's log says so.
     """
 
     argv: str
@@ -67,11 +68,14 @@ class FakeTarget:
     def run(self, argv: Sequence[str], timeout_s: float) -> Iterator[str]:  # noqa: ARG002 - a record takes no time
         """Yield the lines of the reply to a command line, and end as it says."""
         reply = self._reply(" ".join(argv))
-        lines = (self._folder / reply.stdout).read_text().splitlines() if reply.stdout else list(reply.lines)
-        if reply.outputs is not None:
+        said = "".join(f"{line}\n" for line in reply.lines)
+        if reply.stdout is not None:
+            said = (self._folder / reply.stdout).read_text(encoding="utf-8")
+        if reply.outputs is not None and "--outputs" in argv:
             shutil.copyfile(self._folder / reply.outputs, _after("--outputs", argv))
         if "--log" in argv:
-            Path(_after("--log", argv)).write_text("".join(f"{line}\n" for line in lines))
+            Path(_after("--log", argv)).write_text(said, encoding="utf-8")
+        lines = said.splitlines()
         yield from lines
         if reply.cut or reply.reboots:
             self._boot_id = str(uuid.uuid4()) if reply.reboots else self._boot_id
@@ -114,8 +118,11 @@ class FakeTarget:
 def open_target(address: str) -> Iterator[FakeTarget]:
     """Yield the device that `fake:FOLDER` records; BadInput names what is missing, or the line that is no reply."""
     folder = Path(address.removeprefix("fake:"))
+    replies = _read(folder / REPLIES)
+    if not (folder / "root").is_dir():
+        raise BadInput(f"{folder}/root does not exist; the device's small files (root/proc/cpuinfo) lie there")
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
-        yield FakeTarget(folder, _read(folder / REPLIES), Path(work))
+        yield FakeTarget(folder, replies, Path(work))
 
 
 def _read(file: Path) -> list[Reply]:
@@ -132,7 +139,16 @@ def _read(file: Path) -> list[Reply]:
             faults = error.errors() if isinstance(error, ValidationError) else [{"loc": ("argv",), "msg": str(error)}]
             reasons = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'line'}: {fault['msg']}" for fault in faults)
             raise BadInput(f"{file}, line {number}: {reasons}") from error
+        _require_files(replies[-1], file, number)
     return replies
+
+
+def _require_files(reply: Reply, file: Path, number: int) -> None:
+    if reply.stdout is not None and reply.lines:
+        raise BadInput(f"{file}, line {number}: expected `stdout` or `lines`, not both")
+    for key, name in (("stdout", reply.stdout), ("outputs", reply.outputs)):
+        if name is not None and not (file.parent / name).is_file():
+            raise BadInput(f"{file}, line {number}: {key}: {file.parent / name} does not exist")
 
 
 def _after(option: str, argv: Sequence[str]) -> str:

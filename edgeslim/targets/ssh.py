@@ -130,14 +130,21 @@ class SshTarget:
         self._require_success(argv, child.returncode, last, words_of_stderr)
 
     def pull(self, remote: str, to: Path) -> None:
-        """Copy the device's file to `to` through a `.part` file, its SHA-256 compared; DeviceFailed if it is absent."""
-        told = self._connection.ask(f"sha256sum {shlex.quote(remote)} 2>/dev/null; true", COMMAND_TIMEOUT_S).split()
+        """Copy the device's file to `to` through a `.part` file, its SHA-256 compared; DeviceFailed if it is absent.
+
+        Of a file that grows, as a log does, it is what was there at first.
+        """
+        file = shlex.quote(remote)
+        told = self._connection.ask(
+            f"[ -f {file} ] || exit 0; size=$(wc -c <{file}); head -c $size {file} | sha256sum; echo $size",
+            COMMAND_TIMEOUT_S,
+        ).split()
         if not told:
             raise DeviceFailed(f"{remote} does not exist on {self.address}")
         part = to.with_name(to.name + ".part")
         try:
             with part.open("wb") as stream:
-                self._connection.copy_out(f"cat {shlex.quote(remote)}", stream, TRANSFER_TIMEOUT_S)
+                self._connection.copy_out(f"head -c {told[-1]} {file}", stream, TRANSFER_TIMEOUT_S)
             if _File.of(part).sha256 != told[0]:
                 raise DeviceFailed(f"{remote} changed or was damaged on its way from {self.address}", "lost")
             part.replace(to)

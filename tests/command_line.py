@@ -1,0 +1,18 @@
+"""The command line called in this process, for tests of what it prints and how it ends."""
+
+import signal
+import sys
+
+import pytest
+
+from edgeslim import cli
+
+
+def call(monkeypatch, capsys, *arguments):
+    """Return exit code, stdout, and stderr with its line breaks undone."""
+    monkeypatch.setattr(sys, "argv", ["edgeslim", *map(str, arguments)])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    streams = capsys.readouterr()
+    return int(ended.value.code or 0), streams.out, " ".join(streams.err.split())

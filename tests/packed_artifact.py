@@ -1,0 +1,18 @@
+"""The artifact of `small_artifact`, packed; needs every runtime."""
+
+import pytest
+from installed import skip_without
+
+from edgeslim.artifact import pack
+from edgeslim.installed import RUNTIMES
+
+
+def pack_small(folder, **changes):
+    """Pack it into `folder` with some of its manifest's keys changed, and return the artifact's folder."""
+    pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
+    for runtime in RUNTIMES:
+        skip_without(runtime)
+    from small_artifact import stage
+
+    manifest = stage(folder / "staged")
+    return pack(folder / "staged", manifest.model_copy(update=changes), folder / "packed").folder
