@@ -4,6 +4,8 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from edgeslim.bundled import bundled
 
 BOOT_TIMEOUT_S = 120.0
 READY = "edgeslim: ready"
+REMOTE = "/root/edgeslim"  # on its disk, which survives a reboot
 INSTALL = "run tools/install_emulator"
 
 
@@ -87,6 +90,21 @@ class EmulatedMachine:
             self._qemu.kill()
             self._qemu.wait()
             self._qemu = None
+
+
+@contextmanager
+def running_machine(folder: Path) -> Iterator[EmulatedMachine]:
+    """Make a machine in `folder`, boot it, and let edgeslim know how to reach it and where to keep its files there."""
+    one = make_machine(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESLIM_SSH_CONFIG", str(one.ssh_config))
+        patch.setenv("EDGESLIM_REMOTE", REMOTE)
+        try:
+            one.start()
+            one.trust()
+            yield one
+        finally:
+            one.stop()
 
 
 def make_machine(folder: Path) -> EmulatedMachine:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import edgeslim
-from emulated_machine import make_machine
+from emulated_machine import REMOTE, running_machine
 from onnx import TensorProto, helper
 from small_artifact import stage
 
@@ -20,7 +20,6 @@ from edgeslim.harness import Workload, measure
 from edgeslim.measurement import load
 from edgeslim.on_device import Candidate, open_device
 
-REMOTE = "/root/edgeslim"
 FORMATS_THERE = ("models/tiny_fp32.onnx", "models/tiny_fp32.tflite")
 REBOOT_AT_THE_NEXT_TIME = f"""
 cd {REMOTE}; touch mark
@@ -32,14 +31,8 @@ STEP_MIB, STEPS = 16, 8
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    one = make_machine(tmp_path_factory.mktemp("machine"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGESLIM_SSH_CONFIG", str(one.ssh_config))
-        patch.setenv("EDGESLIM_REMOTE", REMOTE)
-        one.start()
-        one.trust()
+    with running_machine(tmp_path_factory.mktemp("machine")) as one:
         yield one
-        one.stop()
 
 
 @pytest.fixture

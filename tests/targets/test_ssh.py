@@ -2,30 +2,22 @@
 
 import hashlib
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from emulated_machine import make_key, make_machine
+from emulated_machine import REMOTE, make_key, running_machine
 
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.targets.ssh import open_target
 
-REMOTE = "/root/edgeslim"
 MEGABYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    one = make_machine(tmp_path_factory.mktemp("machine"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGESLIM_SSH_CONFIG", str(one.ssh_config))
-        patch.setenv("EDGESLIM_REMOTE", REMOTE)
-        one.start()
-        one.trust()
+    with running_machine(tmp_path_factory.mktemp("machine")) as one:
         yield one
-        one.stop()
 
 
 @pytest.fixture
@@ -148,16 +140,17 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_is_sent(machine, ta
 def test_a_disk_that_fills_up_on_the_way_leaves_no_part(machine, target, blob):
     large = blob.with_name("large.bin")
     large.write_bytes(blob.read_bytes() * 16)
-    filling = threading.Timer(1.0, fill, (machine, MEGABYTE))
-    filling.start()
+    fill(machine, leave=20 * MEGABYTE)  # enough for it, until it is on its way
+    begun = f"find {REMOTE} -name large.bin.part | grep -q ."
+    take_the_rest = f"while ! {begun}; do sleep 0.05; done; dd if=/dev/zero of=/root/rest bs=64k"
+    machine.ssh(f"({take_the_rest}) >/dev/null 2>&1 &")
     try:
         with pytest.raises(DeviceFailed) as failed:
             target.push(large)
         assert failed.value.status == "disk-full", failed.value
         assert not [one for one in files_there(machine) if "large" in one], "a part was left"
     finally:
-        filling.join()
-        machine.ssh("rm -f /root/filler")
+        machine.ssh("rm -f /root/filler /root/rest")
 
 
 def fill(machine, leave):
