@@ -256,7 +256,7 @@ def _metering(device: Device, name: str | None) -> Metering | None:
 
 def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Caution]:
     outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload)
-    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs))
+    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs), device.machine)
     return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
 
 

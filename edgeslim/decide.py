@@ -6,6 +6,7 @@ from edgeslim.comparison import faster
 from edgeslim.data import Data
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.judge import Judged
+from edgeslim.machine import this_machine
 from edgeslim.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes, show_seconds
@@ -28,6 +29,11 @@ def choose_primary(
         if not _fails(profile, support.name, precision)
     ]
     warnings = known_failures(judged, profile)
+    if this_machine().saturates_in_openvino and any(one.label == "openvino int8" for one in judged):
+        warnings.append(
+            "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
+            "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
+        )
     times = {m.label: m for m in measurements}
     here = is_this_machine(profile)
     for one in judged:

@@ -155,8 +155,8 @@ def of_cpu(machine: Machine) -> Finding:
         return Finding(
             "CPU",
             "limited",
-            f"{detail}, no VNNI: INT8 is slower than elsewhere, and in ONNX Runtime its sums saturate in sessions "
-            "that do not set `session.x64quantprecision` to 1, as edgeslim does",
+            f"{detail}, no VNNI: INT8 is slower than elsewhere, its sums saturate in OpenVINO, and in ONNX Runtime in "
+            "sessions that do not set `session.x64quantprecision` to 1, as edgeslim does",
         )
     return Finding("CPU", "ok", detail + (", VNNI" if machine.has_vnni else ""))
 

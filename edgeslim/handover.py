@@ -59,10 +59,13 @@ TOOLS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
 )
-NO_VNNI_NOTE = (
-    "ONNX Runtime on x86-64 without VNNI saturates sums of uint8 x int8 products unless a session sets "
-    "`session.x64quantprecision` to `1`, as run.py does: without it outputs of the INT8 ONNX file differ there"
-)
+# Label of a file -> what its outputs depend on beside the file.
+HOST_DEPENDENT = {
+    "onnx int8": "ONNX Runtime on x86-64 without VNNI saturates sums of uint8 x int8 products unless a session sets "
+    "`session.x64quantprecision` to `1`, as run.py does: without it outputs of the INT8 ONNX file differ there",
+    "openvino int8": "OpenVINO on x86-64 without VNNI saturates sums of uint8 x int8 products: outputs of the INT8 "
+    "OpenVINO file differ there",
+}
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,7 @@ def _manifest(made: Made) -> Manifest:
         agreement_between_formats_pct=agreement_between_formats(made.judged),
         error_by_depth=made.error_by_depth,
         known_failures=tuple(known_failures(made.judged, profile)),
-        host_dependent=(NO_VNNI_NOTE,) if any(one.label == "onnx int8" for one in made.judged) else (),
+        host_dependent=tuple(HOST_DEPENDENT[one.label] for one in made.judged if one.label in HOST_DEPENDENT),
     )
 
 

@@ -33,6 +33,11 @@ class Machine:
     boot_id: str | None
 
     @property
+    def saturates_in_openvino(self) -> bool:
+        """True where OpenVINO's sums of uint8 x int8 products saturate, which no option of its prevents."""
+        return self.architecture == "x86_64" and not self.has_vnni
+
+    @property
     def has_vnni(self) -> bool:
         """True where int8 dot products accumulate in 32 bits in one instruction (AVX512-VNNI or AVX-VNNI)."""
         return "avx512_vnni" in self.cpu_flags or "avx_vnni" in self.cpu_flags

@@ -9,6 +9,7 @@ import numpy as np
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.harness import run_model
+from edgeslim.machine import Machine, this_machine
 from edgeslim.manifest import GOLDEN_IMAGES, GOLDEN_INPUTS, LsbTolerance, Manifest, ModelFile, Tolerance
 from edgeslim.preprocessing import preprocess_batch
 
@@ -100,21 +101,21 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
     except DeviceFailed as failure:
         return Replay(model.path, model.runtime, "failed", None, model.tolerance, f"{model.runtime} failed: {failure}")
     error = _max_abs_error(outputs, golden) if outputs.shape == golden.shape else None
-    fault = golden_fault(model, outputs, golden)
+    fault = golden_fault(model, outputs, golden, this_machine())
     if fault is not None:
         return Replay(model.path, model.runtime, "failed", error, model.tolerance, fault)
     detail = f"{len(golden)} golden vectors agree"
     return Replay(model.path, model.runtime, "passed", error, model.tolerance, detail)
 
 
-def golden_fault(model: ModelFile, outputs: np.ndarray, golden: np.ndarray) -> str | None:
-    """Return how the outputs of a file differ from the golden ones beyond its tolerance, or None."""
+def golden_fault(model: ModelFile, outputs: np.ndarray, golden: np.ndarray, machine: Machine) -> str | None:
+    """Return how the outputs of a file on a machine differ from the golden ones beyond its tolerance, or None."""
     if outputs.shape != golden.shape:
         return f"outputs have the shape {outputs.shape}, the golden ones {golden.shape}"
     if _within(outputs, golden, model.tolerance):
         return None
     error, allowed = _max_abs_error(outputs, golden), _spelled(model.tolerance)
-    return f"outputs differ by up to {error:.3g}, allowed is {allowed}"
+    return f"outputs differ by up to {error:.3g}, allowed is {allowed}{_advice(model, machine)}"
 
 
 def _within(outputs: np.ndarray, golden: np.ndarray, tolerance: Tolerance) -> bool:
@@ -124,6 +125,13 @@ def _within(outputs: np.ndarray, golden: np.ndarray, tolerance: Tolerance) -> bo
         # A hundredth of a step is left for the rounding of code x scale in float32.
         return bool(np.all(difference <= (tolerance.lsb + 0.01) * tolerance.scale))
     return bool(np.all(difference <= tolerance.atol + tolerance.rtol * np.abs(golden.astype(np.float64))))
+
+
+def _advice(model: ModelFile, machine: Machine) -> str:
+    """Return what is known about integer sums on this machine that explains a difference, or nothing."""
+    if model.runtime != "openvino" or model.precision != "int8" or not machine.saturates_in_openvino:
+        return ""
+    return "; this CPU has no VNNI, and OpenVINO's integer sums saturate there: the difference may be the CPU's"
 
 
 def _spelled(tolerance: Tolerance) -> str:

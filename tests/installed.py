@@ -4,6 +4,7 @@ import pytest
 
 from edgeslim.formats import FORMATS
 from edgeslim.installed import runtime_available
+from edgeslim.machine import this_machine
 
 
 def skip_without(runtime: str) -> None:
@@ -11,3 +12,9 @@ def skip_without(runtime: str) -> None:
     if runtime_available(runtime) is None:
         extra = next(one.extra for one in FORMATS.values() if one.runtime == runtime)
         pytest.skip(f"{runtime} is not installed; pip install 'edgeslim[{extra}]'")
+
+
+def skip_where_openvino_saturates() -> None:
+    """Skip a test that holds OpenVINO's integer sums against exact ones, on a machine where they are not."""
+    if this_machine().saturates_in_openvino:
+        pytest.skip("hardware: needs a CPU with VNNI: without it OpenVINO's sums of uint8 x int8 products saturate")

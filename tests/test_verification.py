@@ -1,6 +1,7 @@
 """Golden vectors are replayed in real runtimes; what no longer computes the same is refused with the reason."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from small_artifact import STEP, stage
 from edgeslim.artifact import Artifact, archive_path, pack
 from edgeslim.errors import IntegrityFailed
 from edgeslim.installed import runtime_available
+from edgeslim.machine import this_machine
 from edgeslim.manifest import LsbTolerance, Manifest
-from edgeslim.verification import ReplayFailed, VerifyReport, verify
+from edgeslim.verification import ReplayFailed, VerifyReport, golden_fault, verify
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,24 @@ def test_preprocessing_of_another_version_is_noted_and_not_executed(staged, tmp_
     (staging / "preprocessing.py").write_text("raise SystemExit('executed')\n")
     report = verify(pack(staging, only(staged[1], "models/tiny_fp32.onnx"), tmp_path / "tiny").folder)
     assert any("preprocessing.py is not this edgeslim's" in note for note in report.notes), "the difference is not told"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "precision", "is_told"),
+    [
+        ("x86_64", ("avx2",), "int8", True),
+        ("x86_64", ("avx2", "avx512_vnni"), "int8", False),
+        ("x86_64", ("avx2", "avx_vnni"), "int8", False),
+        ("aarch64", ("asimd",), "int8", False),
+        ("x86_64", ("avx2",), "fp32", False),
+    ],
+)
+def test_saturating_sums_are_told_only_where_they_explain_a_difference(staged, architecture, flags, precision, is_told):
+    (model,) = only(staged[1], "models/tiny_fp32.xml").models
+    machine = replace(this_machine(), architecture=architecture, cpu_flags=flags)
+    golden = np.zeros((1, 4), np.float32)
+    fault = golden_fault(model.model_copy(update={"precision": precision}), golden + 1, golden, machine)
+    assert ("saturate" in str(fault)) is is_told
 
 
 def test_the_report_of_a_failure_names_the_tolerance_of_each_model(staged, tmp_path):

@@ -62,7 +62,7 @@ def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
         (("build", *PI, "--data", "nosuch"), 2, "neither a folder of images nor an .npz"),
         (("build", NET, *PI, "--weights", "random", "--out", "nosuch/deeper"), 2, "parent folder nosuch is missing"),
         (("verify", "nosuch"), 2, "no such artifact"),
-        (("bench", "nosuch", "--on", "ssh://board"), 2, "unknown target `ssh://board`; targets are local"),
+        (("bench", "nosuch", "--on", "ssh://board"), 2, "nosuch: no such artifact"),
         (("frobnicate",), 2, "No such command"),
     ],
 )  # fmt: skip
