@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from edgeslim.default_model import network
+from edgeslim.machine import this_machine
 
 FORMATS = ("onnx", "openvino", "tflite")
 
@@ -90,7 +91,8 @@ def test_the_error_by_depth_is_in_every_file_what_the_plan_foretells(built: Buil
         assert row["exported_db"]["onnx"] == pytest.approx(row["cumulative_db"], abs=near), row["name"]
         assert row["exported_db"]["tflite"] == pytest.approx(row["cumulative_db"], abs=near), row["name"]
         # OpenVINO fuses a sum into a convolution and rounds less there.
-        assert row["exported_db"]["openvino"] >= row["cumulative_db"] - near, row["name"]
+        if not this_machine().saturates_in_openvino:
+            assert row["exported_db"]["openvino"] >= row["cumulative_db"] - near, row["name"]
 
 
 def test_inspect_shows_the_error_by_depth_and_the_ledger(built: Built) -> None:
@@ -169,8 +171,12 @@ def test_bench_measures_every_file_and_says_where(built: Built) -> None:
     done = edgeslim("bench", str(built.folder), "--processes", "3", "-q")
     assert done.returncode == 0, done.stderr
     assert "NOT on a raspberry-pi-4" in " ".join(done.stdout.split())
-    saved = {file.stem for file in (built.folder / "measurements").iterdir()}
-    assert saved == {"pruning_trials", *(f"{name}_{precision}" for name in FORMATS for precision in ("fp32", "int8"))}
+    each = {f"{name}_{precision}.json" for name in FORMATS for precision in ("fp32", "int8")}
+    (folder,) = [one for one in (built.folder / "measurements").iterdir() if one.is_dir()]
+    own = {file.name for file in folder.parent.iterdir() if file.is_file()}
+    assert own == {"pruning_trials.json", *each}, "what the build measured was changed"
+    assert {file.name for file in folder.iterdir()} == each
+    assert f"raw times: {folder}" in done.stdout.replace("\n", "")
 
 
 def test_the_example_runs_without_edgeslim_and_names_the_class(built: Built, tmp_path: Path) -> None:
