@@ -122,7 +122,7 @@ class Device:
                     raise
                 return []
             text = copy.read_text(encoding="utf-8", errors="replace")
-        return text[: text.rfind("\n") + 1].splitlines()
+        return text[: text.rfind("\n") + 1].split("\n")[:-1]
 
 
 def files_of(model: Path) -> list[Path]:

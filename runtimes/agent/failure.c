@@ -3,6 +3,7 @@
 #include "failure.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -10,11 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "messages.h"
 
-enum { LONGEST_MESSAGE = 3000 };
+enum { LONGEST_MESSAGE = 8 * 1024 };  // room for a path of any length and what is wrong with it
 
 static const struct {
     const char *name;
@@ -45,11 +47,13 @@ static const char *const TOO_OLD[] = {
     "unsupported opset",  // OpenVINO: Cannot create ... layer ... from unsupported opset: opset99
     "unsupported ir version",
     "using an old tflite binary",      // LiteRT: Didn't find op for builtin opcode 'CONV_2D' version '99'. ...
+    "using old tflite binary",         // LiteRT: Op builtin_code out of range: 5000. ...
     "not equal to supported version",  // LiteRT: Model provided is schema version 4 not equal to supported version 3
     NULL,
 };
 
 static pthread_mutex_t failing = PTHREAD_MUTEX_INITIALIZER;
+static _Thread_local bool fails_here;  // this thread holds `failing`
 static void (*clean_up)(void);
 
 static bool says_one_of(const char *words, const char *const *phrases) {
@@ -61,7 +65,9 @@ static bool says_one_of(const char *words, const char *const *phrases) {
 
 _Noreturn void fail(enum Reason reason, const char *format, ...) {
     static char message[LONGEST_MESSAGE];
-    pthread_mutex_lock(&failing);  // for good: the first failure is the one that is told
+    if (!fails_here)                   // else cleaning up after the first failure failed too, and that is told
+        pthread_mutex_lock(&failing);  // for good: of several threads the first to fail is the one that tells
+    fails_here = true;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
@@ -113,4 +119,12 @@ void *reallocate(void *memory, size_t count, size_t bytes) {
 char *copy_text(const char *text) {
     size_t bytes = strlen(text) + 1;
     return memcpy(allocate(bytes, 1), text, bytes);
+}
+
+void require_file(const char *path) {
+    struct stat facts;
+    if (stat(path, &facts))
+        fail(MISSING_FILE, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(facts.st_mode))
+        fail(MISSING_FILE, "%s is no file", path);
 }

@@ -36,4 +36,7 @@ void *reallocate(void *memory, size_t count, size_t bytes);
 // A copy of `text` to be freed.
 char *copy_text(const char *text);
 
+// Fails as MISSING_FILE where `path` is no file: not there, a folder, or a pipe that would be waited for.
+void require_file(const char *path);
+
 #endif

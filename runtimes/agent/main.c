@@ -1,4 +1,5 @@
 // Runs one model on this device, or reads its sensors, and reports in JSON lines what happened (../PROTOCOL.md).
+#define _GNU_SOURCE
 #include "memory.h"
 #include "messages.h"
 #include "options.h"

@@ -20,7 +20,7 @@
 #define HEARTBEAT_S 5.0
 #endif
 
-enum { HEARTBEAT_STACK_BYTES = 256 * 1024, LAST_WORDS_BYTES = 24 * 1024 };
+enum { HEARTBEAT_STACK_BYTES = 256 * 1024, LAST_WORDS_BYTES = 52 * 1024 };
 
 static int out = -1, logged = -1;  // the stdout kept for messages, and the log
 static pthread_mutex_t speaking = PTHREAD_MUTEX_INITIALIZER;
@@ -29,10 +29,20 @@ static pthread_t heart;
 static bool beating;
 static double spoke_s;  // when something was said last
 
+// Has file descriptors 0 to 2 lead nowhere where the process began without them: a file opened later would get their
+// numbers, and with them what libraries print.
+static void fill_standard_files(void) {
+    int file;
+    do
+        file = open("/dev/null", O_RDWR);
+    while (file >= 0 && file <= STDERR_FILENO);
+    close(file);
+}
+
 void take_stdout(void) {
+    fill_standard_files();
     out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    if (dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
-        dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+    dup2(STDERR_FILENO, STDOUT_FILENO);
     spoke_s = now_s();
 }
 
@@ -57,10 +67,22 @@ static int write_all(int file, const char *text, size_t length) {
     return 0;
 }
 
+// Appends to the log, whole or not at all; returns -1 for the latter, with its reason in `errno`.
+static int keep(const char *text, size_t length) {
+    off_t end = lseek(logged, 0, SEEK_CUR);
+    if (end >= 0 && write_all(logged, text, length) == 0 && fdatasync(logged) == 0)
+        return 0;
+    int error = errno;
+    if (ftruncate(logged, end) == 0)
+        lseek(logged, end, SEEK_SET);
+    errno = error;
+    return -1;
+}
+
 // To the log and to stdout; returns -1 if the log cannot be written. Called with `speaking` held.
 static int say(const char *text, size_t length) {
     spoke_s = now_s();
-    if (logged >= 0 && (write_all(logged, text, length) || fdatasync(logged)))
+    if (logged >= 0 && keep(text, length))
         return -1;
     if (out >= 0 && write_all(out, text, length)) {
         // With a log nobody needs to listen; without one there is no reason to go on.
@@ -76,13 +98,10 @@ void send_line(struct Line *line) {
     close_object(line);
     pthread_mutex_lock(&speaking);
     line->text[line->length] = '\n';  // `grow` keeps room for it
-    int status = say(line->text, line->length + 1);
+    int error = say(line->text, line->length + 1) ? errno : 0;
     pthread_mutex_unlock(&speaking);
-    if (status) {
-        int error = errno;
-        logged = -1;
+    if (error)
         fail(WRITE_FAILED, "the log: %s", strerror(error));
-    }
     free(line->text);
     *line = (struct Line){0};
 }
@@ -264,5 +283,8 @@ void send_last_words(const char *reason, const char *message) {
     for (size_t used; left && length + 16 < sizeof text; message += used, left -= used)
         length += escaped(text + length, (const unsigned char *)message, left, &used);
     length += (size_t)sprintf(text + length, "\"}\n");
-    say(text, length);
+    if (say(text, length)) {
+        logged = -1;  // whoever listens gets to know it all the same
+        say(text, length);
+    }
 }

@@ -64,17 +64,19 @@ static enum Dtype dtype_of(const struct ArrayFile *array, const char *descr) {
 
 static struct Shape shape_of(const struct ArrayFile *array, const char *tuple) {
     struct Shape shape = {0};
-    const char *at = tuple;
-    bool good = *at++ == '(';
-    while (good && *(at += strspn(at, " ,")) != ')') {
+    const char *at = tuple + 1;
+    size_t values;
+    bool good = *tuple == '(';
+    while (good && *(at += strspn(at, " ")) != ')') {
         char *end;
+        errno = 0;
         long long size = strtoll(at, &end, 10);
-        good = end != at && size >= 0 && shape.rank < LARGEST_RANK;
+        good = end != at && size >= 0 && !errno && shape.rank < LARGEST_RANK && (*end == ',' || *end == ')');
         if (good)
             shape.sizes[shape.rank++] = size;
-        at = end;
+        at = end + (*end == ',');
     }
-    if (!good)
+    if (!good || !count_values(&shape, &values))
         fail(BAD_INPUT, "%s is no readable .npy array: its header's shape cannot be read", array->path);
     return shape;
 }
@@ -91,9 +93,10 @@ static size_t header_length(struct ArrayFile *array) {
 }
 
 struct ArrayFile open_array(const char *path) {
+    require_file(path);
     struct ArrayFile array = {.path = path, .file = open(path, O_RDONLY | O_CLOEXEC)};
     if (array.file < 0)
-        fail(errno == ENOENT ? MISSING_FILE : BAD_INPUT, "%s: %s", path, strerror(errno));
+        fail(BAD_INPUT, "%s: %s", path, strerror(errno));
     size_t length = header_length(&array);
     if (length > LARGEST_HEADER_BYTES)
         fail(BAD_INPUT, "%s is no readable .npy array: its header is too long", path);
@@ -107,7 +110,7 @@ struct ArrayFile open_array(const char *path) {
     if (fortran && array.shape.rank > 1)
         fail(BAD_INPUT, "%s is stored column by column; save numpy.ascontiguousarray of it", path);
     struct stat facts;
-    size_t bytes = values_of(&array.shape, 0) * DTYPE[array.dtype].bytes;
+    size_t bytes = values_of(&array.shape) * DTYPE[array.dtype].bytes;
     if (fstat(array.file, &facts) || facts.st_size < array.data_at || (size_t)(facts.st_size - array.data_at) < bytes)
         fail(BAD_INPUT, "%s is no readable .npy array: it is cut short", path);
     return array;
@@ -131,6 +134,9 @@ static _Noreturn void fail_writing(const struct ArrayWriter *writer) {
 }
 
 struct ArrayWriter *create_array(const char *path) {
+    struct stat facts;
+    if (!stat(path, &facts) && !S_ISREG(facts.st_mode))  // a rename would put the file in the place of a device
+        fail(WRITE_FAILED, "%s is there already and no file", path);
     struct ArrayWriter *writer = allocate(1, sizeof *writer);
     writer->path = path;
     writer->part = allocate(strlen(path) + sizeof ".part", 1);

@@ -2,15 +2,16 @@
 #define _GNU_SOURCE
 #include "options.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "failure.h"
 
 enum { MOST_THREADS = 1024 };
+static const double SHORTEST_PERIOD_S = 0.001, LONGEST_S = 1e9;
 
 enum Name {
     RUNTIME,
@@ -62,7 +63,7 @@ static int64_t whole_number(enum Name name, const char *text, int64_t least, int
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (end == text || *end || errno || value < least || value > most)
+    if (!isdigit((unsigned char)*text) || *end || errno || value < least || value > most)
         fail(USAGE, "--%s %s: a whole number from %lld to %lld was expected", NAMED[name].name, text, (long long)least,
              (long long)most);
     return value;
@@ -72,7 +73,7 @@ static uint64_t seed_of(const char *text) {
     char *end;
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end || errno)
+    if (!isdigit((unsigned char)*text) || *end || errno)
         fail(USAGE, "--seed %s: a whole number from 0 to 2^64 - 1 was expected", text);
     return value;
 }
@@ -80,8 +81,8 @@ static uint64_t seed_of(const char *text) {
 static double duration_s(enum Name name, const char *text) {
     char *end;
     double value = strtod(text, &end);
-    if (end == text || *end || !isfinite(value) || value < 0)
-        fail(USAGE, "--%s %s: a number of seconds was expected", NAMED[name].name, text);
+    if (text[strspn(text, "0123456789.eE+-")] || end == text || *end || value < 0 || value > LONGEST_S)
+        fail(USAGE, "--%s %s: a number of seconds up to %.0f was expected", NAMED[name].name, text, LONGEST_S);
     return value;
 }
 
@@ -92,13 +93,13 @@ static cpu_set_t processors(const char *text) {
     for (const char *at = text;;) {
         char *end;
         long first = strtol(at, &end, 10), last = first;
-        bool good = end != at && *at != '-' && *at != '+' && *at != ' ';
+        bool good = isdigit((unsigned char)*at);
         if (good && *end == '-') {
             at = end + 1;
             last = strtol(at, &end, 10);
-            good = end != at;
+            good = isdigit((unsigned char)*at);
         }
-        if (!good || first < 0 || last < first || last >= CPU_SETSIZE || (*end && *end != ','))
+        if (!good || last < first || last >= CPU_SETSIZE || (*end && *end != ','))
             fail(USAGE, "--affinity %s: processors such as `0,2-3` were expected", text);
         for (long cpu = first; cpu <= last; cpu++)
             CPU_SET((size_t)cpu, &cpus);
@@ -157,8 +158,10 @@ static void check_sampling(const struct Options *options, const bool given[NAMES
     for (int name = 0; name < NAMES; name++)
         if (given[name] && name != SAMPLE && name != SAMPLE_COMMAND && name != PERIOD && name != MAX_DURATION)
             fail(USAGE, "--%s has no meaning with --sample", NAMED[name].name);
-    if (options->period_s <= 0)
-        fail(USAGE, "--period-s: more than 0 seconds are needed with --sample");
+    if (options->period_s < SHORTEST_PERIOD_S)
+        fail(USAGE, "--period-s: %g seconds or more are needed with --sample", SHORTEST_PERIOD_S);
+    if (given[MAX_DURATION] && options->max_duration_s <= 0)
+        fail(USAGE, "--max-duration-s: more than 0 seconds were expected");
 }
 
 static void check_session(const struct Options *options, const bool given[NAMES]) {
@@ -181,6 +184,10 @@ struct Options read_options(int count, char **words) {
     for (int name; (name = getopt_long(count, words, "", NAMED, NULL)) != -1;) {
         if (name == '?')
             fail(USAGE, "%s: no such option, or its value is missing", words[optind - 1]);
+        // getopt takes every beginning of a name that is no other's.
+        const char *word = words[optind - (optarg == words[optind - 1] ? 2 : 1)];
+        if (strncmp(word + 2, NAMED[name].name, strlen(NAMED[name].name)))
+            fail(USAGE, "%s: no such option; did you mean --%s?", word, NAMED[name].name);
         given[name] = true;
         take(&options, (enum Name)name, optarg);
     }

@@ -124,13 +124,18 @@ static int compile(struct LrtModel *own, const char *path, int threads, bool pro
     return status;
 }
 
-static void describe_side(LrtTensor *tensor, struct Side *side, Signature *signature,
+// Describes the last of `sides`; those before it keep their places where one tensor is given out several times.
+static void describe_side(LrtTensor *tensor, struct Side *sides, size_t last, Signature *signature,
                           int (*by_index)(Signature *, size_t, LrtTensor **), size_t count) {
     LrtTensor *other = NULL;
-    CHECK(LiteRtGetRankedTensorType, tensor, &side->type);
-    for (side->place = 0; side->place < count; side->place++) {
-        check(by_index(signature, side->place, &other), RUNTIME_FAILED, "a signature's tensor");
-        if (other == tensor)
+    CHECK(LiteRtGetRankedTensorType, tensor, &sides[last].type);
+    for (size_t place = 0; place < count; place++) {
+        bool taken = false;
+        for (size_t i = 0; i < last; i++)
+            taken |= sides[i].place == place;
+        check(by_index(signature, place, &other), RUNTIME_FAILED, "a signature's tensor");
+        sides[last].place = place;
+        if (other == tensor && !taken)
             return;
     }
     fail(BAD_INPUT, "the model's first signature leaves out an input or output");
@@ -152,14 +157,14 @@ static void describe_model(struct LrtModel *own) {
     own->output_buffers = allocate(model->output_count, sizeof *own->output_buffers);
     for (size_t i = 0; i < model->input_count; i++) {
         CHECK(LiteRtGetSubgraphInput, own->subgraph, i, &tensor);
-        describe_side(tensor, &own->inputs[i], signature, lrt.LiteRtGetSignatureInputTensorByIndex, model->input_count);
+        describe_side(tensor, own->inputs, i, signature, lrt.LiteRtGetSignatureInputTensorByIndex, model->input_count);
         CHECK(LiteRtGetTensorName, tensor, &name);
         model->inputs[i].name = copy_text(name);
         describe(&own->inputs[i].type, &model->inputs[i], name);
     }
     for (size_t i = 0; i < model->output_count; i++) {
         CHECK(LiteRtGetSubgraphOutput, own->subgraph, i, &tensor);
-        describe_side(tensor, &own->outputs[i], signature, lrt.LiteRtGetSignatureOutputTensorByIndex,
+        describe_side(tensor, own->outputs, i, signature, lrt.LiteRtGetSignatureOutputTensorByIndex,
                       model->output_count);
     }
 }

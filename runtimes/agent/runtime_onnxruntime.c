@@ -151,10 +151,11 @@ static int onnx_type_of(enum Dtype dtype) {
 static void describe(const TensorInfo *info, struct Tensor *tensor) {
     int type;
     CHECK(GetTensorElementType, info, &type);
-    tensor->dtype = dtype_of(type, tensor->name ? tensor->name : "an output");
+    const char *name = tensor->name ? tensor->name : "an output";
+    tensor->dtype = dtype_of(type, name);
     CHECK(GetDimensionsCount, info, &tensor->shape.rank);
     if (tensor->shape.rank > LARGEST_RANK)
-        fail(BAD_INPUT, "%s has %zu axes; at most %d were expected", tensor->name, tensor->shape.rank, LARGEST_RANK);
+        fail(BAD_INPUT, "%s has %zu axes; at most %d were expected", name, tensor->shape.rank, LARGEST_RANK);
     CHECK(GetDimensions, info, tensor->shape.sizes, tensor->shape.rank);
     for (size_t axis = 0; axis < tensor->shape.rank; axis++)
         if (tensor->shape.sizes[axis] < 0)
@@ -269,7 +270,7 @@ static struct Tensor output(struct Model *model, size_t index) {
     CHECK(GetTensorTypeAndShape, own->outputs[index], &info);
     describe(info, &tensor);
     ort.ReleaseTensorTypeAndShapeInfo(info);
-    tensor.bytes = values_of(&tensor.shape, 0) * DTYPE[tensor.dtype].bytes;
+    tensor.bytes = values_of(&tensor.shape) * DTYPE[tensor.dtype].bytes;
     CHECK(GetTensorMutableData, own->outputs[index], &tensor.data);
     return tensor;
 }

@@ -100,7 +100,8 @@ static const int TYPE_OF[DTYPES] = {
     [INT32] = 9, [INT64] = 10,  [UINT8] = 16,  [UINT16] = 17, [UINT32] = 18, [UINT64] = 19,
 };
 
-enum { EXECUTED = 2 };
+// NEWEST_IR is the latest version of the format since OpenVINO 2022.1; a release that takes a later one does not fail.
+enum { EXECUTED = 2, NEWEST_IR = 11, IR_BEGINNING_BYTES = 4096 };
 
 static void check(int status, enum Reason reason, const char *where) {
     if (!status)
@@ -180,16 +181,32 @@ static void describe_input(struct OvModel *own, size_t index) {
     ov.ov_output_const_port_free(port);
 }
 
+// What a model's file says of the version of its format, 0 where it says none.
+static int ir_version(const char *path) {
+    static const char KEY[] = " version=\"";
+    char text[IR_BEGINNING_BYTES + 1] = "";
+    FILE *file = fopen(path, "re");
+    if (file) {
+        text[fread(text, 1, IR_BEGINNING_BYTES, file)] = 0;
+        fclose(file);
+    }
+    const char *net = strstr(text, "<net "), *key = net ? strstr(net, KEY) : NULL;
+    return key && key < net + strcspn(net, ">") ? atoi(key + strlen(KEY)) : 0;
+}
+
 static struct Model *load(const char *path, int threads, bool profiled) {
     struct OvModel *own = allocate(1, sizeof *own);
     struct Model *model = &own->model;
     char count[16];
     snprintf(count, sizeof count, "%d", threads);
     // Pairs of name and value. Left to itself, OpenVINO computes fp32 models in bf16 or fp16.
-    check(ov.ov_core_compile_model_from_file(core, path, "CPU", 8, &own->compiled, "INFERENCE_PRECISION_HINT", "f32",
-                                             "INFERENCE_NUM_THREADS", count, "NUM_STREAMS", "1", "PERF_COUNT",
-                                             profiled ? "YES" : "NO"),
-          UNREADABLE_MODEL, path);
+    int status = ov.ov_core_compile_model_from_file(core, path, "CPU", 8, &own->compiled, "INFERENCE_PRECISION_HINT",
+                                                    "f32", "INFERENCE_NUM_THREADS", count, "NUM_STREAMS", "1",
+                                                    "PERF_COUNT", profiled ? "YES" : "NO");
+    if (status && ir_version(path) > NEWEST_IR)  // OpenVINO's own words do not name the version
+        fail(OLD_RUNTIME, "%s: OpenVINO is too old: it takes the IR up to version %d; the model has %d", path,
+             NEWEST_IR, ir_version(path));
+    check(status, UNREADABLE_MODEL, path);
     check(ov.ov_compiled_model_create_infer_request(own->compiled, &own->request), UNREADABLE_MODEL, path);
     CHECK(ov_compiled_model_inputs_size, own->compiled, &model->input_count);
     CHECK(ov_compiled_model_outputs_size, own->compiled, &model->output_count);
@@ -225,22 +242,33 @@ static void run(struct Model *model) {
     CHECK(ov_infer_request_infer, own->request);
 }
 
+static struct Shape shape_of(const OvTensor *tensor, enum Dtype dtype) {
+    struct Shape shape = {0};
+    struct OvShape told;
+    size_t bytes;
+    int status = ov.ov_tensor_get_shape(tensor, &told);
+    CHECK(ov_tensor_get_byte_size, tensor, &bytes);
+    if (status && bytes == DTYPE[dtype].bytes)
+        return shape;  // a value without axes: OpenVINO's C interface has no shape for it
+    check(status, RUNTIME_FAILED, "ov_tensor_get_shape");
+    check_rank(told.rank, "an output");
+    shape.rank = (size_t)told.rank;
+    for (size_t axis = 0; axis < shape.rank; axis++)
+        shape.sizes[axis] = told.sizes[axis];
+    CHECK(ov_shape_free, &told);
+    return shape;
+}
+
 static struct Tensor output(struct Model *model, size_t index) {
     struct OvModel *own = (struct OvModel *)model;
     struct Tensor tensor = {0};
-    struct OvShape shape;
     int type;
     if (!own->outputs[index])
         CHECK(ov_infer_request_get_output_tensor_by_index, own->request, index, &own->outputs[index]);
     CHECK(ov_tensor_get_element_type, own->outputs[index], &type);
     tensor.dtype = dtype_of(type, "an output");
-    CHECK(ov_tensor_get_shape, own->outputs[index], &shape);
-    check_rank(shape.rank, "an output");
-    tensor.shape.rank = (size_t)shape.rank;
-    for (size_t axis = 0; axis < tensor.shape.rank; axis++)
-        tensor.shape.sizes[axis] = shape.sizes[axis];
-    CHECK(ov_shape_free, &shape);
-    tensor.bytes = values_of(&tensor.shape, 0) * DTYPE[tensor.dtype].bytes;
+    tensor.shape = shape_of(own->outputs[index], tensor.dtype);
+    tensor.bytes = values_of(&tensor.shape) * DTYPE[tensor.dtype].bytes;
     CHECK(ov_tensor_data, own->outputs[index], &tensor.data);
     return tensor;
 }

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -18,7 +19,9 @@
 #include "session.h"
 
 enum { LARGEST_VALUE_BYTES = 64 * 1024 };
-static const double COMMAND_LIMIT_S = 5.0;
+#ifndef COMMAND_LIMIT_S
+#define COMMAND_LIMIT_S 5.0
+#endif
 extern char **environ;
 
 // Reads to the end of the file, or until `until_s`; returns the bytes read, -1 if they are not all that there are.
@@ -41,7 +44,7 @@ static ssize_t read_value(int file, char *value, double until_s) {
 }
 
 static ssize_t read_file(const char *path, char *value) {
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe that nobody writes to would be waited for
     if (file < 0)
         return -1;
     ssize_t length = read_value(file, value, now_s() + COMMAND_LIMIT_S);
@@ -56,6 +59,7 @@ static int start(char **words, pid_t *child) {
     if (pipe2(ends, O_CLOEXEC))
         return -1;
     posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
     int error = posix_spawnp(child, words[0], &actions, NULL, words, environ);
     posix_spawn_file_actions_destroy(&actions);
@@ -66,18 +70,27 @@ static int start(char **words, pid_t *child) {
     return -1;
 }
 
+// Waits for a program, which is killed if it is still there at `until_s`; returns whether it ended well.
+static bool ends_well(pid_t child, double until_s) {
+    static const struct timespec A_MOMENT = {.tv_nsec = 1000 * 1000};
+    int status = 0;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        if (now_s() >= until_s)
+            kill(child, SIGKILL);
+        nanosleep(&A_MOMENT, NULL);
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 static ssize_t read_command(char **words, char *value) {
+    double until_s = now_s() + COMMAND_LIMIT_S;
     pid_t child;
-    int status, file = start(words, &child);
+    int file = start(words, &child);
     if (file < 0)
         return -1;
-    ssize_t length = read_value(file, value, now_s() + COMMAND_LIMIT_S);
+    ssize_t length = read_value(file, value, until_s);
     close(file);
-    if (length < 0)
-        kill(child, SIGKILL);
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        continue;
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? length : -1;
+    return ends_well(child, length < 0 ? 0 : until_s) ? length : -1;
 }
 
 static void add_value(struct Line *line, const char *value, ssize_t length) {
@@ -101,14 +114,27 @@ static void tell_sample(const struct Options *options, char **words, char *value
     send_line(&line);
 }
 
-// The words between the spaces of `text`, which is changed; to be freed.
+// The words of `text`, which is changed: spaces divide them, except between quotes. To be freed.
 static char **split(char *text) {
     char **words = allocate(strlen(text) / 2 + 2, sizeof *words);
+    char *target = text, quote = 0;
     size_t count = 0;
-    for (char *word = strtok(text, " \t\n"); word; word = strtok(NULL, " \t\n"))
-        words[count++] = word;
-    if (!count)
-        fail(USAGE, "--sample-command: a program's name was expected");
+    bool inside = false;
+    for (const char *at = text; *at; at++) {
+        bool space = !quote && strchr(" \t\n", *at);
+        if (space && inside)
+            *target++ = 0;
+        else if (!space && !inside)
+            words[count++] = target;
+        inside = !space;
+        if (quote ? *at == quote : *at == '\'' || *at == '"')
+            quote = quote ? 0 : *at;
+        else if (!space)
+            *target++ = *at;
+    }
+    *target = 0;
+    if (quote || !count)
+        fail(USAGE, "--sample-command: %s", quote ? "a quote is not closed" : "a program's name was expected");
     return words;
 }
 

@@ -86,7 +86,7 @@ void fit_samples(struct Samples *samples, struct Model *model) {
             fail(BAD_INPUT, "%s holds %zu samples, %s %zu", samples->arrays[0].path, samples->count,
                  samples->arrays[i].path, count);
         samples->count = count;
-        input->bytes = values_of(&input->shape, 0) * DTYPE[input->dtype].bytes;
+        input->bytes = values_of(&input->shape) * DTYPE[input->dtype].bytes;
         size_t rounded = (input->bytes / ALIGNMENT + 1) * ALIGNMENT;
         input->data = aligned_alloc(ALIGNMENT, rounded);
         if (!input->data)

@@ -2,10 +2,8 @@
 #define _GNU_SOURCE
 #include "session.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/utsname.h>
 
 #include "clock.h"
@@ -57,14 +55,15 @@ static const struct Runtime *open_runtime(const struct Options *options) {
 }
 
 static void pin(const struct Options *options) {
-    if (options->pinned && sched_setaffinity(0, sizeof options->cpus, &options->cpus))
-        fail(USAGE, "--affinity: none of these processors can be used: %s", strerror(errno));
-}
-
-static void check_model_file(const char *path) {
-    struct stat facts;
-    if (stat(path, &facts) || !S_ISREG(facts.st_mode))
-        fail(MISSING_FILE, "%s does not exist", path);
+    if (!options->pinned)
+        return;
+    cpu_set_t used;  // the kernel passes over those that do not exist
+    CPU_ZERO(&used);
+    if (sched_setaffinity(0, sizeof options->cpus, &options->cpus) == 0)
+        sched_getaffinity(0, sizeof used, &used);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &options->cpus) && !CPU_ISSET(cpu, &used))
+            fail(USAGE, "--affinity: CPU %zu cannot be used here", cpu);
 }
 
 static void tell_seconds(const char *type, double seconds) {
@@ -154,7 +153,7 @@ void run_session(const struct Options *options) {
     pin(options);
     const struct Runtime *runtime = open_runtime(options);
     start_heartbeat();
-    check_model_file(options->model);
+    require_file(options->model);
     struct Samples *samples = open_samples(options);
     int64_t before_load_bytes = resident_bytes("VmRSS");
     struct Model **models = allocate((size_t)options->streams, sizeof *models);

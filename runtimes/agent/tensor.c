@@ -14,11 +14,19 @@ const struct DtypeFacts DTYPE[DTYPES] = {
     [FLOAT32] = {"float32", "fp32", "<f4", 4}, [FLOAT64] = {"float64", "fp64", "<f8", 8},
 };
 
-size_t values_of(const struct Shape *shape, size_t first) {
-    size_t values = 1;
-    for (size_t axis = first; axis < shape->rank; axis++)
-        if (__builtin_mul_overflow(values, (size_t)shape->sizes[axis], &values) || values > SIZE_MAX / 16)
-            fail(OUT_OF_MEMORY, "a tensor of that shape is larger than any memory");
+bool count_values(const struct Shape *shape, size_t *values) {
+    *values = 1;
+    for (size_t axis = 0; axis < shape->rank; axis++)
+        if (__builtin_mul_overflow(*values, (size_t)shape->sizes[axis], values) || *values > SIZE_MAX / 16)
+            return false;
+    return true;
+}
+
+size_t values_of(const struct Shape *shape) {
+    char text[SHAPE_TEXT_BYTES];
+    size_t values;
+    if (!count_values(shape, &values))
+        fail(OUT_OF_MEMORY, "a tensor of shape %s is larger than any memory", shape_text(text, shape));
     return values;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TENSOR_H
 #define TENSOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,8 +46,11 @@ struct Tensor {
     void *data;
 };
 
-// The number of values from axis `first` on; fails as OUT_OF_MEMORY where it cannot be counted.
-size_t values_of(const struct Shape *shape, size_t first);
+// Counts the values of a known shape; false where they are more than any memory can hold.
+bool count_values(const struct Shape *shape, size_t *values);
+
+// The number of values; fails as OUT_OF_MEMORY where no memory can hold them.
+size_t values_of(const struct Shape *shape);
 
 // "[1, 3, 16, ?]" into `text`, which is returned.
 enum { SHAPE_TEXT_BYTES = 24 * LARGEST_RANK };

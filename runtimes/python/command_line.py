@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 RUNTIMES = ("onnxruntime", "openvino", "litert")
 SEEDS = 2**64
+MOST_THREADS = 1024
+MOST_INFERENCES = 2**63 - 1
+MOST_CPUS = 1024  # what the kernel's usual set of CPUs has room for
+SHORTEST_PERIOD_S, LONGEST_S = 0.001, 1e9
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,13 +47,13 @@ def _running() -> Parser:
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--inputs", type=Path, action="append", help="samples, one .npy file for each input")
     given.add_argument("--seed", type=_whole(0, SEEDS - 1), help="one random sample instead")
-    parser.add_argument("--threads", type=_whole(1), default=1, help="of each copy of the model")
-    parser.add_argument("--streams", type=_whole(1), default=1, help="copies of the model that run side by side")
+    parser.add_argument("--threads", type=_whole(1, MOST_THREADS), default=1, help="of each copy of the model")
+    parser.add_argument("--streams", type=_whole(1, MOST_THREADS), default=1, help="copies of the model side by side")
     parser.add_argument("--affinity", type=_cpus, help="the CPUs to use, such as 0,2-3")
-    parser.add_argument("--iterations", type=_whole(0), default=0, help="time at least this many inferences")
+    parser.add_argument("--iterations", type=_whole(0, MOST_INFERENCES), default=0, help="time at least so many")
     parser.add_argument("--min-duration-s", type=_seconds, default=0.0, help="and for at least this long")
     parser.add_argument("--max-duration-s", type=_positive_seconds, default=float("inf"), help="but no longer")
-    parser.add_argument("--warmup", type=_whole(0), help="untimed inferences before; absent: until times are steady")
+    parser.add_argument("--warmup", type=_whole(0, MOST_INFERENCES), help="untimed inferences; absent: until steady")
     parser.add_argument(
         "--outputs", type=Path, action="append", default=[], help="run every sample once and save an output here"
     )
@@ -63,7 +67,7 @@ def _watching() -> Parser:
     parser.set_defaults(log=None, affinity=None)
     parser.add_argument("--sample", type=Path, action="append", default=[], help="a small file")
     parser.add_argument("--sample-command", type=_words, help="its stdout is one more value")
-    parser.add_argument("--period-s", required=True, type=_positive_seconds)
+    parser.add_argument("--period-s", required=True, type=_period_s)
     parser.add_argument("--max-duration-s", type=_positive_seconds, default=float("inf"))
     return parser
 
@@ -77,8 +81,10 @@ def _no_library(path: str) -> NoReturn:
 
 
 def _words(text: str) -> list[str]:
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
     try:
-        words = shlex.split(text)
+        words = list(lexer)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
     if not words:
@@ -86,11 +92,10 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
-            limits = f"{least} or more" if most is None else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {limits}")
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} to {most}")
         return int(text)
 
     return read
@@ -101,8 +106,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    if not 0 <= value <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds up to {LONGEST_S:.0f}")
     return value
 
 
@@ -113,12 +118,19 @@ def _positive_seconds(text: str) -> float:
     return value
 
 
+def _period_s(text: str) -> float:
+    value = _seconds(text)
+    if value < SHORTEST_PERIOD_S:
+        raise argparse.ArgumentTypeError(f"{SHORTEST_PERIOD_S} seconds or more were expected")
+    return value
+
+
 def _cpus(text: str) -> set[int]:
     """Return the CPUs of a list as Linux writes them: 0,2-3."""
     cpus: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) >= MOST_CPUS:
             raise argparse.ArgumentTypeError(f"{text!r} is no list of CPUs such as 0,2-3")
         cpus.update(range(int(first), int(last or first) + 1))
     if not cpus:

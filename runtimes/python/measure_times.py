@@ -107,7 +107,7 @@ class Loop:
         with self._lock:
             passed_s = monotonic() - self.began_s
             enough = self.started >= self._iterations and passed_s >= self._min_duration_s
-            if self._failed or enough or passed_s >= self._max_duration_s:
+            if self._failed or (self.started and (enough or passed_s >= self._max_duration_s)):
                 return False
             self.started += 1
             return True

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import select
 import signal
 import threading
@@ -43,6 +44,7 @@ class Channel:
     """Takes stdout for messages alone: what libraries print, in Python or in C, goes to stderr from here on."""
 
     def __init__(self) -> None:
+        _fill_standard_files()
         self._stdout: int | None = os.dup(1)
         os.dup2(2, 1)
         self._log: int | None = None
@@ -67,7 +69,7 @@ class Channel:
         Raises AgentError ("write-failed") where the log cannot be written, and BrokenPipeError where nobody listens to
         stdout and there is no log either.
         """
-        line = json.dumps({"type": kind, **fields}).encode() + b"\n"
+        line = _json({"type": kind, **fields})
         with self._lock:
             self._spoke_s = monotonic()
             if self._log is not None:
@@ -114,9 +116,24 @@ class Channel:
                     return  # the session meets the same failure at its own next message
 
 
+def _fill_standard_files() -> None:
+    """Have file descriptors 0 to 2 lead nowhere where the process began without them: a file opened later would be one.
+
+    What libraries print would go into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _json(message: dict[str, Any]) -> bytes:
+    """Return one line; half a character, as bytes of names that are no text become in Python, is no JSON."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", json.dumps(message, ensure_ascii=False)).encode() + b"\n"
+
+
 def _append(log: int, line: bytes, *, must: bool) -> None:
     """Append a line to the log, whole or not at all; one that is no `must` may fail to be kept."""
-    end = os.lseek(log, 0, os.SEEK_CUR)
+    end = os.fstat(log).st_size
     try:
         _write_all(log, line)
         os.fsync(log)

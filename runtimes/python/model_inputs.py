@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from messages import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     # One input of a model: its name, shape (None: open), numpy's name of the dtype.
     Wanted = tuple[str, tuple[int | None, ...], str]
     Fit = Callable[[list[Wanted]], list[tuple[int, ...]]]
     Sample = list[np.ndarray]
-    Run = Callable[[Sample], list[np.ndarray]]
+    Run = Callable[[Sample], Sequence[np.ndarray | None]]  # None for what no .npy file can hold
 
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -77,15 +77,26 @@ class Source:
         return [tensor.shape for tensor in self.samples[0]]
 
 
-def _open(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise AgentError("missing-file", f"{path} does not exist")
+def require_file(path: Path) -> None:
+    """Raise AgentError ("missing-file") where `path` is no file, or one that nobody may look for."""
     try:
-        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        found = path.is_file()
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise AgentError("missing-file", f"{path}: {error.strerror}") from error
+    if not found:
+        raise AgentError("missing-file", f"{path} does not exist or is no file")
+
+
+def _open(path: Path) -> np.ndarray:
+    require_file(path)
+    try:
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a damaged header makes numpy raise types of its parser and of mmap
         raise AgentError("bad-input", f"{path} is no readable .npy array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim == 0 or len(array) == 0:
+    if array.ndim == 0 or len(array) == 0:
         raise AgentError("bad-input", f"{path}: an array with at least one sample on axis 0 was expected")
+    if not array.flags.c_contiguous:
+        raise AgentError("bad-input", f"{path} is stored column by column; save numpy.ascontiguousarray of it")
     return array
 
 

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from messages import AgentError
+from model_inputs import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,8 @@ class OutputFile:
 
     def __enter__(self) -> OutputFile:
         with self._writing():
+            if self.path.exists() and not self.path.is_file():  # a rename would put the file in the place of a device
+                raise AgentError("write-failed", f"{self.path} is there already and no file")
             self._file = self._part.open("wb")
             self._file.write(bytes(HEADER_BYTES))
         return self
@@ -59,16 +62,17 @@ class OutputFile:
             self._file.close()
             self._part.unlink()
 
-    def append(self, output: np.ndarray) -> None:
+    def append(self, output: np.ndarray | None) -> None:
         """Put an output, or one value without axes, behind those before it."""
-        rows = np.atleast_1d(np.asarray(output))
+        if not isinstance(output, np.ndarray | np.generic) or output.dtype.name not in DTYPES:
+            raise AgentError("bad-input", f"{self.path}: the output is no array that an .npy file can hold")
+        rows = np.atleast_1d(output)
         if not self.shape:
             self.shape, self.dtype = (0, *rows.shape[1:]), rows.dtype
-        if rows.shape[1:] != self.shape[1:] or rows.dtype != self.dtype or rows.dtype.hasobject:
+        if rows.shape[1:] != self.shape[1:] or rows.dtype != self.dtype:
             raise AgentError(
-                "write-failed",
-                f"{self.path}: outputs of shape {[0, *rows.shape[1:]]} and {list(self.shape)}, {rows.dtype} and "
-                f"{self.dtype}, do not go into one array",
+                "runtime-failed",
+                f"{self.path}: an output is {rows.dtype} {list(rows.shape)}, unlike those before it",
             )
         self.shape = (self.shape[0] + len(rows), *self.shape[1:])
         with self._writing():

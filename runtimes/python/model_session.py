@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from measure_times import measure_times, timed
 from messages import AgentError
-from model_inputs import Source
+from model_inputs import Source, require_file
 from model_outputs import save_outputs
 from own_process import memory_bytes
 
@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 
     from messages import Channel
 
-_OUT_OF_MEMORY = re.compile(r"bad.?alloc|out of memory|(failed|could not|cannot|unable) to? ?allocate", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"bad.?alloc|out of memory|(failed|could not|cannot|unable)( to)? alloc"
+    r"|array is too big|maximum allowed size exceeded",  # numpy, of a tensor larger than any memory
+    re.IGNORECASE,
+)
 _MULTIPLIES = re.compile(r"conv(?!ert)|mat_?mul|gemm|fully_?connected", re.IGNORECASE)
 
 
 def run_session(options: argparse.Namespace, channel: Channel) -> None:
     """Do what the command line asks for; AgentError says why it could not be done."""
     runtime = _import_runtime(options.runtime, channel)
-    if not options.model.is_file():
-        raise AgentError("missing-file", f"{options.model} does not exist")
+    require_file(options.model)
     source = Source(options.inputs, options.seed)
     model = (str(options.model), options.threads, source.fit)
     rss_before_load_bytes = memory_bytes("VmRSS")

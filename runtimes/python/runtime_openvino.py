@@ -42,11 +42,12 @@ def load(model: str, threads: int, fit: Fit) -> Run:
     """Return the call that runs the model; float parts, of an INT8 model too, are pinned to f32."""
     compiled = _compile(model, threads, fit)
     request = compiled.create_infer_request()
-    outputs = range(len(compiled.outputs))
+    # OpenVINO gives bf16 out as numpy's float16 with the same bits, which is another number.
+    known = [port.get_element_type().get_type_name() in _DTYPES for port in compiled.outputs]
 
-    def run(sample: list[np.ndarray]) -> list[np.ndarray]:
+    def run(sample: list[np.ndarray]) -> list[np.ndarray | None]:
         results = request.infer(sample, share_inputs=True)
-        return [results[index] for index in outputs]
+        return [results[index] if held else None for index, held in enumerate(known)]
 
     return run
 
@@ -91,6 +92,8 @@ def _compile(model: str, threads: int, fit: Fit) -> Any:
 
 
 def _wanted(port: Any) -> Wanted:
+    if port.partial_shape.rank.is_dynamic:
+        raise ValueError(f"input `{port.get_node().get_friendly_name()}`: a known number of axes was expected")
     shape = tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
     dtype = port.element_type.get_type_name()
     return port.get_node().get_friendly_name(), shape, _DTYPES.get(dtype, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from time import monotonic, time
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from messages import Channel
 
 COMMAND_LIMIT_S = 5.0
+LARGEST_VALUE_BYTES = 64 * 1024
 
 
 def watch(options: argparse.Namespace, channel: Channel) -> None:
@@ -41,7 +43,9 @@ def _values(files: list[Path], command: list[str] | None) -> list[str | None]:
 
 def _held(file: Path) -> str | None:
     try:
-        content = file.read_bytes()
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to would be waited for
+        with os.fdopen(descriptor, "rb") as opened:
+            content = opened.read(LARGEST_VALUE_BYTES)
     except OSError:
         return None
     return _text(content)
@@ -58,6 +62,8 @@ def _said(command: list[str]) -> str | None:
     return _text(done.stdout)
 
 
-def _text(content: bytes) -> str:
+def _text(content: bytes) -> str | None:
+    if len(content) >= LARGEST_VALUE_BYTES:
+        return None
     text = content.decode("utf-8", errors="replace")
     return text[:-1] if text.endswith("\n") else text

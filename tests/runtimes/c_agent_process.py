@@ -24,7 +24,7 @@ LIBRARIES = {
 }
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-HEARTBEAT_S = 0.05  # in the build for tests
+HEARTBEAT_S, COMMAND_LIMIT_S = 0.05, 2.0  # in the build for tests
 # oneTBB, which OpenVINO brings, loads a part of itself in a way that AddressSanitizer refuses unless it is told so.
 ENVIRONMENT = {**os.environ, "TBB_ENABLE_SANITIZERS": "1"}
 BUILT = tempfile.TemporaryDirectory(prefix="edgeslim-agent-")
@@ -43,7 +43,8 @@ def compiled(program, *flags):
 @functools.cache
 def sanitized_agent():
     """Return the agent with the sanitizers for addresses, leaks and undefined behaviour, and a fast heart."""
-    return compiled(Path(BUILT.name) / "agent", *SANITIZERS, f"-DHEARTBEAT_S={HEARTBEAT_S}")
+    limits = (f"-DHEARTBEAT_S={HEARTBEAT_S}", f"-DCOMMAND_LIMIT_S={COMMAND_LIMIT_S}")
+    return compiled(Path(BUILT.name) / "agent", *SANITIZERS, *limits)
 
 
 def library(runtime):
@@ -113,8 +114,11 @@ def write_onnx(path, nodes, inputs, outputs, opset=17, ir_version=9, **constants
     return path
 
 
-def write_tflite(path):
-    """Write y = mod(x + x, x) for x of open sizes: XNNPACK takes the sum, and has no remainder."""
+def write_tflite(path, outputs=(2,), last_operator=None):
+    """Write y = mod(x + x, x) for x of open sizes: XNNPACK takes the sum, and has no remainder.
+
+    `outputs` are numbers of x, x + x and y; another number of a built-in operator may take mod's place.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -130,15 +134,15 @@ def write_tflite(path):
     ]
     add = {"builtinOptionsType": schema.BuiltinOptions.AddOptions, "builtinOptions": schema.AddOptionsT()}
     graph = made(
-        schema.SubGraphT, tensors=tensors, inputs=[0], outputs=[2],
+        schema.SubGraphT, tensors=tensors, inputs=[0], outputs=list(outputs),
         operators=[
             made(schema.OperatorT, opcodeIndex=0, inputs=[0, 0], outputs=[1], **add),
             made(schema.OperatorT, opcodeIndex=1, inputs=[1, 0], outputs=[2]),
         ],
     )  # fmt: skip
     codes = [
-        made(schema.OperatorCodeT, builtinCode=code, deprecatedBuiltinCode=code, version=1)
-        for code in (schema.BuiltinOperator.ADD, schema.BuiltinOperator.FLOOR_MOD)
+        made(schema.OperatorCodeT, builtinCode=code, deprecatedBuiltinCode=min(code, 127), version=1)
+        for code in (schema.BuiltinOperator.ADD, last_operator or schema.BuiltinOperator.FLOOR_MOD)
     ]
     model = made(schema.ModelT, version=3, operatorCodes=codes, subgraphs=[graph], buffers=[schema.BufferT()])
     builder = flatbuffers.Builder()

@@ -99,6 +99,13 @@ def test_a_stream_that_fails_ends_the_session_and_not_only_itself(tmp_path):
     assert failure(result) == (15, "runtime-failed", "the second copy is broken")
 
 
+@pytest.mark.parametrize("words", ["cannot allocate 5 bytes", "Failed to allocate memory", "std::bad_alloc"])
+def test_what_a_runtime_says_of_memory_that_ran_out_is_understood(words, tmp_path):
+    agent, arguments = fake_agent(tmp_path, f"def load(*call):\n    raise RuntimeError({words!r})\n")
+    code, reason, message = failure(run_agent(*arguments, agent=agent))
+    assert (code, reason) == (14, "out-of-memory"), message
+
+
 def test_a_heartbeat_comes_only_after_five_seconds_of_silence(tmp_path):
     slow = "fast = load\ndef load(*call):\n    time.sleep(6.5)\n    return fast(*call)\n"
     agent, arguments = fake_agent(tmp_path, slow)
@@ -220,10 +227,10 @@ def test_every_thread_keeps_to_its_cpus_from_before_the_runtime_is_loaded(tmp_pa
 def test_a_cpu_that_does_not_exist_is_a_usage_error(tmp_path):
     agent, arguments = fake_agent(tmp_path)
     first = min(os.sched_getaffinity(0))
-    for cpus in (f"{first},99999", "99999"):
+    for cpus in (f"{first},1023", "1023"):
         code, reason, message = failure(run_agent(*arguments, "--affinity", cpus, agent=agent))
         assert (code, reason) == (2, "usage")
-        assert "CPU 99999 " in message
+        assert "CPU 1023 " in message, "the message does not name the CPU"
 
 
 def test_a_runtime_or_numpy_that_is_not_there_is_missing(tmp_path):
@@ -251,8 +258,8 @@ SAMPLING = ["--sample", "/proc/uptime", "--period-s", "1"]
         (["--runtime", "litert", "--model", "m"], "--inputs --seed"),
         ([*RUNNING, "--seed", "1"], "not allowed with"),
         ([*RUNNING, "--library", "libLiteRt.so"], "only the C agent takes a library"),
-        ([*RUNNING, "--threads", "0"], "1 or more"),
-        ([*RUNNING, "--streams", "-1"], "1 or more"),
+        ([*RUNNING, "--threads", "0"], "1 to 1024"),
+        ([*RUNNING, "--streams", "-1"], "1 to 1024"),
         ([*RUNNING, "--affinity", "0,,2"], "no list of CPUs"),
         ([*RUNNING, "--affinity", "3-1"], "names no CPU"),
         ([*RUNNING, "--max-duration-s", "0"], "more than 0 seconds"),

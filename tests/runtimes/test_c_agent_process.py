@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -111,6 +112,49 @@ def test_a_name_that_json_cannot_hold_is_spelled_so_that_it_can(agent, tiny, tmp
     arguments = session("onnxruntime", tiny("onnxruntime"), tmp_path)
     arguments[3] = os.fsdecode(b'/a "quoted"\n\\name \xc3\xa9 \xff.onnx')
     assert '/a "quoted"\n\\name é �.onnx' in failure(run_agent(agent, *arguments))[2]
+
+
+def test_a_library_of_another_kind_is_wrong_and_not_missing(agent, tiny, tmp_path):
+    source, built = tmp_path / "noisy.c", tmp_path / "noisy.so"
+    source.write_text(NOISY)
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", built], check=True)
+    whole = built.read_bytes()
+    (tmp_path / "foreign.so").write_bytes(whole[:18] + b"\xff\xfe" + whole[20:])  # the number of no architecture
+    (tmp_path / "half.so").write_bytes(whole[: len(whole) // 2])
+    arguments = session("onnxruntime", tiny("onnxruntime"), tmp_path)
+    for library, words in (("foreign.so", "another architecture"), ("half.so", "cut short"), ("", "directory")):
+        arguments[arguments.index("--library") + 1] = tmp_path / library
+        code, reason, message = failure(run_agent(agent, *arguments))
+        assert (code, reason) == (18, "wrong-library"), message
+        assert words in message, "the message does not say what is wrong"
+
+
+def test_a_log_that_is_full_before_hello_ends_the_session_and_not_in_a_deadlock(agent, tiny, tmp_path):
+    arguments = session("onnxruntime", tiny("onnxruntime"), tmp_path)
+    arguments[arguments.index("--library") + 1] = tmp_path / "none.so"
+    code, reason, message = failure(run_agent(agent, *arguments, "--log", "/dev/full"))
+    assert (code, reason) == (16, "write-failed"), message
+
+
+def test_a_log_that_gets_full_holds_whole_lines_and_stdout_the_reason(agent, tiny, tmp_path):
+    def limit_files():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    log = tmp_path / "log"
+    arguments = session("onnxruntime", tiny("onnxruntime"), tmp_path)
+    result = run_agent(agent, *arguments, "--log", log, "--iterations", 2000, preexec_fn=limit_files)
+    assert failure(result)[:2] == (16, "write-failed"), failure(result)
+    logged = log.read_text()
+    assert logged.endswith("\n"), "the log ends in the middle of a line"
+    assert all(json.loads(line) for line in logged.splitlines()), "a line of the log is cut"
+
+
+def test_a_command_to_sample_that_closes_stdout_is_not_waited_for_without_end(agent, tmp_path):
+    (tmp_path / "silent.sh").write_text("exec >&-; exec sleep 60")
+    command = ["--sample-command", f"sh {tmp_path}/silent.sh", "--period-s", 30, "--max-duration-s", 0.1]
+    (sample,) = sampled(agent, *command)
+    assert sample["values"] == [None], "a program that does not end has no value"
 
 
 def sampled(agent, *arguments):
