@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
 from edgeslim.manifest import (
     GOLDEN_IMAGES,
-    GOLDEN_INPUTS,
     MANIFEST,
     PATH_PATTERN,
     SUMS,
@@ -187,10 +186,14 @@ def _contradictions(manifest: Manifest) -> list[str]:
     problems = []
     for model in manifest.models:
         own = [model.path, *model.companions]
-        named += [*own, model.golden_outputs, GOLDEN_INPUTS[model.inputs[0].layout]]
+        named += [*own, model.golden_outputs, model.inputs[0].golden_inputs]
         total = sum(sizes.get(path, 0) for path in own)
         if total != model.bytes:
             problems.append(f"`{model.path}` is said to have {model.bytes} bytes, but has {total}")
+    if (made := manifest.compiled) is not None:
+        named += [made.path, made.config, *made.reports]
+        if sizes.get(made.path, 0) != made.bytes:
+            problems.append(f"`{made.path}` is said to have {made.bytes} bytes, but has {sizes.get(made.path, 0)}")
     return [f"`{path}` is named, but not among the files" for path in sorted(set(named) - set(sizes))] + problems
 
 

@@ -19,7 +19,7 @@ from edgeslim.energy import Span
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFailed, near_misses
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
 from edgeslim.installed import runtime_available
-from edgeslim.manifest import GOLDEN_INPUTS, Manifest, ModelFile
+from edgeslim.manifest import Manifest, ModelFile
 from edgeslim.measurement import Caution, Measurement, load, save
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
 from edgeslim.on_device import Candidate, Device, open_device
@@ -62,8 +62,8 @@ class Entry:
 
     @property
     def golden_inputs(self) -> np.ndarray:
-        """The golden inputs in this file's layout, samples on axis 0."""
-        return np.asarray(np.load(self.folder / GOLDEN_INPUTS[self.model.inputs[0].layout]))
+        """The golden inputs in this file's layout and type, samples on axis 0."""
+        return np.asarray(np.load(self.folder / self.model.inputs[0].golden_inputs))
 
 
 def bench(
@@ -144,7 +144,7 @@ def bench_entries(
     try:
         measured = measure(
             [entry.candidate for entry in entries],
-            {entry.model.runtime: entry.golden_inputs for entry in entries},
+            {_takes(entry): entry.golden_inputs for entry in entries},
             workload,
             device=device,
             metering=metering,
@@ -153,6 +153,11 @@ def bench_entries(
     except Unfinished as error:
         raise Unfinished(error, judged(error.measurements)) from error
     return judged(measured)
+
+
+def _takes(entry: Entry) -> str:
+    """Return for what an entry's inputs are: its runtime, whose float files take the same, or an int8 file alone."""
+    return entry.model.runtime if entry.model.inputs[0].dtype == "float32" else entry.candidate.label
 
 
 def metered(workload: Workload) -> Workload:
@@ -316,6 +321,8 @@ def compare(
             require_architecture(device, artifact.manifest, any_device=any_device)
             if artifact.manifest.primary is None:
                 raise BadInput(f"{path} has no primary file to compare: it was rejected")
+            if artifact.manifest.compiled is not None:
+                raise BadInput(f"{path}: its primary file runs on an Ethos-U, which edgeslim cannot time")
             (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
             again = " (again)" if entries and a == b else ""  # one label is one candidate
             label = f"{path}: {entry.candidate.label}{again}"

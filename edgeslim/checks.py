@@ -10,6 +10,7 @@ from edgeslim.device_profile import DeviceProfile
 from edgeslim.graph import is_activation, layers_of, parameter, shape_of
 from edgeslim.model import Model
 from edgeslim.units import show_bytes
+from edgeslim.vela_config import profile_faults
 
 Rule = Callable[[Model, DeviceProfile], list[str]]
 
@@ -25,10 +26,15 @@ OPERATORS = frozenset(
 
 
 def device_class(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
-    """Edgeslim builds for CPU devices; building for GPU and NPU devices is not there yet."""
+    """Edgeslim builds for CPUs, and for Ethos-U NPUs whose profile says how to compile; others are not there yet."""
     if profile.device_class == "cpu":
         return []
-    return [f"{profile.name} is a device of class {profile.device_class}; building for gpu and npu is not there yet"]
+    if profile.device_class == "npu" and profile.runtime("ethos-u") is not None:
+        return profile_faults(profile)
+    return [
+        f"{profile.name} is a device of class {profile.device_class}; building for GPUs and for NPUs other than "
+        "Ethos-U is not there yet"
+    ]
 
 
 def operators(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature

@@ -18,8 +18,10 @@ def choose_primary(
     """Return the file the device should run, and warnings.
 
     For this machine: the fastest, beyond noise, of all. For another device times taken here only warn, and the order
-    of its profile decides, without what is known to fail on it.
+    of its profile decides, without what is known to fail on it. For an NPU it is the file that takes and gives int8.
     """
+    if profile.compiler is not None:
+        return next((one for one in judged if one.job.io == "int8"), None), known_failures(judged, profile)
     ranked = [
         one
         for support in profile.runtimes

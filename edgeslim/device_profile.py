@@ -216,6 +216,21 @@ class LatencyReference(Section):
     latency: Seconds
 
 
+class Compiler(Section):
+    """How Vela compiles for the device's Ethos-U: the accelerator, and which sections of our vela.ini describe it.
+
+    `sram` is what the NPU may use of it, `flash` what may hold the compiled file; `source` vouches for the three names.
+    Without a memory mode nothing can be built: Vela would guess one, and every figure with it.
+    """
+
+    accelerator_config: Annotated[str, Field(pattern=r"^ethos-u(55|65|85)-\d+$")]
+    system_config: Text
+    memory_mode: Text | None = None
+    sram: Bytes
+    flash: Bytes
+    source: Text
+
+
 class Limits(Section):
     """What the device cannot exceed."""
 
@@ -231,8 +246,8 @@ class DeviceProfile(Section):
     aliases: tuple[Name, ...] = ()
     device_class: Literal["cpu", "gpu", "npu"]
     soc: Text
-    architecture: Literal["aarch64", "x86_64", "armv7l"]
-    transport: Literal["local", "ssh"]
+    architecture: Literal["aarch64", "x86_64", "armv7l", "armv8.1-m"]
+    transport: Literal["local", "ssh", "none"]
     identification: Identification
     cores: tuple[CoreCluster, ...]
     caches: tuple[Cache, ...]
@@ -240,6 +255,7 @@ class DeviceProfile(Section):
     compute: Compute
     accelerators: tuple[Accelerator, ...]
     runtimes: tuple[RuntimeSupport, ...]
+    compiler: Compiler | None = None
     power: Power
     limits: Limits
     latency_references: tuple[LatencyReference, ...]
@@ -251,6 +267,8 @@ class DeviceProfile(Section):
             raise ValueError("`runtimes` is empty; expected at least one")
         if len(set(names)) != len(names):
             raise ValueError(f"`runtimes` names one twice: {', '.join(names)}")
+        if self.compiler is not None and "ethos-u" not in names:
+            raise ValueError("`compiler` is Vela's, for the runtime ethos-u, which `runtimes` does not name")
         return self
 
     def runtime(self, name: str) -> RuntimeSupport | None:

@@ -27,7 +27,12 @@ DISK_WANTED_BYTES = 2e9  # the exports of both precisions in all formats, once i
 
 _PROBE = "import sys; sys.modules['openvino_telemetry'] = None; "  # importing openvino would report to its maker
 # torchvision is loaded as edgeslim loads it: a CPU-only torch lacks operators that its plain import asks for.
-_IMPORTS = {"torchvision": "from edgeslim.model import torchvision_models; torchvision_models()"}
+_IMPORTS = {
+    "torchvision": "from edgeslim.model import torchvision_models; torchvision_models()",
+    "ethos-u-vela": "from edgeslim.vela import require_vela; require_vela(); import ethosu.vela",
+    "tflite-micro": "import tflite_micro",
+}
+_OTHER_EXTRAS = {"torchvision": ("torchvision",), "ethos-u": ("ethos-u-vela",), "micro": ("tflite-micro",)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
 
     Every package is imported in a process of its own, which takes some seconds each. `root` is where /proc lies.
     """
-    extras = {form.extra: form.packages for form in FORMATS.values()} | {"torchvision": ("torchvision",)}
+    extras = {form.extra: form.packages for form in FORMATS.values()} | _OTHER_EXTRAS
     names = ["torch", *dict.fromkeys(name for packages in extras.values() for name in packages)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         packages = dict(zip(names, pool.map(examine, names), strict=True))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import ToolFailed
-from edgeslim.export import TIMEOUT_S, child_environment, read_back
+from edgeslim.export import TIMEOUT_S, child_environment, read_back, tflite_ends
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
 from edgeslim.numerics import Numerics, load_numerics
 
@@ -118,10 +118,10 @@ def _tflite(path: Path, spelling: Spelling, numerics: Numerics, images: Images) 
     interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
     interpreter.allocate_tensors()
     tensors = {str(t["name"]): t for t in interpreter.get_tensor_details()}
-    fed = interpreter.get_input_details()[0]["index"]
+    fed, grid = interpreter.get_input_details()[0]["index"], tflite_ends(path)[0].grid
     found: dict[str, list[NDArray[Any]]] = {edge: [] for edge in held}
     for row in images.transpose(0, 2, 3, 1):
-        interpreter.set_tensor(fed, np.ascontiguousarray(row)[None])
+        interpreter.set_tensor(fed, np.ascontiguousarray(row if grid is None else grid.codes(row))[None])
         interpreter.invoke()
         for edge, values in found.items():
             values.append(np.array(interpreter.get_tensor(tensors[spelling.edges[edge]]["index"])))

@@ -5,6 +5,8 @@ from typing import Literal
 
 FormatName = Literal["onnx", "openvino", "tflite"]
 RuntimeName = Literal["onnxruntime", "openvino", "litert"]
+# What an INT8 file takes and gives: CPU devices want floats in all formats, an NPU has none.
+Io = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)

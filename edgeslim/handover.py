@@ -20,6 +20,7 @@ from edgeslim.graph import macs_of, output_of
 from edgeslim.judge import PARITY_IMAGES, Judged
 from edgeslim.ledger import save_spellings
 from edgeslim.manifest import (
+    GOLDEN_CODES,
     GOLDEN_IMAGES,
     GOLDEN_INPUTS,
     ArtifactName,
@@ -38,7 +39,9 @@ from edgeslim.manifest import (
 )
 from edgeslim.measurement import Measurement, save
 from edgeslim.model import Model, name_of
-from edgeslim.numerics import Numerics
+from edgeslim.npu import NpuFile
+from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled
+from edgeslim.numerics import Grid, Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
@@ -58,6 +61,8 @@ TOOLS = (
     "litert-torch",
     "ai-edge-litert",
     "ai-edge-quantizer",
+    "ethos-u-vela",
+    "tflite-micro",
 )
 # Label of a file -> what its outputs depend on beside the file.
 HOST_DEPENDENT = {
@@ -82,6 +87,7 @@ class Made:
     primary: Judged | None
     reasons: Sequence[str]  # why it is rejected; none for an accepted one
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
+    npu: NpuFile | None = None  # of a device with an NPU
 
 
 def stage(staging: Path, made: Made) -> Manifest:
@@ -92,6 +98,8 @@ def stage(staging: Path, made: Made) -> Manifest:
     for one in made.judged:
         for file in one.job.files:
             shutil.copyfile(file, staging / _folder(one) / file.name)
+    if made.npu is not None:
+        copy_compiled(made.npu, staging)
     golden = golden_images(made.data.evaluation)
     _write_golden(staging, made, golden)
     numerics = made.compressed.numerics or Numerics({}, {})
@@ -119,7 +127,11 @@ def _write_golden(staging: Path, made: Made, chosen: list[int]) -> None:
     np.save(staging / GOLDEN_INPUTS["NHWC"], channels_last)
     np.save(staging / GOLDEN_INPUTS["NCHW"], np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2)))
     for one in made.judged:
-        np.save(staging / _golden_outputs(one), one.logits[chosen])
+        taken, given = grids_of(one)
+        if taken is not None:
+            np.save(staging / GOLDEN_CODES, taken.codes(channels_last))
+        outputs = one.logits[chosen]
+        np.save(staging / _golden_outputs(one), outputs if given is None else given.codes(outputs))
 
 
 def _write_papers(staging: Path, made: Made) -> None:
@@ -177,7 +189,8 @@ def _manifest(made: Made) -> Manifest:
             labelled=data.labelled,
         ),
         models=tuple(_model_file(one, made) for one in made.judged),
-        primary=_path(made.primary) if made.primary else None,
+        compiled=None if made.npu is None else compiled_file(made.npu, _path(made.npu.made_from)),
+        primary=_primary(made),
         recipe=json.loads(made.recipe.model_dump_json()),
         numerics="numerics.json",
         ledger="ledger.json",
@@ -187,6 +200,13 @@ def _manifest(made: Made) -> Manifest:
         known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=tuple(HOST_DEPENDENT[one.label] for one in made.judged if one.label in HOST_DEPENDENT),
     )
+
+
+def _primary(made: Made) -> str | None:
+    """Return what the device should run: the compiled file where it has an NPU."""
+    if made.profile.compiler is not None:
+        return None if made.npu is None else compiled_path(made.npu)
+    return _path(made.primary) if made.primary else None
 
 
 def agreement_between_formats(judged: Sequence[Judged]) -> dict[str, float]:
@@ -199,6 +219,8 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
     shape = made.model.input_shape
     channels_last = one.job.format == "tflite"
     support = made.profile.runtime(one.runtime)
+    taken, given = grids_of(one)
+    logits = _logits_grid(one, made) if given is None else (given.scale, given.zero_point)
     return ModelFile(
         format=one.job.format,
         runtime=one.runtime,
@@ -212,9 +234,11 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
                 "input",
                 (shape[0], shape[2], shape[3], shape[1]) if channels_last else shape,
                 "NHWC" if channels_last else "NCHW",
+                None if taken is None else (taken.scale, taken.zero_point),
+                "float32" if taken is None else "int8",
             ),
         ),
-        outputs=(_tensor("logits", (1, made.model.classes), "NC", _logits_grid(one, made)),),
+        outputs=(_tensor("logits", (1, made.model.classes), "NC", logits, "float32" if given is None else "int8"),),
         quality=Quality(
             kind=one.score.kind,  # type: ignore[arg-type]
             top1_pct=one.score.top1_pct,
@@ -228,6 +252,7 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
         integer_layers=_integer_layers(one),
         golden_outputs=_golden_outputs(one),
         tolerance=_tolerance(one, made),
+        reference_kernels=made.npu.reference if made.npu is not None and made.npu.made_from is one else None,
     )
 
 
@@ -240,6 +265,8 @@ def _integer_layers(one: Judged) -> IntegerLayers | None:
 
 def _tolerance(one: Judged, made: Made) -> Tolerance:
     """INT8 files whose logits lie on a grid may be off by steps of it; all others by a share of their size."""
+    if grids_of(one)[1] is not None:
+        return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=1.0)
     grid = _logits_grid(one, made)
     if grid is not None:
         return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=grid[0])
@@ -256,9 +283,16 @@ def _logits_grid(one: Judged, made: Made) -> tuple[float, int] | None:
     return row.held_scale, row.held_zero_point
 
 
-def _tensor(name: str, shape: tuple[int, ...], layout: str, grid: tuple[float, int] | None = None) -> TensorSpec:
+def grids_of(one: Judged) -> tuple[Grid | None, Grid | None]:
+    """Return the grids of a file's int8 input and output, None for what is float."""
+    return (None, None) if one.ends is None else (one.ends[0].grid, one.ends[1].grid)
+
+
+def _tensor(
+    name: str, shape: tuple[int, ...], layout: str, grid: tuple[float, int] | None = None, dtype: str = "float32"
+) -> TensorSpec:
     scale, zero_point = grid or (None, None)
-    return TensorSpec(name=name, shape=shape, dtype="float32", layout=layout, scale=scale, zero_point=zero_point)  # type: ignore[arg-type] # checked by pydantic
+    return TensorSpec(name=name, shape=shape, dtype=dtype, layout=layout, scale=scale, zero_point=zero_point)  # type: ignore[arg-type] # checked by pydantic
 
 
 def made_with(package: str) -> str:

@@ -163,7 +163,10 @@ def measure(
             device = Device(stack.enter_context(open_target()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         arrays = inputs if isinstance(inputs, Mapping) else {one.runtime: inputs for one in candidates}
-        remote = {name: device.target.push(_saved(array, folder, name)) for name, array in arrays.items()}
+        remote = {
+            name: device.target.push(_saved(array, folder, f"inputs_{number}"))
+            for number, (name, array) in enumerate(arrays.items())
+        }
         workload = workload.on(device.machine)
         return _Rounds(device, tuple(candidates), remote, workload, metering, progress).measured()
 
@@ -237,7 +240,8 @@ class _Rounds:
             time.sleep(self.workload.cool_down_s)
 
     def _process(self, one: Candidate, wishes: Sequence[str]) -> Session:
-        wishes = ["--inputs", self.inputs[one.runtime], *wishes]
+        fed = self.inputs[one.label if one.label in self.inputs else one.runtime]
+        wishes = ["--inputs", fed, *wishes]
         return self.device.run(one, wishes, self.workload.timeout_s, self.workload.memory_limit_bytes)
 
     def _look(self) -> conditions.Conditions:

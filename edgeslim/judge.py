@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed
-from edgeslim.export.job import Job, Spelling
+from edgeslim.export import tflite_ends
+from edgeslim.export.job import Job, Spelling, Tensor
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.harness import Workload, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model
-from edgeslim.numerics import Numerics
+from edgeslim.numerics import Grid, Numerics
 from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
 from edgeslim.quality import Score, agreement_pct, score, sqnr_db
@@ -42,6 +43,7 @@ class Judged:
     planned: int | None  # layers planned to run on integers
     proven: tuple[str, ...] | None  # those the runtime showed to do so
     rows: tuple[Row, ...]
+    ends: tuple[Tensor, Tensor] | None = None  # input and output of a file that takes and gives int8
 
     @property
     def label(self) -> str:
@@ -94,7 +96,11 @@ def _judge(
 ) -> Judged:
     """Run one file; `twin` is the fp32 file of its format, None for that file itself."""
     runtime = FORMATS[job.format].runtime
-    logits = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
+    ends = tflite_ends(job.target) if job.io == "int8" else None
+    if ends is not None:
+        inputs = _coded(inputs, _grid(ends[0]))
+    outputs = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
+    logits = outputs if ends is None else _grid(ends[1]).real(outputs)
     parity = sqnr_db(eager, logits[: len(eager)])
     if job.precision == "fp32" and parity < FP32_SQNR_DB:
         raise Refused(
@@ -110,8 +116,26 @@ def _judge(
     reference = logits if twin is None else twin.logits
     return Judged(
         job, runtime, spelling, logits, score(logits, labels, reference), agreement_pct(logits, reference), parity,
-        planned, proven, rows,
+        planned, proven, rows, ends,
     )  # fmt: skip
+
+
+def _grid(end: Tensor) -> Grid:
+    """Return the grid of an int8 input or output; ToolFailed where the exporter left a float there."""
+    if end.grid is None:
+        raise ToolFailed(f"the exporter was asked for int8 inputs and outputs and wrote one of {end.dtype}")
+    return end.grid
+
+
+def _coded(inputs: Path, grid: Grid) -> Path:
+    """Write an .npy file of real inputs as the codes of a grid, row by row; return the file."""
+    real = np.load(inputs, mmap_mode="r")
+    coded = inputs.with_name(f"{inputs.stem}_int8.npy")
+    with coded.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|i1", "fortran_order": False, "shape": real.shape})
+        for row in real:
+            file.write(grid.codes(row).tobytes())
+    return coded
 
 
 def _write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:

@@ -17,6 +17,7 @@ MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 GOLDEN_IMAGES = "golden/images.npy"
 GOLDEN_INPUTS = {"NCHW": "golden/inputs_nchw.npy", "NHWC": "golden/inputs_nhwc.npy"}
+GOLDEN_CODES = "golden/inputs_nhwc_int8.npy"  # the same for a file that takes int8
 
 # No segment may begin with a dot: that keeps `..` and hidden files out, and needs no escaping in SHA256SUMS.
 PATH_PATTERN = r"^[A-Za-z0-9_+@][A-Za-z0-9._+@-]*(/[A-Za-z0-9_+@][A-Za-z0-9._+@-]*)*$"
@@ -48,14 +49,28 @@ class Compatible(_Part):
 
 
 class TensorSpec(_Part):
-    """One input or output; `scale` and `zero_point` give the grid its values lie on, null where there is none."""
+    """One input or output; `scale` and `zero_point` give the grid its values lie on, null where there is none.
+
+    An int8 tensor holds the codes: real = scale x (code - zero_point).
+    """
 
     name: str
     shape: tuple[Annotated[int, Field(ge=1)], ...]
-    dtype: Literal["float32"]
+    dtype: Literal["float32", "int8"]
     layout: Literal["NHWC", "NCHW", "NC"]
     scale: Positive | None = None
     zero_point: int | None = None
+
+    @model_validator(mode="after")
+    def _codes_have_a_grid(self) -> Self:
+        if self.dtype == "int8" and (self.scale is None or self.zero_point is None):
+            raise ValueError(f"`{self.name}` is int8 and has no scale and zero_point")
+        return self
+
+    @property
+    def golden_inputs(self) -> str:
+        """The file of golden inputs that this input takes."""
+        return GOLDEN_CODES if self.dtype == "int8" else GOLDEN_INPUTS[self.layout]
 
 
 class SourceModel(_Part):
@@ -108,7 +123,7 @@ class IntegerLayers(_Part):
 
 
 class LsbTolerance(_Part):
-    """Outputs lie on a grid of step `scale` and may be `lsb` steps away from the golden ones."""
+    """Outputs lie on a grid of step `scale` (1 for int8 codes) and may be `lsb` steps away from the golden ones."""
 
     kind: Literal["lsb"] = "lsb"
     lsb: Count
@@ -124,6 +139,15 @@ class RelativeTolerance(_Part):
 
 
 Tolerance = Annotated[LsbTolerance | RelativeTolerance, Field(discriminator="kind")]
+
+
+class ReferenceKernels(_Part):
+    """How TensorFlow Lite Micro's reference kernels answer beside LiteRT: the share of equal int8 outputs, in steps."""
+
+    version: str
+    images: Annotated[int, Field(ge=1)]
+    equal_pct: Percent
+    max_lsb: Count
 
 
 class ModelFile(_Part):
@@ -142,12 +166,65 @@ class ModelFile(_Part):
     integer_layers: IntegerLayers | None
     golden_outputs: RelativePath
     tolerance: Tolerance
+    reference_kernels: ReferenceKernels | None = None  # null where they were not installed, or take no such file
 
     @model_validator(mode="after")
     def _takes_one_image_batch(self) -> Self:
         if len(self.inputs) != 1 or self.inputs[0].layout not in GOLDEN_INPUTS:
             raise ValueError("a model takes exactly one input, laid out NHWC or NCHW")
         return self
+
+
+class CpuOperator(_Part):
+    """An operator the compiler left to the CPU: the tensor it writes, why, and what would cure it."""
+
+    name: str
+    operator: str
+    reason: str
+    cure: str
+
+
+class Simulated(_Part):
+    """What the compiler simulates for one inference; none of it is measured.
+
+    `..._bytes` is the peak a memory holds, `..._moved_bytes` what is read from and written to it.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    inference_s: Annotated[float, Field(ge=0)]
+    cycles: Count
+    sram_bytes: Count
+    flash_bytes: Count
+    dram_bytes: Count
+    sram_moved_bytes: Count
+    flash_moved_bytes: Count
+    dram_moved_bytes: Count
+    known_error: str
+
+
+class CompiledFile(_Part):
+    """One model file compiled for the device's NPU, and what the compiler says about it.
+
+    `goal`: of those tried, the one kept; `npu_operators`: how many of each name; `reports`: the compiler's own.
+    """
+
+    runtime: Literal["ethos-u"] = "ethos-u"
+    path: RelativePath
+    made_from: RelativePath
+    bytes: Count
+    compiler: str
+    compiler_version: str
+    accelerator_config: str
+    system_config: str
+    memory_mode: str
+    config: RelativePath
+    config_sha256: Sha256
+    goal: Literal["Performance", "Size"]
+    npu_operators: dict[str, Count]
+    cpu_operators: tuple[CpuOperator, ...]
+    npu_pct: Percent
+    simulated: Simulated
+    reports: tuple[RelativePath, ...]
 
 
 class LayerError(_Part):
@@ -191,6 +268,7 @@ class Manifest(_Part):
     preprocessing: Preprocessing
     data: DataUsed
     models: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
+    compiled: CompiledFile | None = None  # null for a device without an NPU, or where compiling failed
     primary: RelativePath | None
     recipe: dict[str, JsonValue]
     numerics: RelativePath
@@ -205,6 +283,10 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         paths = [model.path for model in self.models]
+        if self.compiled is not None:
+            if self.compiled.made_from not in paths:
+                raise ValueError(f"compiled: `{self.compiled.made_from}` is none of the models: {', '.join(paths)}")
+            paths.append(self.compiled.path)
         if len(set(paths)) != len(paths):
             raise ValueError("two models have the same path")
         if self.primary is not None and self.primary not in paths:

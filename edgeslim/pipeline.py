@@ -28,6 +28,7 @@ from edgeslim.handover import Made, stage
 from edgeslim.judge import judge_all, time_all
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model, load_model, name_of
+from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
@@ -69,6 +70,7 @@ def build(
             f"--max-latency can be judged on a {profile.name} only, which this machine is not; to ask for a share of "
             "the dense INT8 network's time, as measured here: --prune latency=0.5"
         )
+    require_npu_recipe(recipe, profile)
     for name in recipe.formats:
         require_format(name)
     steps = [resolve(call) for call in recipe.steps]
@@ -102,15 +104,19 @@ def build(
         exported, not_written = export_all(reference, compressed, recipe.formats, context, destination)
         judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
         failures = [*not_written, *not_run]
-        measurements = time_all(judged, recipe.threads, context)
+        npu, not_compiled = compile_best(judged, context)
+        failures += not_compiled
+        # Times of an NPU's files on a CPU would say nothing about the device.
+        measurements = [] if profile.compiler else time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
         errors, unread = error_by_depth(unquantized, compressed, judged, context)
-        warnings += [*unread, *_unpruned(compressed)]
-        beyond = beyond_budget(primary, recipe, measurements)
+        warnings += [*unread, *_unpruned(compressed), *(npu.warnings if npu else ())]
+        beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, measurements)
         reasons = [*failures, *below_demand(judged, recipe, images), *beyond]
         staging = work / "staging"
         manifest = stage(
-            staging, Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors)
+            staging,
+            Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors, npu),
         )
         progress("packing the artifact", 0.0)
         artifact = pack(staging, manifest, destination, overwrite=overwrite)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from edgeslim.context import Context
+from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling
-from edgeslim.formats import FORMATS, FormatName
+from edgeslim.formats import FORMATS, FormatName, Io
 from edgeslim.graph import program_of
 from edgeslim.model import Model
 
@@ -40,7 +41,7 @@ def export_all(
         if name in failures:
             continue  # without its fp32 file nothing of a format can be judged
         try:
-            done[name, precision] = export_job(name, precision, work)
+            done[name, precision] = export_job(name, precision, work, io_of(context.profile, precision))
         except ToolFailed as error:
             failures[name] = _keep_logs(str(error), work, destination)
     if not done:
@@ -53,7 +54,12 @@ def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
     return sorted(formats, key=list(FORMATS).index)
 
 
-def export_job(name: FormatName, precision: str, work: Path) -> tuple[Job, Spelling]:
+def io_of(profile: DeviceProfile, precision: str) -> Io:
+    """Return what a file for the device takes and gives: the INT8 file of an NPU has no floats at its ends."""
+    return "int8" if profile.compiler is not None and precision == "int8" else "float32"
+
+
+def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32") -> tuple[Job, Spelling]:
     """Write one file in fresh processes; `work` holds what `export_all` puts there."""
     job = Job(
         name,
@@ -62,6 +68,7 @@ def export_job(name: FormatName, precision: str, work: Path) -> tuple[Job, Spell
         target=work / name / f"model_{precision}{FORMATS[name].suffix}",
         probe=work / "probe.npy",
         numerics=work / "numerics.json" if precision == "int8" else None,
+        io=io,
     )
     if name == "openvino":
         job = _from_onnx(job, work)

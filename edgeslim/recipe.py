@@ -29,6 +29,7 @@ class Recipe(Section):
     max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # top-1 points the INT8 files may lose
     max_latency_s: Annotated[float, Field(gt=0)] | None = None  # of the primary INT8 file, on the device itself
     max_size_bytes: Annotated[int, Field(gt=0)] | None = None  # of the primary INT8 file
+    min_npu_ops_pct: Annotated[float, Field(ge=0, le=100)] = 100.0  # operators on the NPU, where the device has one
     strict: bool = False  # a file that differs from the plan without a stated reason fails the build
     threads: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
@@ -49,6 +50,10 @@ class Recipe(Section):
 
 def default_recipe(profile: DeviceProfile) -> Recipe:
     """Return what edgeslim does for a class of devices when nothing else is asked for."""
+    if profile.compiler is not None:
+        # No `prune`: it goes by measured operator times, and here an NPU has none. No `promote`: it runs no floats.
+        quantize = StepCall(step="quantize", settings={"promote": False})
+        return Recipe(steps=(StepCall(step="fold"), quantize), formats=("tflite",))
     if profile.device_class != "cpu":
         return Recipe(steps=(StepCall(step="fold"),))
     return Recipe(steps=(StepCall(step="prune"), StepCall(step="fold"), StepCall(step="quantize")))

@@ -17,6 +17,7 @@ from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
+from edgeslim.show_compiled import compiled_lines
 from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.trial import Trial, pareto
 from edgeslim.units import show_bytes, show_seconds
@@ -73,6 +74,7 @@ def build_summary(
             f"{pair} agree on {share:.2f} % of the images"
             for pair, share in manifest.agreement_between_formats_pct.items()
         ),
+        *compiled_lines(manifest),
         f"primary: {manifest.primary or 'none'}",
         *(f"warning: {warning}" for warning in warnings),
         f"artifact: {folder}",
@@ -265,6 +267,7 @@ def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: 
         "agreement_between_formats_pct": manifest.agreement_between_formats_pct,
         "models": [model.model_dump(mode="json") for model in manifest.models],
         "data": manifest.data.model_dump(mode="json"),
+        "compiled": None if manifest.compiled is None else manifest.compiled.model_dump(mode="json"),
         "measurements": [measurement_data(one) for one in measured],
         "warnings": list(warnings),
     }

@@ -10,7 +10,8 @@ from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.harness import run_model
 from edgeslim.machine import Machine, this_machine
-from edgeslim.manifest import GOLDEN_IMAGES, GOLDEN_INPUTS, LsbTolerance, Manifest, ModelFile, Tolerance
+from edgeslim.manifest import GOLDEN_IMAGES, LsbTolerance, Manifest, ModelFile, TensorSpec, Tolerance
+from edgeslim.numerics import Grid
 from edgeslim.preprocessing import preprocess_batch
 
 PREPROCESSING_ATOL = 1e-5  # one grey level is above 0.003 wherever std is at most 1
@@ -87,12 +88,22 @@ def _preprocessing_error(folder: Path, manifest: Manifest) -> float:
     except ValueError as error:
         raise IntegrityFailed(f"{folder}: `{GOLDEN_IMAGES}` does not suit the preprocessing: {error}") from error
     made = {"NHWC": nhwc, "NCHW": nhwc.transpose(0, 3, 1, 2)}
-    layouts = {model.inputs[0].layout for model in manifest.models}
-    return max(_max_abs_error(made[layout], _load(folder, GOLDEN_INPUTS[layout])) for layout in layouts)
+    inputs = [model.inputs[0] for model in manifest.models]
+    return max(_input_error(made[one.layout], _load(folder, one.golden_inputs), one) for one in inputs)
+
+
+def _input_error(made: np.ndarray, golden: np.ndarray, spec: TensorSpec) -> float:
+    """Return the largest error of golden inputs; of codes, beyond the half step that rounding costs."""
+    if spec.scale is None or spec.zero_point is None or spec.dtype != "int8":
+        return _max_abs_error(made, golden)
+    grid = Grid(spec.scale, spec.zero_point)
+    if made.shape != golden.shape:
+        return float("inf")
+    return max(0.0, _max_abs_error(made.clip(*grid.ends), grid.real(golden)) - spec.scale / 2)
 
 
 def _replay(folder: Path, model: ModelFile) -> Replay:
-    inputs = _load(folder, GOLDEN_INPUTS[model.inputs[0].layout])
+    inputs = _load(folder, model.inputs[0].golden_inputs)
     golden = _load(folder, model.golden_outputs)
     try:
         outputs = run_model(model.runtime, folder / model.path, inputs, precision=model.precision)

@@ -30,11 +30,32 @@ def test_a_small_classifier_is_refused_by_no_cpu_device():
         assert refusals(MODEL, load_profile(name)) == [], f"{name} refuses a small classifier"
 
 
-@pytest.mark.parametrize(("name", "shown"), [("jetson-orin-nano", "gpu"), ("nxp-imx93", "npu")])
-def test_gpu_and_npu_devices_are_refused_as_not_there_yet(name, shown):
-    assert device_class(MODEL, load_profile(name)) == [
-        f"{name} is a device of class {shown}; building for gpu and npu is not there yet"
+def test_a_gpu_is_refused_as_not_there_yet():
+    assert device_class(MODEL, load_profile("jetson-orin-nano")) == [
+        "jetson-orin-nano is a device of class gpu; building for GPUs and for NPUs other than Ethos-U is not there yet"
     ]
+
+
+@pytest.mark.parametrize("name", ["nxp-imx93", "arm-corstone-300", "arm-corstone-320"])
+def test_an_ethos_u_is_refused_only_where_its_profile_does_not_say_how_to_compile(name):
+    device = load_profile(name)
+    assert device_class(MODEL, device) == []
+    without = device.compiler.model_copy(update={"memory_mode": None})
+    (reason,) = device_class(MODEL, device.model_copy(update={"compiler": without}))
+    assert reason == (
+        f"{name} has an Ethos-U and its profile no memory mode: Vela would guess where weights and activations lie; "
+        "write `memory_mode: ...` under `compiler` (vela.ini has Shared_Sram, Dedicated_Sram_384KB)"
+    )
+    (reason,) = device_class(MODEL, device.model_copy(update={"compiler": None}))
+    assert "its profile no `compiler` section" in reason
+
+
+def test_a_configuration_that_vela_ini_lacks_is_refused_with_the_near_misses():
+    device = load_profile("nxp-imx93")
+    wrong = device.compiler.model_copy(update={"memory_mode": "Dedicated_Sram", "system_config": "Ethos_U65"})
+    first, second = device_class(MODEL, device.model_copy(update={"compiler": wrong}))
+    assert "the system config `Ethos_U65`; did you mean `Ethos_U65_High_End`" in first
+    assert "the memory mode `Dedicated_Sram`; did you mean `Dedicated_Sram_384KB`" in second
 
 
 def test_an_operator_outside_the_table_is_refused_by_name_and_counted():

@@ -121,7 +121,11 @@ def test_where_there_is_no_linux_the_machine_is_one_limited_finding(tmp_path: Pa
 
 
 def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Finding]) -> None:
-    extras = {f"extra {form.extra}" for form in FORMATS.values()} | {"extra torchvision"}
+    extras = {f"extra {form.extra}" for form in FORMATS.values()} | {
+        "extra torchvision",
+        "extra ethos-u",
+        "extra micro",
+    }
     agents = {f"agent for {name}" for name in ARCHITECTURES}
     expected = extras | agents | {f"format {name}" for name in FORMATS}
     expected |= {"Python", "torch", "ssh", "CPU", "RAM", "disk"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.numerics import EdgeNumerics, LayerNumerics, Numerics, absences, load_numerics, match_values
+from edgeslim.numerics import EdgeNumerics, Grid, LayerNumerics, Numerics, absences, load_numerics, match_values
 
 RANDOM = np.random.default_rng(11)
 NAMES = st.text(min_size=1, max_size=8)
@@ -101,3 +101,20 @@ def test_an_edge_that_a_file_leaves_out_has_a_reason_only_where_one_was_found():
 def test_values_that_are_zero_throughout_match_nothing():
     dead = np.zeros((1, 8), np.float32)
     assert match_values({"edge": dead}, {"t": dead}) == {}
+
+
+GRIDS = st.builds(Grid, scale=st.floats(2.0**-20, 2.0**20, width=32), zero_point=st.integers(-128, 127))
+
+
+@given(GRIDS)
+def test_every_code_of_a_grid_comes_back_from_its_real_value(grid):
+    codes = np.arange(-128, 128).astype(np.int8)
+    assert np.array_equal(grid.codes(grid.real(codes)), codes)
+
+
+@given(GRIDS, st.lists(st.floats(-1.0, 1.0, width=32), min_size=1, max_size=8))
+def test_a_value_on_a_grid_is_off_by_half_a_step_and_beyond_it_gets_its_end(grid, shares):
+    low, high = grid.ends
+    values = np.array([share * (high - low) for share in shares], np.float32)
+    error = np.abs(grid.real(grid.codes(values)) - values.clip(low, high))
+    assert float(error.max()) <= 0.5001 * grid.scale

@@ -40,10 +40,27 @@ def main() -> int:
         return 2
     if model["inputs"][0]["layout"] == "NCHW":
         inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
-    probabilities = softmax(run(model["runtime"], HERE / model["path"], inputs)[0])
+    scores = run(model["runtime"], HERE / model["path"], coded(inputs, model["inputs"][0]))
+    probabilities = softmax(real(scores, model["outputs"][0])[0])
     for index in np.argsort(-probabilities)[:SHOWN]:
         sys.stdout.write(f"{manifest['labels'][index]}\t{probabilities[index]:.4f}\n")
     return 0
+
+
+def coded(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Return real inputs as the model takes them: as they are, or as the codes of its int8 grid."""
+    if tensor["dtype"] != "int8":
+        return values
+    codes: np.ndarray = np.round(values / np.float32(tensor["scale"])) + tensor["zero_point"]
+    return codes.clip(-128, 127).astype(np.int8)
+
+
+def real(outputs: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
+    """Return a model's outputs as real values."""
+    if tensor["dtype"] != "int8":
+        return outputs
+    values: np.ndarray = (outputs.astype(np.int32) - tensor["zero_point"]) * np.float32(tensor["scale"])
+    return values
 
 
 def choose(manifest: dict[str, Any], wanted: str | None) -> dict[str, Any]:
@@ -62,12 +79,15 @@ def choose(manifest: dict[str, Any], wanted: str | None) -> dict[str, Any]:
         packages = sorted({PACKAGES[m["runtime"]][0].replace("_", "-") for m in models})
         raise ValueError(f"no runtime is installed; install one of {', '.join(packages)}")
     if usable[0]["path"] != manifest["primary"]:
-        say(f"running {usable[0]['path']}: " + why_not_primary(ordered[0], manifest["primary"]))
+        say(f"running {usable[0]['path']}: " + why_not_primary(ordered[0], manifest))
     return usable[0]
 
 
-def why_not_primary(first: dict[str, Any], primary: str | None) -> str:
+def why_not_primary(first: dict[str, Any], manifest: dict[str, Any]) -> str:
     """Return why another model than the primary runs."""
+    primary, compiled = manifest["primary"], manifest.get("compiled")
+    if compiled is not None and compiled["path"] == primary:
+        return f"{primary} is compiled for an Ethos-U ({compiled['accelerator_config']}) and runs on the device alone"
     return f"{primary} needs {first['runtime']}, which is not installed" if primary else "no model is marked primary"
 
 

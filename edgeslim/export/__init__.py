@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeslim.errors import MissingPackage, ToolFailed
-from edgeslim.export.job import Held, Job, Spelling, load_spelling
+from edgeslim.export.job import Held, Job, Spelling, Tensor, load_spelling
 from edgeslim.formats import FORMATS, FormatName
 
 TIMEOUT_S = 1800.0
@@ -49,13 +50,27 @@ def export(job: Job, log: Path) -> Spelling:
     stem = log.with_suffix("")
     told, answer = stem.with_suffix(".job.json"), stem.with_suffix(".spelling.json")
     job.save(told)
+    run_tool(
+        [sys.executable, "-m", "edgeslim.export.worker", str(told), str(answer)],
+        log,
+        f"the {job.format} exporter ({job.precision})",
+    )
+    return load_spelling(answer)
+
+
+def run_tool(command: Sequence[str], log: Path, what: str, folder: Path | None = None) -> None:
+    """Run a program in a process group of its own, in `folder`; what it says goes to `log`.
+
+    Raises ToolFailed naming `what`, what happened and the log. The process dies with an interrupt here.
+    """
     with log.open("w") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", "edgeslim.export.worker", str(told), str(answer)],
+            command,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=child_environment(),
+            cwd=folder,
             start_new_session=True,
         )
         try:
@@ -64,13 +79,10 @@ def export(job: Job, log: Path) -> Spelling:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise ToolFailed(
-                    f"the {job.format} exporter ({job.precision}) did not end within {TIMEOUT_S:.0f} s; its log: {log}"
-                ) from error
+                raise ToolFailed(f"{what} did not end within {TIMEOUT_S:.0f} s; its log: {log}") from error
             raise
     if code:
-        raise ToolFailed(f"the {job.format} exporter ({job.precision}) {_ending(code, log)}; its log: {log}")
-    return load_spelling(answer)
+        raise ToolFailed(f"{what} {_ending(code, log)}; its log: {log}")
 
 
 def _ending(code: int, log: Path) -> str:
@@ -88,3 +100,10 @@ def read_back(name: FormatName, path: Path, spelling: Spelling) -> tuple[dict[st
         path, spelling
     )
     return held
+
+
+def tflite_ends(path: Path) -> tuple[Tensor, Tensor]:
+    """Return the first input and output of a TFLite file; ToolFailed where it cannot be read."""
+    require_format("tflite")
+    ends: tuple[Tensor, Tensor] = importlib.import_module("edgeslim.export.tflite").ends(path)
+    return ends

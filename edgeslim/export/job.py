@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.formats import FormatName, RuntimeName
-from edgeslim.numerics import Numerics, load_numerics
+from edgeslim.formats import FormatName, Io, RuntimeName
+from edgeslim.numerics import Grid, Numerics, load_numerics
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Job:
     numerics: Path | None = None  # the plan; None for fp32
     spelling: Path | None = None  # how the source already spells it, where the source is an exported file
     runtime: RuntimeName = "onnxruntime"  # of an ONNX file: for whose kernels its QDQ pairs are placed
+    io: Io = "float32"  # what the file takes and gives
 
     @property
     def files(self) -> list[Path]:
@@ -50,7 +51,16 @@ def load_job(path: Path) -> Job:
     """Read a job that `Job.save` wrote."""
     raw = json.loads(path.read_text())
     paths = {k: Path(raw[k]) for k in ("source", "target", "probe", "numerics", "spelling") if raw[k] is not None}
-    return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"])
+    return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"], io=raw["io"])
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a written file; `grid` is None where it is float."""
+
+    shape: tuple[int, ...]
+    dtype: str  # numpy's name
+    grid: Grid | None
 
 
 @dataclass(frozen=True)

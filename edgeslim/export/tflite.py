@@ -9,9 +9,11 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edgeslim.export.job import Held, Job, Spelling
+from edgeslim.errors import ToolFailed
+from edgeslim.export.job import Held, Job, Spelling, Tensor
+from edgeslim.formats import Io
 from edgeslim.graph import graph_of, values_of
-from edgeslim.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.numerics import MATCHED_IMAGES, EdgeNumerics, Grid, Numerics, absences, match_values
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")
@@ -38,7 +40,7 @@ def write(job: Job) -> Spelling:
     interpreter, found = _values(floating, channels_last[:MATCHED_IMAGES])
     matched = match_values(wanted, found)
     kept = _float_scopes(interpreter, numerics, matched)
-    quantizer = aeq.Quantizer(str(floating), _recipe(kept))
+    quantizer = aeq.Quantizer(str(floating), _recipe(kept, job.io))
     name = _signature_inputs(interpreter)[0]
     ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
     for tensor, edge in _with_passed_on(interpreter, matched).items():
@@ -46,13 +48,26 @@ def write(job: Job) -> Spelling:
             ranges[tensor] = _range(numerics.edges[edge])
     quantizer.quantize(ranges).export_model(job.target, overwrite=True)
     floating.unlink()
+    if job.io == "int8":
+        _hold_weights_inside(job.target)
     spelling = _spelling(job.target, numerics, matched)
     spelling.absent.update(absences(wanted, matched, spelling.edges, "the quantizer kept it float"))
     return spelling
 
 
-def _recipe(kept: list[str]) -> list[dict[str, Any]]:
-    """Everything int8 but the input and output tensors and the kept operators' scopes."""
+def _hold_weights_inside(path: Path) -> None:
+    """Write a file anew with its weights inside the flatbuffer.
+
+    The quantizer puts those of larger networks behind it, which TensorFlow Lite Micro does not read: it runs such a
+    file without a word on whatever lies in memory, and answers noise.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    flatbuffer_utils.write_model(flatbuffer_utils.read_model(path), path)
+
+
+def _recipe(kept: list[str], io: Io) -> list[dict[str, Any]]:
+    """Everything int8 but the kept operators' scopes and, for float I/O, the input and output tensors."""
     from ai_edge_quantizer import recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
@@ -65,7 +80,7 @@ def _recipe(kept: list[str]) -> list[dict[str, Any]]:
         weight_num_bits=8,
         algorithm_key=AlgorithmName.MIN_MAX_UNIFORM_QUANT,
     )
-    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):
+    for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT) if io == "float32" else ():
         manager.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for scope in kept:
         manager.add_quantization_config(
@@ -148,6 +163,23 @@ def _spelling(path: Path, numerics: Numerics, matched: dict[str, str]) -> Spelli
             weights[layer] = str(tensors[int(op["inputs"][1])]["name"])
             nodes[layer] = written
     return Spelling(edges, weights, nodes)
+
+
+def ends(path: Path) -> tuple[Tensor, Tensor]:
+    """Return the first input and output of a file; ToolFailed where LiteRT cannot read it."""
+    try:
+        interpreter = Interpreter(str(path))
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ToolFailed(f"{path.name} cannot be read as a TFLite file: {reason}") from error
+    return _end(interpreter.get_input_details()[0]), _end(interpreter.get_output_details()[0])
+
+
+def _end(tensor: dict[str, Any]) -> Tensor:
+    dtype = np.dtype(tensor["dtype"]).name
+    scale, zero_point = tensor["quantization"]
+    grid = Grid(float(scale), int(zero_point)) if dtype == "int8" else None
+    return Tensor(tuple(int(size) for size in tensor["shape"]), dtype, grid)
 
 
 def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:

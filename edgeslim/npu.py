@@ -1,0 +1,110 @@
+"""What an NPU build adds: the INT8 file compiled, run in reference kernels, and held against device and recipe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeslim import micro
+from edgeslim.context import Context
+from edgeslim.device_profile import Compiler, DeviceProfile
+from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.judge import Judged
+from edgeslim.manifest import ReferenceKernels
+from edgeslim.recipe import Recipe
+from edgeslim.units import show_bytes
+from edgeslim.vela import Compiled, compile_network, require_vela
+
+
+@dataclass(frozen=True)
+class NpuFile:
+    """The compiled file to take, and the other goals' that were tried."""
+
+    made_from: Judged
+    compiler: Compiler
+    best: Compiled
+    others: tuple[Compiled, ...]
+    reference: ReferenceKernels | None
+    warnings: tuple[str, ...] = ()
+
+
+def require_npu_recipe(recipe: Recipe, profile: DeviceProfile) -> None:
+    """Raise BadInput for a recipe that gives an NPU nothing to run, before any work; ToolFailed without the compiler.
+
+    Devices without a compiler want nothing here.
+    """
+    if profile.compiler is None:
+        return
+    require_vela()
+    if recipe.formats != ("tflite",):
+        raise BadInput(
+            f"{profile.name} runs what Vela compiles from TFLite; the recipe writes {', '.join(recipe.formats)} "
+            "(--format tflite)"
+        )
+    if all(call.step != "quantize" for call in recipe.steps):
+        raise BadInput(f"{profile.name} has an NPU, which runs INT8 alone; the recipe has no step `quantize`")
+    if recipe.max_latency_s is not None:
+        raise BadInput(
+            f"--max-latency cannot be judged for {profile.name}: its NPU's time is simulated here, never measured"
+        )
+
+
+def compile_best(judged: Sequence[Judged], context: Context) -> tuple[NpuFile | None, list[str]]:
+    """Compile the INT8 file for the device's NPU; return it and a sentence for what failed.
+
+    None for a device without a compiler, and where there is no INT8 file or Vela failed on it.
+    """
+    compiler = context.profile.compiler
+    one = next((one for one in judged if one.job.io == "int8"), None)
+    if compiler is None or one is None:
+        return None, []
+    context.progress("compiling for the NPU", 0.0)
+    try:
+        best, *others = compile_network(one.job.target, compiler, context.work / "vela")
+    except ToolFailed as error:
+        return None, [str(error)]
+    reference, warnings = None, []
+    context.progress("running the reference kernels", 0.0)
+    try:
+        reference = _reference(one, context)
+    except ToolFailed as error:
+        warnings.append(f"the reference kernels of tflite-micro were not run: {error}")
+    return NpuFile(one, compiler, best, tuple(others), reference, tuple(warnings)), []
+
+
+def _reference(one: Judged, context: Context) -> ReferenceKernels | None:
+    if one.ends is None or one.ends[0].grid is None or one.ends[1].grid is None:
+        return None
+    images = next(iter(context.data.evaluation.inputs()))[: micro.IMAGES]
+    outputs = one.ends[1].grid.codes(one.logits[: len(images)])
+    return micro.compare(one.job.target, one.ends[0].grid.codes(np.asarray(images)), outputs, context.work)
+
+
+def unfit(npu: NpuFile | None, recipe: Recipe) -> list[str]:
+    """Return how a compiled file falls short: operators on the CPU with their cures, SRAM, flash and size too large."""
+    if npu is None:
+        return []
+    best = npu.best
+    placed = best.placement
+    reasons = []
+    if placed.npu_pct < recipe.min_npu_ops_pct:
+        reasons.append(
+            f"{len(placed.on_npu)} of {len(placed.operators)} operators run on the NPU ({placed.npu_pct:.1f} %), "
+            f"{recipe.min_npu_ops_pct:g} % are demanded (min_npu_ops_pct)"
+        )
+        reasons += [f"on the CPU: {one.original} `{one.name}`: {one.reason}; cure: {one.cure}" for one in placed.on_cpu]
+    reasons += [
+        f"compiled for {best.goal} it {excess}{_tried(npu)}; prune it, or give it smaller images"
+        for excess in best.excesses(npu.compiler)
+    ]
+    if recipe.max_size_bytes is not None and best.flash_bytes > recipe.max_size_bytes:
+        reasons.append(
+            f"{best.file.name} takes {show_bytes(best.flash_bytes)}, {show_bytes(recipe.max_size_bytes)} are allowed "
+            "(--max-size)"
+        )
+    return reasons
+
+
+def _tried(npu: NpuFile) -> str:
+    """Return what the goals not taken would need."""
+    return "".join(f" (for {other.goal}: {'; '.join(other.excesses(npu.compiler))})" for other in npu.others)

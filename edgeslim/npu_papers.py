@@ -1,0 +1,60 @@
+"""What an artifact holds of a compiled network: the file, Vela's configuration and reports, and what they say."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from edgeslim.manifest import CompiledFile, CpuOperator, Simulated
+from edgeslim.npu import NpuFile
+from edgeslim.vela import KNOWN_ERROR, PACKAGE, VERSION
+from edgeslim.vela_config import CONFIG, config_sha256
+from edgeslim.vela_report import NOT_TOLD, counts
+
+FOLDER = "compiler"
+CONFIG_PATH = f"{FOLDER}/{CONFIG.name}"
+LAYERS, SUMMARY, LOG = (f"{FOLDER}/{name}" for name in ("layers.csv", "summary.csv", "vela.log"))
+
+
+def compiled_path(npu: NpuFile) -> str:
+    """Return where the compiled file lies in the artifact."""
+    return f"models/{npu.best.file.name}"
+
+
+def copy_compiled(npu: NpuFile, staging: Path) -> None:
+    """Copy the compiled file, the configuration and the reports into an artifact's folder."""
+    (staging / FOLDER).mkdir()
+    best = npu.best
+    for source, path in (
+        (best.file, compiled_path(npu)),
+        (CONFIG, CONFIG_PATH),
+        (best.layers, LAYERS),
+        (best.summary, SUMMARY),
+        (best.log, LOG),
+    ):
+        shutil.copyfile(source, staging / path)
+
+
+def compiled_file(npu: NpuFile, made_from: str) -> CompiledFile:
+    """Return the manifest's entry; `made_from` is the path of the plain file in the artifact."""
+    best, compiler = npu.best, npu.compiler
+    return CompiledFile(
+        path=compiled_path(npu),
+        made_from=made_from,
+        bytes=best.file.stat().st_size,
+        compiler=PACKAGE,
+        compiler_version=VERSION,
+        accelerator_config=compiler.accelerator_config,
+        system_config=compiler.system_config,
+        memory_mode=str(compiler.memory_mode),
+        config=CONFIG_PATH,
+        config_sha256=config_sha256(),
+        goal=best.goal,
+        npu_operators=counts(best.placement.on_npu),
+        cpu_operators=tuple(
+            CpuOperator(name=one.name, operator=one.original, reason=one.reason or NOT_TOLD, cure=one.cure)
+            for one in best.placement.on_cpu
+        ),
+        npu_pct=best.placement.npu_pct,
+        simulated=Simulated(**asdict(best.estimate), known_error=KNOWN_ERROR),
+        reports=(LAYERS, SUMMARY, LOG),
+    )

@@ -1,0 +1,32 @@
+"""What a person reads about a file compiled for an NPU: where its operators run, and what the compiler simulates."""
+
+from edgeslim.manifest import Manifest, ReferenceKernels
+from edgeslim.units import show_bytes, show_seconds
+
+
+def compiled_lines(manifest: Manifest) -> list[str]:
+    """Return the summary's lines about the compiled file, none where there is none."""
+    made = manifest.compiled
+    if made is None:
+        return []
+    told, on_npu = made.simulated, sum(made.npu_operators.values())
+    kinds = ", ".join(f"{count} {name}" for name, count in made.npu_operators.items())
+    return [
+        f"compiled: {made.path}, {show_bytes(made.bytes)}, by {made.compiler} {made.compiler_version} for "
+        f"{made.accelerator_config}, {made.system_config}, {made.memory_mode}, goal {made.goal}",
+        f"NPU: {on_npu} of {on_npu + len(made.cpu_operators)} operators ({made.npu_pct:.1f} %): {kinds or 'none'}",
+        *(f"CPU: {one.operator} `{one.name}`: {one.reason}; cure: {one.cure}" for one in made.cpu_operators),
+        f"simulated, not measured: {show_seconds(told.inference_s)} an inference, {told.cycles:,} cycles, SRAM "
+        f"{show_bytes(told.sram_bytes)}, flash {show_bytes(told.flash_bytes)}, DRAM {show_bytes(told.dram_bytes)}; "
+        f"moved: SRAM {show_bytes(told.sram_moved_bytes)}, flash {show_bytes(told.flash_moved_bytes)}, DRAM "
+        f"{show_bytes(told.dram_moved_bytes)}",
+        f"known error of the simulation: {told.known_error}",
+        *(_reference(model.reference_kernels) for model in manifest.models if model.reference_kernels is not None),
+    ]
+
+
+def _reference(found: ReferenceKernels) -> str:
+    return (
+        f"tflite-micro's reference kernels: {found.equal_pct:.2f} % of the int8 outputs equal LiteRT's, largest "
+        f"difference {found.max_lsb} step(s), {found.images} images"
+    )

@@ -1,0 +1,107 @@
+"""What an NPU build demands of recipe and result: every refusal with its cure."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import context, random_images
+from test_decide import judged
+from test_vela import IMX93, compiled, limited
+
+from edgeslim.device_profile import load_profile
+from edgeslim.errors import BadInput
+from edgeslim.export.job import Job
+from edgeslim.npu import NpuFile, compile_best, require_npu_recipe, unfit
+from edgeslim.recipe import StepCall, default_recipe, with_settings, without_step
+from edgeslim.vela import Compiled, compile_network
+from edgeslim.vela_report import Operator, Placement
+
+DEVICE = load_profile("nxp-imx93")
+RECIPE = default_recipe(DEVICE)
+
+
+def made(best: Compiled, *others: Compiled, compiler=IMX93) -> NpuFile:
+    return NpuFile(judged("tflite", "int8"), compiler, best, others, None)
+
+
+def test_the_default_recipe_of_an_npu_quantizes_whole_and_writes_tflite():
+    assert RECIPE.formats == ("tflite",)
+    assert [call.step for call in RECIPE.steps] == ["fold", "quantize"]
+    assert RECIPE.min_npu_ops_pct == 100.0
+    require_npu_recipe(RECIPE, DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (with_settings(RECIPE, formats=("onnx", "tflite")), r"the recipe writes onnx, tflite \(--format tflite\)"),
+        (without_step(RECIPE, "quantize"), "the recipe has no step `quantize`"),
+        (with_settings(RECIPE, max_latency_s=0.1), "its NPU's time is simulated here, never measured"),
+    ],
+)
+def test_a_recipe_that_gives_an_npu_nothing_to_run_is_refused(recipe, message):
+    with pytest.raises(BadInput, match=message) as refused:
+        require_npu_recipe(recipe, DEVICE)
+    assert refused.value.exit_code == 2
+
+
+def test_a_device_without_a_compiler_takes_any_recipe():
+    require_npu_recipe(RECIPE.model_copy(update={"steps": (StepCall(step="fold"),)}), load_profile("raspberry-pi"))
+
+
+def test_a_float_network_given_to_the_gate_is_refused_layer_by_layer_with_cures(tiny, tmp_path):
+    best, *others = compile_network(tiny("litert").models["fp32"], IMX93, tmp_path)
+    first, *layers = unfit(made(best, *others), RECIPE)
+    assert first == f"0 of {len(layers)} operators run on the NPU (0.0 %), 100 % are demanded (min_npu_ops_pct)"
+    assert len(layers) == len(best.placement.operators) > 0
+    for layer, one in zip(layers, best.placement.on_cpu, strict=True):
+        assert layer.startswith(f"on the CPU: {one.original} `{one.name}`: Operation has tensor with unsupported")
+        assert "cure: it is float: use the INT8 file" in layer
+
+
+def test_the_gate_allows_exactly_what_the_recipe_asks_for(tmp_path):
+    operators = (Operator("a", "Conv2D", "Conv2D", True, 1), Operator("b", "Mean", "Mean", False, 0, "no"))
+    best = compiled(tmp_path, "Size", 1.0, 1)
+    half = made(Compiled(best.goal, best.file, best.file, best.file, best.file, Placement(operators), best.estimate))
+    assert unfit(half, with_settings(RECIPE, min_npu_ops_pct=50.0)) == []
+    assert (
+        "1 of 2 operators run on the NPU (50.0 %), 50.1 % are"
+        in unfit(half, with_settings(RECIPE, min_npu_ops_pct=50.1))[0]
+    )
+
+
+def test_sram_and_flash_beyond_the_device_are_refused_with_the_figures_of_every_goal(tmp_path):
+    recipe = with_settings(RECIPE, min_npu_ops_pct=0.0)
+    small, fast = compiled(tmp_path, "Size", 2.0, 4000), compiled(tmp_path, "Performance", 1.0, 9000)
+    assert unfit(made(small, fast, compiler=limited(sram="3 KB")), recipe) == [
+        "compiled for Size it needs 4 KB of SRAM, the device has 3 KB "
+        "(for Performance: needs 9 KB of SRAM, the device has 3 KB); prune it, or give it smaller images"
+    ]
+    assert "needs 1 KB of flash, the device has 900 B" in unfit(made(small, compiler=limited(flash="900 B")), recipe)[0]
+    assert unfit(made(small, fast, compiler=limited()), recipe) == []
+
+
+def test_the_compiled_file_is_held_against_the_size_that_was_asked_for(tmp_path):
+    recipe = with_settings(RECIPE, min_npu_ops_pct=0.0, max_size_bytes=999)
+    assert unfit(made(compiled(tmp_path, "Size", 1.0, 1), compiler=limited()), recipe) == [
+        "Size.tflite takes 1 KB, 999 B are allowed (--max-size)"
+    ]
+
+
+def test_without_a_compiled_file_there_is_nothing_to_hold_against():
+    assert unfit(None, RECIPE) == []
+
+
+def test_a_file_vela_cannot_read_is_a_failure_and_the_rest_is_kept(tmp_path):
+    target = tmp_path / "model_int8.tflite"
+    target.write_text("no network")
+    job = Job("tflite", "int8", Path("in"), target, Path("probe"), io="int8")
+    images = random_images(2)
+    surroundings = context(images, tmp_path)
+    one = judged("tflite", "int8", job=job, logits=np.zeros((2, 4), np.float32))
+    file, failures = compile_best(
+        [one], type(surroundings)(DEVICE, surroundings.data, 0, tmp_path, surroundings.progress)
+    )
+    assert file is None
+    assert failures == [failures[0]]
+    assert "model_int8.tflite cannot be read as a TFLite file" in failures[0]
