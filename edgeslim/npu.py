@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from edgeslim.device_profile import Compiler, DeviceProfile
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.judge import Judged
 from edgeslim.manifest import ReferenceKernels
+from edgeslim.produce import keep_logs
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes
 from edgeslim.vela import Compiled, compile_network, require_vela
@@ -49,10 +51,11 @@ def require_npu_recipe(recipe: Recipe, profile: DeviceProfile) -> None:
         )
 
 
-def compile_best(judged: Sequence[Judged], context: Context) -> tuple[NpuFile | None, list[str]]:
+def compile_best(judged: Sequence[Judged], context: Context, destination: Path) -> tuple[NpuFile | None, list[str]]:
     """Compile the INT8 file for the device's NPU; return it and a sentence for what failed.
 
-    None for a device without a compiler, and where there is no INT8 file or Vela failed on it.
+    None for a device without a compiler, and where there is no INT8 file or Vela failed on it; `destination` is the
+    artifact's folder, beside which the log of a failure is kept.
     """
     compiler = context.profile.compiler
     one = next((one for one in judged if one.job.io == "int8"), None)
@@ -62,13 +65,14 @@ def compile_best(judged: Sequence[Judged], context: Context) -> tuple[NpuFile | 
     try:
         best, *others = compile_network(one.job.target, compiler, context.work / "vela")
     except ToolFailed as error:
-        return None, [str(error)]
+        return None, [keep_logs(str(error), context.work, destination)]
     reference, warnings = None, []
     context.progress("running the reference kernels", 0.0)
     try:
         reference = _reference(one, context)
     except ToolFailed as error:
-        warnings.append(f"the reference kernels of tflite-micro were not run: {error}")
+        told = keep_logs(str(error), context.work, destination)
+        warnings.append(f"the reference kernels of tflite-micro were not run: {told}")
     return NpuFile(one, compiler, best, tuple(others), reference, tuple(warnings)), []
 
 

@@ -104,7 +104,7 @@ def build(
         exported, not_written = export_all(reference, compressed, recipe.formats, context, destination)
         judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
         failures = [*not_written, *not_run]
-        npu, not_compiled = compile_best(judged, context)
+        npu, not_compiled = compile_best(judged, context, destination)
         failures += not_compiled
         # Times of an NPU's files on a CPU would say nothing about the device.
         measurements = [] if profile.compiler else time_all(judged, recipe.threads, context)

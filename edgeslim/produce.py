@@ -43,7 +43,7 @@ def export_all(
         try:
             done[name, precision] = export_job(name, precision, work, io_of(context.profile, precision))
         except ToolFailed as error:
-            failures[name] = _keep_logs(str(error), work, destination)
+            failures[name] = keep_logs(str(error), work, destination)
     if not done:
         raise ToolFailed("\n".join(["no format could be written:", *failures.values()]))
     return list(done.values()), list(failures.values())
@@ -86,8 +86,8 @@ def _from_onnx(job: Job, work: Path) -> Job:
     return replace(job, source=onnx.target, spelling=spelling)
 
 
-def _keep_logs(message: str, work: Path, destination: Path) -> str:
-    """Copy the exporters' logs beside the artifact, and return the message with their lasting path."""
+def keep_logs(message: str, work: Path, destination: Path) -> str:
+    """Copy the logs of exporters and compiler beside the artifact, and return the message with their lasting path."""
     logs = destination.with_name(destination.name + ".logs")
     logs.mkdir(exist_ok=True)
     for log in work.glob("*.log"):

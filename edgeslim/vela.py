@@ -80,8 +80,8 @@ def compile_network(model: Path, compiler: Compiler, folder: Path) -> list[Compi
     """Compile a TFLite file for both goals of Vela; return both, the one to take first.
 
     That is the fastest that fits the device, of equally fast ones the one with less SRAM; where none fits, the one with
-    the least SRAM. Results lie in `folder`, one folder a goal; nothing half-written stays there. Raises Refused for a
-    batch above 1 and without a memory mode, ToolFailed where Vela is missing, another version, or fails.
+    the least SRAM. Results lie in `folder`, one folder a goal, logs beside it; nothing half-written stays there. Raises
+    Refused for a batch above 1 and without a memory mode, ToolFailed where Vela is missing, another version, or fails.
     """
     require_vela()
     if compiler.memory_mode is None:
@@ -106,7 +106,7 @@ def _compile(model: Path, compiler: Compiler, goal: Goal, folder: Path) -> Compi
     """Run Vela once; its folder gets its name when everything in it was read."""
     work, done = folder / f"{goal}.part", folder / goal
     work.mkdir(parents=True)
-    log = folder / f"vela_{goal}.log"
+    log = folder.with_name(f"vela_{goal}.log")
     try:
         # Relative names: the log becomes part of an artifact, and must not name a folder of this machine.
         shutil.copyfile(model, work / model.name)

@@ -1,5 +1,6 @@
 """What an NPU build demands of recipe and result: every refusal with its cure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from test_vela import IMX93, compiled, limited
 from edgeslim.device_profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.export.job import Job
+from edgeslim.judge import Judged
 from edgeslim.npu import NpuFile, compile_best, require_npu_recipe, unfit
 from edgeslim.recipe import StepCall, default_recipe, with_settings, without_step
 from edgeslim.vela import Compiled, compile_network
@@ -50,7 +52,7 @@ def test_a_device_without_a_compiler_takes_any_recipe():
 
 
 def test_a_float_network_given_to_the_gate_is_refused_layer_by_layer_with_cures(tiny, tmp_path):
-    best, *others = compile_network(tiny("litert").models["fp32"], IMX93, tmp_path)
+    best, *others = compile_network(tiny("litert").models["fp32"], IMX93, tmp_path / "out")
     first, *layers = unfit(made(best, *others), RECIPE)
     assert first == f"0 of {len(layers)} operators run on the NPU (0.0 %), 100 % are demanded (min_npu_ops_pct)"
     assert len(layers) == len(best.placement.operators) > 0
@@ -92,16 +94,38 @@ def test_without_a_compiled_file_there_is_nothing_to_hold_against():
     assert unfit(None, RECIPE) == []
 
 
-def test_a_file_vela_cannot_read_is_a_failure_and_the_rest_is_kept(tmp_path):
-    target = tmp_path / "model_int8.tflite"
-    target.write_text("no network")
+def int8_file(folder: Path, content: bytes) -> Judged:
+    target = folder / "model_int8.tflite"
+    target.write_bytes(content)
     job = Job("tflite", "int8", Path("in"), target, Path("probe"), io="int8")
-    images = random_images(2)
-    surroundings = context(images, tmp_path)
-    one = judged("tflite", "int8", job=job, logits=np.zeros((2, 4), np.float32))
-    file, failures = compile_best(
-        [one], type(surroundings)(DEVICE, surroundings.data, 0, tmp_path, surroundings.progress)
+    return judged("tflite", "int8", job=job, logits=np.zeros((2, 4), np.float32))
+
+
+def test_a_file_that_cannot_be_compiled_is_a_failure_and_what_is_there_stays(tmp_path):
+    around = replace(context(random_images(2), tmp_path), profile=DEVICE)
+    one = int8_file(tmp_path, b"no network")
+    assert compile_best([one], around, tmp_path / "artifact") == (
+        None,
+        ["model_int8.tflite cannot be read as a TFLite file: The model is not a valid Flatbuffer buffer"],
     )
-    assert file is None
-    assert failures == [failures[0]]
-    assert "model_int8.tflite cannot be read as a TFLite file" in failures[0]
+    assert one.job.target.read_bytes() == b"no network"
+
+
+def test_the_log_of_a_failing_vela_is_kept_beside_the_artifact(tiny, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    wrong = DEVICE.model_copy(update={"compiler": IMX93.model_copy(update={"memory_mode": "Dedicated_Sram"})})
+    around = replace(context(random_images(2), work), profile=wrong)
+    one = int8_file(tmp_path, tiny("litert").models["int8"].read_bytes())
+    found, (failure,) = compile_best([one], around, tmp_path / "artifact")
+    kept = tmp_path / "artifact.logs" / "vela_Performance.log"
+    assert found is None
+    assert failure.startswith("Vela (for Performance) failed: ")
+    assert failure.endswith(f"its log: {kept}")
+    assert "Dedicated_Sram" in kept.read_text()
+
+
+def test_without_an_int8_file_or_a_compiler_nothing_is_compiled(tmp_path):
+    around = context(random_images(2), tmp_path)
+    assert compile_best([int8_file(tmp_path, b"")], around, tmp_path / "artifact") == (None, [])
+    assert compile_best([], replace(around, profile=DEVICE), tmp_path / "artifact") == (None, [])

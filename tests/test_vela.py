@@ -31,7 +31,7 @@ def limited(*, sram: str | None = None, flash: str | None = None) -> Compiler:
 
 @pytest.mark.parametrize("name", NPUS)
 def test_an_int8_network_lies_on_the_npu_whole_for_both_goals(vela, tiny, tmp_path, name):
-    made = compile_network(tiny("litert").models["int8"], load_profile(name).compiler, tmp_path)
+    made = compile_network(tiny("litert").models["int8"], load_profile(name).compiler, tmp_path / "out")
     assert {one.goal for one in made} == set(GOALS)
     for one in made:
         assert (one.placement.npu_pct, one.placement.on_cpu) == (100.0, ()), one.log.read_text()
@@ -42,7 +42,7 @@ def test_an_int8_network_lies_on_the_npu_whole_for_both_goals(vela, tiny, tmp_pa
 
 def test_compiling_twice_gives_the_same_bytes_and_no_path_of_this_machine(vela, tiny, tmp_path):
     model = tiny("litert").models["int8"]
-    first, second = (compile_network(model, IMX93, tmp_path / name)[0] for name in ("one", "two"))
+    first, second = (compile_network(model, IMX93, tmp_path / name / "out")[0] for name in ("one", "two"))
     for kind in ("file", "layers", "summary", "log"):
         content = getattr(first, kind).read_bytes()
         assert content == getattr(second, kind).read_bytes(), kind
@@ -50,7 +50,7 @@ def test_compiling_twice_gives_the_same_bytes_and_no_path_of_this_machine(vela, 
 
 
 def test_vela_ends_well_on_a_float_network_and_its_reports_show_that_nothing_is_on_the_npu(vela, tiny, tmp_path):
-    best = compile_network(tiny("litert").models["fp32"], IMX93, tmp_path)[0]
+    best = compile_network(tiny("litert").models["fp32"], IMX93, tmp_path / "out")[0]
     assert (best.placement.npu_pct, best.placement.on_npu) == (0.0, ())
     assert all("Float32" in one.reason and "it is float" in one.cure for one in best.placement.on_cpu)
 
@@ -88,12 +88,13 @@ def test_a_file_that_is_no_network_is_named(vela, tmp_path):
 
 def test_a_failure_of_vela_keeps_its_log_and_nothing_half_written(vela, tiny, tmp_path):
     wrong = IMX93.model_copy(update={"memory_mode": "Dedicated_Sram"})
-    with pytest.raises(
-        ToolFailed, match=r"Vela \(for Performance\) failed: .*Memory_Mode\.Dedicated_Sram not found"
-    ) as failed:
-        compile_network(tiny("litert").models["int8"], wrong, tmp_path)
+    expected = r"Vela \(for Performance\) failed: .*Memory_Mode\.Dedicated_Sram not found"
+    with pytest.raises(ToolFailed, match=expected) as failed:
+        compile_network(tiny("litert").models["int8"], wrong, tmp_path / "out")
     assert failed.value.exit_code == 7
-    assert [one.name for one in tmp_path.iterdir()] == ["vela_Performance.log"]
+    assert list((tmp_path / "out").iterdir()) == []
+    assert str(tmp_path / "vela_Performance.log") in str(failed.value)
+    assert (tmp_path / "vela_Performance.log").is_file()
 
 
 def install(folder: Path, version: str) -> list[str]:

@@ -93,7 +93,9 @@ def main() -> None:
     profile = load_profile(arguments.device)
     if profile.compiler is None:
         raise BadInput(f"{profile.name} has no Ethos-U")
-    print(table(HEADER, [row(name, profile, profile.compiler) for name in arguments.names or NETWORKS]))
+    print(table(HEADER, []), flush=True)
+    for name in arguments.names or NETWORKS:
+        print("| " + " | ".join(row(name, profile, profile.compiler)) + " |", flush=True)
     print(f"\nKnown error of the simulation: {KNOWN_ERROR}.")
 
 
