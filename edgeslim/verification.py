@@ -160,6 +160,8 @@ def _max_abs_error(actual: np.ndarray, expected: np.ndarray) -> float:
 def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
     own = Path(__file__).with_name("preprocessing.py").read_bytes()
     notes = list(manifest.host_dependent)
+    if manifest.compiled is not None:
+        notes.append(f"{manifest.compiled.path} runs on its NPU alone: its hash was checked, it was not replayed")
     copy = folder / "preprocessing.py"
     if copy.is_file() and copy.read_bytes() != own:
         notes.append("preprocessing.py is not this edgeslim's; golden inputs were compared with this edgeslim's")

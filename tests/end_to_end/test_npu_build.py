@@ -98,7 +98,9 @@ def test_the_reference_kernels_agree_within_two_steps(npu: Built) -> None:
 def test_verify_accepts_it_and_refuses_a_changed_compiled_file(npu: Built, tmp_path: Path) -> None:
     done = edgeslim("verify", str(npu.folder), "--json")
     assert done.returncode == 0, done.stderr
-    assert {replay["status"] for replay in json.loads(done.stdout)["replays"]} == {"passed"}
+    found = json.loads(done.stdout)
+    assert {replay["status"] for replay in found["replays"]} == {"passed"}
+    assert any("model_int8_vela.tflite runs on its NPU alone" in note for note in found["notes"])
     copy = Path(shutil.copytree(npu.folder, tmp_path / "copy"))
     file = copy / "models" / "model_int8_vela.tflite"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
