@@ -1,6 +1,7 @@
 """What an NPU build demands of recipe and result: every refusal with its cure."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from edgeslim.npu import NpuFile, compile_best, require_npu_recipe, unfit
 from edgeslim.recipe import StepCall, default_recipe, with_settings, without_step
 from edgeslim.vela import Compiled, compile_network
 from edgeslim.vela_report import Operator, Placement
+
+if find_spec("ethosu") is None:
+    pytest.skip("ethos-u-vela is not installed; pip install 'edgeslim[ethos-u]'", allow_module_level=True)
 
 DEVICE = load_profile("nxp-imx93")
 RECIPE = default_recipe(DEVICE)

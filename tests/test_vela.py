@@ -55,7 +55,7 @@ def test_vela_ends_well_on_a_float_network_and_its_reports_show_that_nothing_is_
     assert all("Float32" in one.reason and "it is float" in one.cure for one in best.placement.on_cpu)
 
 
-def test_a_batch_above_one_is_refused_before_vela_runs(tiny, tmp_path):
+def test_a_batch_above_one_is_refused_before_vela_runs(vela, tiny, tmp_path):
     utilities = pytest.importorskip(
         "ai_edge_litert.tools.flatbuffer_utils",
         reason="ai-edge-litert is not installed; pip install 'edgeslim[tflite]'",
@@ -72,7 +72,7 @@ def test_a_batch_above_one_is_refused_before_vela_runs(tiny, tmp_path):
     assert not (tmp_path / "out").exists(), "something was left behind"
 
 
-def test_a_compiler_without_a_memory_mode_is_refused(tiny, tmp_path):
+def test_a_compiler_without_a_memory_mode_is_refused(vela, tiny, tmp_path):
     with pytest.raises(Refused, match="names no memory mode") as refused:
         compile_network(tiny("litert").models["int8"], IMX93.model_copy(update={"memory_mode": None}), tmp_path / "out")
     assert refused.value.exit_code == 3
