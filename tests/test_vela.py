@@ -9,7 +9,7 @@ import pytest
 
 from edgeslim.device_profile import Bytes, Compiler, all_profiles, load_profile
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
-from edgeslim.vela import GOALS, PACKAGE, VERSION, Compiled, compile_network, in_order, require_vela
+from edgeslim.vela import GOALS, KNOWN_ERROR, PACKAGE, VERSION, Compiled, compile_network, in_order, require_vela
 from edgeslim.vela_report import Estimate, Placement
 
 IMX93 = load_profile("nxp-imx93").compiler
@@ -122,6 +122,17 @@ def test_another_version_of_vela_is_refused_with_the_command_that_installs_the_p
 def test_the_pinned_version_is_the_one_that_the_extra_installs():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert f"{PACKAGE}=={VERSION}" in project["optional-dependencies"]["ethos-u"]
+
+
+def test_the_known_error_is_that_of_the_published_latency():
+    (published,) = [
+        one
+        for one in load_profile("nxp-imx93").latency_references
+        if (one.model, one.processor) == ("mobilenet_v2", "npu")
+    ]
+    told = re.search(r": ([\d.]+) ms published by NXP, ([\d.]+) ms simulated \(\+(\d+) %\)", KNOWN_ERROR)
+    assert float(told[1]) / 1e3 == published.latency.value
+    assert round(100 * (float(told[2]) / float(told[1]) - 1)) == int(told[3])
 
 
 def compiled(folder: Path, goal: str, inference_s: float, sram_bytes: int) -> Compiled:
