@@ -4,10 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
-from torch import fx
-
 from edgeslim.device_profile import DeviceProfile
-from edgeslim.graph import is_activation, layers_of, parameter, shape_of
+from edgeslim.graph import is_activation, layers_of, operator_name, parameter, shape_of
 from edgeslim.model import Model
 from edgeslim.units import show_bytes
 from edgeslim.vela_config import profile_faults
@@ -37,11 +35,13 @@ def device_class(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: AR
     ]
 
 
-def operators(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
-    """Every operator is one that all exporters were seen to write and all runtimes to run."""
+def operators(model: Model, profile: DeviceProfile) -> list[str]:
+    """Every operator is one that all exporters were seen to write and all runtimes to run; NPUs have their own."""
+    if profile.npu is not None:
+        return []
     unknown = Counter(
         name
-        for name in (_operator(n) for n in model.graph.graph.nodes if n.op == "call_function")
+        for name in (operator_name(n) for n in model.graph.graph.nodes if n.op == "call_function")
         if name not in OPERATORS
     )
     return [
@@ -95,9 +95,3 @@ RULES: tuple[Rule, ...] = (device_class, operators, stored_weights, memory, mode
 def refusals(model: Model, profile: DeviceProfile) -> list[str]:
     """Return every reason why the device cannot have this model, all rules asked."""
     return [reason for rule in RULES for reason in rule(model, profile)]
-
-
-def _operator(node: fx.Node) -> str:
-    """Return the plain name of an operator: `conv2d` of aten.conv2d.default."""
-    packet = getattr(node.target, "overloadpacket", node.target)
-    return str(getattr(packet, "__name__", packet))

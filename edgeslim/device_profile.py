@@ -15,6 +15,7 @@ from edgeslim import units
 from edgeslim.bundled import bundled
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.machine import Machine, this_machine
+from edgeslim.npu_limits import NpuLimits
 from edgeslim.strict_yaml import Section, read_strictly
 
 RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
@@ -258,6 +259,7 @@ class DeviceProfile(Section):
     compiler: Compiler | None = None
     power: Power
     limits: Limits
+    npu: NpuLimits | None = None  # for a device of class npu
     latency_references: tuple[LatencyReference, ...]
 
     @model_validator(mode="after")
@@ -269,6 +271,10 @@ class DeviceProfile(Section):
             raise ValueError(f"`runtimes` names one twice: {', '.join(names)}")
         if self.compiler is not None and "ethos-u" not in names:
             raise ValueError("`compiler` is Vela's, for the runtime ethos-u, which `runtimes` does not name")
+        if (self.npu is not None) != (self.device_class == "npu"):
+            raise ValueError(
+                f"a device of class {self.device_class} {'needs' if self.npu is None else 'has no'} section `npu`"
+            )
         return self
 
     def runtime(self, name: str) -> RuntimeSupport | None:

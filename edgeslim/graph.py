@@ -121,6 +121,45 @@ def drop_unused(graph: fx.GraphModule) -> None:
         delattr(graph.get_submodule(owner), attribute)
 
 
+def insert_convolution(
+    graph: fx.GraphModule,
+    before: fx.Node,
+    image: fx.Node,
+    weight: Tensor,
+    bias: Tensor,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0),
+    groups: int = 1,
+) -> fx.Node:
+    """Insert a convolution of `image` (N, C, H, W) with parameters of its own before a node; return it."""
+    name = f"{before.name}_convolution"
+    while hasattr(graph, name):
+        name += "_"
+    owner = nn.Module()
+    for suffix, value in (("weight", weight), ("bias", bias)):
+        owner.register_parameter(suffix, nn.Parameter(value.detach().float().contiguous(), requires_grad=False))
+    graph.add_submodule(name, owner)
+    with graph.graph.inserting_before(before):
+        parameters = [graph.graph.get_attr(f"{name}.{suffix}") for suffix in ("weight", "bias")]
+        return graph.graph.call_function(
+            ATEN.conv2d.default, (image, *parameters, list(stride), list(padding), [1, 1], groups)
+        )
+
+
+def argument(node: fx.Node, name: str) -> Any:
+    """Return what an operator is given for one of its parameters, or that parameter's default."""
+    for place, one in enumerate(node.target._schema.arguments):  # type: ignore[union-attr] # an aten operator
+        if one.name == name:
+            return node.args[place] if place < len(node.args) else node.kwargs.get(name, one.default_value)
+    raise TypeError(f"{node.target} has no parameter {name}")
+
+
+def operator_name(node: fx.Node) -> str:
+    """Return the plain name of an operator: `conv2d` of aten.conv2d.default."""
+    packet = getattr(node.target, "overloadpacket", node.target)
+    return str(getattr(packet, "__name__", packet))
+
+
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """Return the static shape of the tensor a node produces."""
     return tuple(int(d) for d in node.meta["val"].shape)

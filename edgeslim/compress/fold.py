@@ -30,7 +30,13 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
     """
     if model.numerics is not None:
         raise BadInput("the recipe's step `fold` comes before `quantize`")
-    graph = trace(model.network, model.input_shape)
+    graph, norms = folded(model.network, model.input_shape)
+    return model.after(f"fold: {norms} batch norms", network=graph)
+
+
+def folded(network: nn.Module, shape: tuple[int, ...]) -> tuple[fx.GraphModule, int]:
+    """Return a network traced for an input of `shape` and folded as `apply` says, and how many batch norms it had."""
+    graph = trace(network, shape)
     norms = [n for n in graph.graph.nodes if n.target is ATEN.batch_norm.default]
     with torch.no_grad():
         for norm in norms:
@@ -43,7 +49,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
     graph.graph.lint()
     graph.recompile()
     drop_unused(graph)
-    return model.after(f"fold: {len(norms)} batch norms", network=trace(graph, model.input_shape))
+    return trace(graph, shape), len(norms)
 
 
 def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
