@@ -38,6 +38,12 @@ def commands() -> None:
 @click.option("--prune", metavar="UNIT=SHARE", help="Keep this share of the macs, parameters, channels or latency.")
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers to leave in float (regular expression).")
+@click.option(
+    "--rewrite",
+    multiple=True,
+    metavar="WHAT",
+    help="For an NPU: auto (default: what its rules ask for), none, NAME=yes or NAME=no; may be repeated.",
+)
 @click.option("--strict", is_flag=True, help="Fail when a file departs from the plan without a stated reason.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
@@ -120,6 +126,8 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
         recipe = without_step(recipe, "prune")
     if wishes["prune"]:
         recipe = with_step_settings(recipe, "prune", **_amount(wishes["prune"]))
+    if wishes["rewrite"]:
+        recipe = with_step_settings(recipe, "legalize", rewrite=list(wishes["rewrite"]))
     if wishes["keep_float"]:
         recipe = with_step_settings(recipe, "quantize", keep_float=list(wishes["keep_float"]))
     return recipe
@@ -146,16 +154,23 @@ def _amount(text: str) -> dict[str, float]:
 @click.option("--data", help="Images that must fit the model too.")
 @AS_JSON
 def check(model: str | None, device: str, weights: str | None, data: str | None, as_json: bool) -> None:
-    """Say in seconds whether a device can have MODEL: every reason why not, before any work (exit code 3)."""
+    """Say in seconds whether a device can have MODEL: every reason why not, before any work (exit code 3).
+
+    For an NPU: every layer that breaks one of its rules, with the rewrite that cures it.
+    """
     from edgeslim.errors import Refused
 
-    reasons = edgeslim.check(model, device=device, weights=weights, data=data)
+    found = edgeslim.check(model, device=device, weights=weights, data=data)
+    shown = model or "the bundled default"
     if as_json:
-        print_json({"possible": not reasons, "reasons": reasons})
-    elif not reasons:
-        click.echo(f"{model or 'the bundled default'} can be built for {device}")
-    if reasons:
-        raise Refused(f"{model or 'the bundled default'} cannot be built for {device}:", reasons)
+        print_json({"possible": not found.reasons, "reasons": found.reasons, "rewrites": found.rewrites})
+    else:
+        if not found.reasons:
+            click.echo(f"{shown} can be built for {device}")
+        for line in found.rewrites:
+            click.echo(f"  rewritten by default: {line}")
+    if found.reasons:
+        raise Refused(f"{shown} cannot be built for {device}:", found.reasons)
 
 
 @commands.command()

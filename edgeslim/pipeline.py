@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
-from edgeslim.compress import fold
+from edgeslim.compress import fold, legalize
 from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
 from edgeslim.decide import below_demand, beyond_budget, choose_primary
@@ -29,6 +29,7 @@ from edgeslim.judge import judge_all, time_all
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model, load_model, name_of
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
+from edgeslim.npu_rules import violations
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
@@ -79,8 +80,9 @@ def build(
 
     progress("loading the model", 0.0)
     model = load_model(source, weights, recipe.seed)
-    if reasons := checks.refusals(model, profile):
-        raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
+    rewriting = next((settings for module, settings in steps if module is legalize), legalize.Settings(("none",)))
+    if impossible := preflight(model, profile, rewriting).reasons:
+        raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
     images = load_data(
         data,
         model.preprocessing,
@@ -151,20 +153,37 @@ def _work_folder() -> Iterator[Path]:
         ) from error
 
 
+@dataclass(frozen=True)
+class Preflight:
+    """What was found before any work: why a device cannot have a model, and what will be rewritten so that it can."""
+
+    reasons: tuple[str, ...]
+    rewrites: tuple[str, ...]
+
+
 def check(
     source: str | None = None, *, device: str | Path, weights: str | None = None, data: str | None = None
-) -> list[str]:
+) -> Preflight:
     """Return every reason why `device` cannot have a model, in seconds and before any work; none when it can.
 
+    For an NPU, every layer that breaks one of its rules is named: with a reason, or with the rewrite that cures it.
     With `data`, that must fit the model too. Raises BadInput for what cannot even be read.
     """
     profile = load_profile(device)
     if weights is None and source is not None and source.startswith("torchvision:"):
-        weights = "random"  # no rule looks at the values
+        weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
     model = load_model(source, weights)
     if data is not None:
         load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
-    return checks.refusals(model, profile)
+    return preflight(model, profile, legalize.Settings())
+
+
+def preflight(model: Model, profile: DeviceProfile, rewriting: legalize.Settings) -> Preflight:
+    """Ask every rule; what the wanted rewrites cure is no reason."""
+    found = [] if profile.npu is None else violations(fold.folded(model.network, model.input_shape)[0], profile)
+    cured = [one for one in found if rewriting.cures(one)]
+    left = [str(one) for one in found if not rewriting.cures(one)]
+    return Preflight((*checks.refusals(model, profile), *left), tuple(str(one) for one in cured))
 
 
 class Rejected(Refused):

@@ -53,7 +53,7 @@ def default_recipe(profile: DeviceProfile) -> Recipe:
     if profile.compiler is not None:
         # No `prune`: it goes by measured operator times, and here an NPU has none. No `promote`: it runs no floats.
         quantize = StepCall(step="quantize", settings={"promote": False})
-        return Recipe(steps=(StepCall(step="fold"), quantize), formats=("tflite",))
+        return Recipe(steps=(StepCall(step="fold"), StepCall(step="legalize"), quantize), formats=("tflite",))
     if profile.device_class != "cpu":
         return Recipe(steps=(StepCall(step="fold"),))
     return Recipe(steps=(StepCall(step="prune"), StepCall(step="fold"), StepCall(step="quantize")))

@@ -1,6 +1,6 @@
-"""Write the tables of README.md from the code that enforces them; `--check` only says whether they are current.
+"""Write the tables of README.md and the pages docs/npu_DEVICE.md from the code that enforces them.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. `--check` only says whether all are current.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from pathlib import Path
 from markdown_table import table
 from prune_table import Row, load
 
-from edgeslim import checks, errors
-from edgeslim.device_profile import all_profiles
+from edgeslim import checks, errors, npu_rules
+from edgeslim.device_profile import DeviceProfile, all_profiles, describe
 from edgeslim.formats import FORMATS
+from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.meters import METERS
 from edgeslim.pipeline import known_steps
 from edgeslim.recipe import Recipe
@@ -110,18 +111,55 @@ def rewritten(text: str) -> str:
     )
 
 
+def npu_page(profile: DeviceProfile) -> str:
+    """Return the page about what the NPU of a device runs."""
+    rules = [[f"`{rule.__name__}`", npu_rules.sentence(rule)] for rule in npu_rules.RULES]
+    limits = [[fact.name, fact.value] for fact in describe(profile) if fact.section == "npu" and fact.name != "source"]
+    rewrites = []
+    for name in known_rewrites():
+        module = rewrite_named(name)
+        rewrites.append([f"`{name}`", "yes" if module.EXACT else "no", (module.__doc__ or "").split("\n\n")[0]])
+    source = "" if profile.npu is None else profile.npu.source
+    return f"""# What the NPU of the {profile.title} runs
+
+`edgeslim check MODEL --device {profile.name}` asks these rules of the folded network, and names every layer that breaks
+one, with the rewrite that cures it. A build rewrites what they ask for (`--rewrite auto`), asks them again, and refuses
+what is left (exit code 3). Written by `tools/docs_tables.py` from the rules, the profile and the rewrites.
+
+Source: {source}.
+
+{table(["rule", "what it demands"], rules)}
+
+{table(["limit", "value"], limits)}
+
+Weights may have one scale for each output channel where the profile's runtime says so; shapes are fixed when the model
+is traced, and batch norms are folded before the rules are asked.
+
+{table(["rewrite", "exact", "what it does"], [[cell.replace(chr(10), " ") for cell in row] for row in rewrites])}
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Return what every written file should hold."""
+    npus = [profile for profile in all_profiles() if profile.npu is not None]
+    written = {README.parent / "docs" / f"npu_{profile.name}.md": npu_page(profile) for profile in npus}
+    return {README: rewritten(README.read_text()), **written}
+
+
 def main() -> int:
-    """Rewrite README.md, or with --check return 1 when that would change it."""
+    """Write all files, or with --check return 1 when that would change one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    current = README.read_text()
-    wanted = rewritten(current)
-    if not parser.parse_args().check:
-        README.write_text(wanted)
-    elif wanted != current:
-        print("README.md is not current: run tools/docs_tables.py", file=sys.stderr)
-        return 1
-    return 0
+    check = parser.parse_args().check
+    code = 0
+    for file, wanted in pages().items():
+        if not check:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(wanted)
+        elif not file.is_file() or file.read_text() != wanted:
+            print(f"{file.name} is not current: run tools/docs_tables.py", file=sys.stderr)
+            code = 1
+    return code
 
 
 if __name__ == "__main__":
