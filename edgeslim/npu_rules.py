@@ -131,6 +131,20 @@ def convolution_strides(
             yield node, f"has stride {max(stride)} and {reasons}; the NPU then takes {limits.max_stride}", (strides,)
 
 
+def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """A maximum that pads so that every stride is in a window (SAME in TFLite) keeps within the largest stride."""
+    for node in _calls(graph, ATEN.max_pool2d.default):
+        kernel, stride, pads = average_as_convolution.window_of(node)
+        image = shape_of(node.all_input_nodes[0])[2:]
+        needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(image, stride, kernel, strict=True)]
+        if max(stride) > limits.max_stride and max(pads) and needed == [2 * p for p in pads]:
+            yield (
+                node,
+                f"is a maximum with stride {max(stride)} and pads; the NPU then takes {limits.max_stride}",
+                (strides,),
+            )
+
+
 def windows(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
     """A pooling's window keeps within the largest height and area."""
     for node in _calls(graph, ATEN.avg_pool2d.default, ATEN.max_pool2d.default):
@@ -201,7 +215,7 @@ def clips(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> I
 
 
 RULES: tuple[Rule, ...] = (
-    one_image, operators, dtypes, channels, weight_sums, convolution_strides, windows, padded_averages,
+    one_image, operators, dtypes, channels, weight_sums, convolution_strides, pooling_strides, windows, padded_averages,
     adaptive_pooling, means, clips,
 )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """One operator at a time, at the limits of an Ethos-U and just beyond them; run, the file places them with Vela.
 
-`python tests/npu_cases.py FOLDER VELA-OPTIONS...` makes an INT8 TFLite file of each case as the exporter would,
-compiles it with Vela and writes {case: what kept it off the NPU}, the operators placed on the CPU or how a tool failed.
+`python tests/npu_cases.py DEVICE FOLDER VELA-OPTIONS...` makes an INT8 TFLite file of each case as the exporter would,
+compiles it with Vela and writes what kept it off the NPU, the operators placed on the CPU or how a tool failed; then
+the same of every case that a rewrite cures, rewritten.
 """
 
 import csv
@@ -18,6 +19,10 @@ from torch import fx, nn
 from torch.nn import functional
 
 from edgeslim.compress.fold import folded
+from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.graph import trace
+from edgeslim.legalize import rewrite_named
+from edgeslim.npu_rules import violations
 
 SHAPE = (1, 8, 16, 16)
 
@@ -86,7 +91,10 @@ CASES = {
     "maximum over 256x256": (lambda: large(nn.MaxPool2d(256, 1)), None),
     "maximum over 257x2": (lambda: large(nn.MaxPool2d((257, 2), 1)), "windows"),
     "maximum over 256x257": (lambda: large(nn.MaxPool2d((256, 257), 1)), "windows"),
-    "maximum at stride 5 with padding": (lambda: (nn.MaxPool2d(5, 5, 2), SHAPE), None),
+    "maximum at stride 5, padded as SAME": (lambda: (nn.MaxPool2d(5, 5, 2), SHAPE), "pooling_strides"),
+    "maximum at stride 3, padded as SAME": (lambda: (nn.MaxPool2d(3, 3, 1), SHAPE), None),
+    "maximum at stride 4, padded otherwise": (lambda: (nn.MaxPool2d(5, 4, 2), SHAPE), None),
+    "maximum at stride 5": (lambda: (nn.MaxPool2d(5), SHAPE), None),
     "average at stride 4 with padding": (lambda: (nn.AvgPool2d(3, 4, 1), SHAPE), None),
     "average over 9x9 with padding": (lambda: (nn.AvgPool2d(9, 1, 4), SHAPE), None),
     "average over 7x7, padding left out": (lambda: (nn.AvgPool2d(7, 1, 3, count_include_pad=False), SHAPE), None),
@@ -108,6 +116,15 @@ CASES = {
     "mean that drops axes": (lambda: behind(lambda self, x: x.mean((2, 3))), "means"),
     "mean of the input": (lambda: alone(lambda x: x.mean((2, 3), keepdim=True)), "means"),
     "mean of a shuffle": (lambda: behind(lambda self, x: shuffled(x).mean((2, 3), keepdim=True)), "means"),
+    "mean of a half": (lambda: behind(lambda self, x: x.chunk(2, 1)[0].mean((2, 3), keepdim=True)), None),
+    "mean of a flipped image": (
+        lambda: behind(lambda self, x: x.transpose(2, 3).relu().mean((2, 3), keepdim=True)),
+        "means",
+    ),
+    "mean of a sum with a shuffle": (
+        lambda: behind(lambda self, x: (x + shuffled(x)).mean((2, 3), keepdim=True)),
+        "means",
+    ),
     "mean over 4096": (lambda: behind(lambda self, x: x.mean((2, 3), keepdim=True), (1, 2, 2, 4096)), None),
     "mean over 4097": (lambda: behind(lambda self, x: x.mean((2, 3), keepdim=True), (1, 2, 2, 4097)), "means"),
     "mean over channels": (lambda: behind(lambda self, x: x.mean(1, keepdim=True)), "means"),
@@ -172,6 +189,20 @@ def folded_case(name: str) -> tuple[fx.GraphModule, tuple[int, ...]]:
     return folded(network.eval(), shape)[0], shape
 
 
+def cured(name: str, profile: DeviceProfile) -> tuple[fx.GraphModule, tuple[int, ...]] | None:
+    """Return a case rewritten as the rules ask; None where no rewrite cures it."""
+    graph, shape = folded_case(name)
+    for _ in range(4):
+        broken = violations(graph, profile)
+        if any(one.cure is None for one in broken):
+            return None
+        for one in broken:
+            (node,) = (node for node in graph.graph.nodes if node.name == one.layer)
+            rewrite_named(str(one.cure)).rewrite(graph, node, profile.npu)
+        graph = trace(graph, shape)
+    return graph, shape
+
+
 def place(graph: fx.GraphModule, shape: tuple[int, ...], folder: Path, options: list[str]) -> list[str]:
     """Return what keeps a network off the NPU: operators that Vela places on the CPU, or how a tool failed."""
     file = folder / "case.tflite"
@@ -210,6 +241,9 @@ def placed_on_cpu(file: Path, folder: Path, options: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # those of the converter, in a process of its own
-    where, *vela_options = sys.argv[1:]
-    found = {case: place(*folded_case(case), Path(where), vela_options) for case in CASES}
-    Path(where, "placed.json").write_text(json.dumps(found))
+    device, where, *vela_options = sys.argv[1:]
+    folder = Path(where)
+    placed = {name: place(*folded_case(name), folder, vela_options) for name in CASES}
+    after = {name: cured(name, load_profile(device)) for name, (_, rule) in CASES.items() if rule}
+    rewritten = {name: place(*case, folder, vela_options) for name, case in after.items() if case}
+    (folder / "placed.json").write_text(json.dumps({"placed": placed, "rewritten": rewritten}))

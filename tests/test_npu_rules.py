@@ -8,7 +8,9 @@ from pathlib import Path
 import npu_cases
 import pytest
 from npu_cases import CASES, folded_case
+from small_models import Passing
 
+from edgeslim.compress.fold import folded
 from edgeslim.device_profile import load_profile
 from edgeslim.npu_rules import RULES, sentence, violations
 
@@ -32,16 +34,30 @@ def test_every_rule_stands_on_both_sides_of_its_limit() -> None:
     assert not missing, f"no case breaks {missing}"
 
 
-def test_vela_places_every_case_as_the_rules_say(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def vela(tmp_path_factory) -> dict[str, dict[str, list[str]]]:
+    """What Vela keeps off the NPU: of every case, and of every case that a rewrite cures, rewritten."""
     if not Path(sys.executable).with_name("vela").exists():
-        pytest.skip("ethos-u-vela is not installed; pip install ethos-u-vela")
-    done = subprocess.run(
-        [sys.executable, npu_cases.__file__, tmp_path, *OPTIONS], capture_output=True, text=True, check=False
-    )
+        pytest.skip("ethos-u-vela is not installed; pip install ethos-u-vela==5.2.0")
+    folder = tmp_path_factory.mktemp("vela")
+    command = [sys.executable, npu_cases.__file__, IMX93.name, str(folder), *OPTIONS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    placed = json.loads((tmp_path / "placed.json").read_text())
+    found: dict[str, dict[str, list[str]]] = json.loads((folder / "placed.json").read_text())
+    return found
+
+
+def test_vela_places_every_case_as_the_rules_say(vela) -> None:
+    placed = vela["placed"]
     wrong = {name: placed[name] for name, (_, rule) in CASES.items() if bool(placed[name]) != (rule is not None)}
     assert not wrong, f"on the CPU, or not, against the rules: {wrong}"
+
+
+def test_vela_places_on_the_npu_what_a_rewrite_cured(vela) -> None:
+    rules = {CASES[name][1] for name in vela["rewritten"]}
+    assert {"convolution_strides", "pooling_strides", "windows", "padded_averages", "means", "clips"} <= rules
+    left = {name: found for name, found in vela["rewritten"].items() if found}
+    assert not left, f"still off the NPU: {left}"
 
 
 def test_every_operator_of_the_profile_stands_in_a_case_that_vela_places() -> None:
@@ -53,6 +69,24 @@ def test_every_operator_of_the_profile_stands_in_a_case_that_vela_places() -> No
             seen |= {operator_name(n) for n in folded_case(name)[0].graph.nodes if n.op == "call_function"}
     assert IMX93.npu is not None
     assert not set(IMX93.npu.operators) - seen, f"no case has {set(IMX93.npu.operators) - seen}"
+
+
+def test_whole_numbers_and_doubles_are_refused() -> None:
+    for network in (Passing(lambda self, x: x.argmax(1)), Passing(lambda self, x: x.double().relu())):
+        graph, _ = folded(network, (1, 3, 4, 4))
+        found = [str(one) for one in violations(graph, IMX93) if one.rule == "dtypes"]
+        assert found, graph
+        assert "only float32 becomes int8; no rewrite cures it" in found[0]
+
+
+def test_a_layout_is_found_at_once_in_a_deep_network() -> None:
+    def deep(self, x):
+        for _ in range(60):
+            x = x + x.relu()
+        return x.mean((2, 3), keepdim=True)
+
+    graph, _ = folded(Passing(deep), (1, 3, 4, 4))
+    assert [one.rule for one in violations(graph, IMX93)] == ["means"]
 
 
 def test_every_rule_is_a_sentence() -> None:

@@ -5,12 +5,21 @@ what it computes is an image (N, C, H, W) again, and an NPU reduces height and w
 the mean reads is no image of a layer or of a pooling, a window of one value, x = max over {x}, makes it one.
 """
 
-from torch import fx
+from torch import Tensor, fx
 
 from edgeslim.graph import ATEN, argument, shape_of
 from edgeslim.npu_limits import NpuLimits
 
 EXACT = True
+# What is always laid out with channels last, and what loses a layout.
+FIXING = (
+    ATEN.conv2d.default, ATEN.conv2d.padding, ATEN.max_pool2d.default, ATEN.avg_pool2d.default,
+    ATEN.adaptive_avg_pool2d.default,
+)  # fmt: skip
+LOSING = (
+    ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints, ATEN.expand.default, ATEN.permute.default,
+    ATEN.transpose.int,
+)  # fmt: skip
 
 
 def applies(node: fx.Node, limits: NpuLimits) -> bool:
@@ -38,31 +47,22 @@ def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  #
 
 
 def is_laid_out(node: fx.Node) -> bool:
-    """Tell whether exporters lay a node's image out with channels last.
+    """Tell whether exporters surely lay a node's image out with channels last.
 
-    They do behind convolutions and pooling, and behind what computes an image of the same layout from one of those.
+    They do behind convolutions and pooling, and behind what computes an image from such images only.
     """
-    if node.op != "call_function" or len(shape_of(node)) != 4:
-        return False
-    if node.target in _FIXING:
-        return True
-    return node.target not in _LOSING and any(
-        is_laid_out(source) for source in node.all_input_nodes if "val" in source.meta and source.op != "get_attr"
-    )
+    laid_out: dict[fx.Node, bool] = {}
+    for one in node.graph.nodes:
+        sources = [source for source in one.all_input_nodes if source.op != "get_attr"]
+        follows = bool(sources) and all(laid_out[source] for source in sources)
+        laid_out[one] = _is_image(one) and (one.target in FIXING or (one.target not in LOSING and follows))
+        if one is node:
+            break
+    return laid_out[node]
 
 
-_FIXING = (
-    ATEN.conv2d.default,
-    ATEN.conv2d.padding,
-    ATEN.max_pool2d.default,
-    ATEN.avg_pool2d.default,
-    ATEN.adaptive_avg_pool2d.default,
-)
-_LOSING = (
-    ATEN.view.default,
-    ATEN.reshape.default,
-    ATEN.flatten.using_ints,
-    ATEN.expand.default,
-    ATEN.permute.default,
-    ATEN.transpose.int,
-)
+def _is_image(node: fx.Node) -> bool:
+    """Tell whether a node computes an image (N, C, H, W), or several."""
+    value = node.meta.get("val")
+    first = value[0] if isinstance(value, tuple | list) else value
+    return isinstance(first, Tensor) and first.dim() == 4

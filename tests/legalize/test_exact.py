@@ -34,6 +34,16 @@ def test_a_large_stride_is_a_smaller_one_sampled(stride, kernel, padding, groups
 
 
 @FEW
+@given(stride=st.integers(1, 9), kernel=st.integers(2, 5), seed=SEEDS)
+def test_a_maximum_at_a_large_stride_is_one_at_a_smaller_stride_sampled(stride, kernel, seed):
+    shape = (1, 4, 16, 20)
+    before, after, count = rewritten("strides", nn.MaxPool2d(kernel, stride, kernel // 2), shape, limits(), seed)
+    assert count == (stride > 3)
+    assert_same(before, after, shape, seed)
+    assert not broken(after, limits())
+
+
+@FEW
 @given(keep=st.booleans(), side=st.integers(2, 9), laid_out=st.booleans(), seed=SEEDS)
 def test_a_mean_over_places_is_laid_out_for_the_npu(keep, side, laid_out, seed):
     shape = (1, 8, side, 5)
