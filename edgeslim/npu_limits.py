@@ -6,6 +6,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from edgeslim.strict_yaml import Section
 
+MOST_CODE = 127  # of an int8 weight
 AtLeastOne = Annotated[StrictInt, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
 

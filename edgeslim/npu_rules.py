@@ -27,10 +27,9 @@ from edgeslim.legalize import (
     squeeze_excite,
     strides,
 )
-from edgeslim.npu_limits import NpuLimits
+from edgeslim.npu_limits import MOST_CODE, NpuLimits
 
 CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding)
-MOST_CODE = 127  # of an int8 weight
 # What the converter merges a clip into, and through what it looks for that.
 MERGING = (
     *LAYERS, ATEN.add.Tensor, ATEN.mul.Tensor, ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.mean.dim,

@@ -4,19 +4,23 @@ mean over a window of k_h x k_w values = sum of w x with every w = 1 / (k_h k_w)
 sum is then multiplied, place by place, with k_h k_w over the number of values that do: a constant image.
 """
 
+import math
+
 import torch
 from torch import fx, nn
 
 from edgeslim.graph import ATEN, argument, insert_convolution, shape_of
-from edgeslim.npu_limits import NpuLimits
+from edgeslim.npu_limits import MOST_CODE, NpuLimits
 
 EXACT = True
 
 
-def applies(node: fx.Node, limits: NpuLimits) -> bool:  # noqa: ARG001 - a rewrite's signature
-    """Tell whether a node is an average over windows that do not reach beyond the padded image."""
-    plain = node.target is ATEN.avg_pool2d.default and not argument(node, "ceil_mode")
-    return plain and argument(node, "divisor_override") is None
+def applies(node: fx.Node, limits: NpuLimits) -> bool:
+    """Tell whether a node is an average over windows within the padded image, whose like weights can be added up."""
+    if node.target is not ATEN.avg_pool2d.default or argument(node, "ceil_mode"):
+        return False
+    fits = math.prod(window_of(node)[0]) * MOST_CODE <= limits.max_weight_sum
+    return fits and argument(node, "divisor_override") is None
 
 
 def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature

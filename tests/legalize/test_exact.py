@@ -83,6 +83,12 @@ def test_an_average_over_a_large_window_is_a_depthwise_convolution(kernel, strid
     assert not broken(after, within)
 
 
+def test_an_average_over_more_values_than_can_be_added_up_is_left_alone():
+    for most, count in ((9 * 127, 1), (9 * 127 - 1, 0)):
+        within = limits(max_pool_height=2, max_weight_sum=most)
+        assert rewritten("average_as_convolution", nn.AvgPool2d(3, 1), (1, 3, 8, 8), within)[2] == count
+
+
 @FEW
 @given(kernel=st.tuples(st.integers(1, 9), st.integers(1, 9)), stride=st.integers(1, 4), seed=SEEDS)
 def test_a_maximum_over_a_large_window_is_maxima_of_smaller_ones(kernel, stride, seed):
