@@ -8,7 +8,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
 - `inspect(path)`: the ledger, plan against file; rows by file
-- `check(source, device=...)`: every reason why a device cannot have a model
+- `check(source, device=...)`: every reason why a device cannot have a model, and what would be rewritten; a `Preflight`
 - `sensitivity(source, device=...)`: what every group of channels and every layer costs; a `SensitivityReport`
 - `load_profile(name)`: a `DeviceProfile`
 """

@@ -26,7 +26,9 @@ class NpuLimits(Section):
     fused_operators: tuple[Text, ...]  # of them those that run only inside the layer, sum or product before them
     max_channels: AtLeastOne  # that a layer reads
     max_weight_sum: AtLeastOne  # of the absolute int8 codes of one output of a layer
-    max_stride: AtLeastOne  # of a convolution that pads, dilates or has groups; plain ones take any
+    max_stride: (
+        AtLeastOne | None
+    )  # of a convolution that pads, dilates or has groups; None: it takes any, as plain ones
     max_pool_height: AtLeastOne  # of a window, in values
     max_pool_area: AtLeastOne  # height times width of a window
     max_padded_pool: AtLeastOne  # side of an average's window that leaves padding out of the count

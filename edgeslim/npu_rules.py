@@ -117,6 +117,7 @@ def convolution_strides(
     limits: NpuLimits,
 ) -> Iterator[Finding]:
     """A convolution that pads, dilates or has groups keeps within the largest stride; a plain one takes any."""
+    most = limits.max_stride or math.inf
     for node in _calls(graph, *CONVOLUTIONS):
         stride = list(argument(node, "stride"))
         pads = argument(node, "padding")
@@ -125,21 +126,22 @@ def convolution_strides(
             "dilates": max(argument(node, "dilation")) > 1,
             "has groups": argument(node, "groups") > 1,
         }
-        if max(stride) > limits.max_stride and any(why.values()):
+        if max(stride) > most and any(why.values()):
             reasons = " and ".join(word for word, holds in why.items() if holds)
-            yield node, f"has stride {max(stride)} and {reasons}; the NPU then takes {limits.max_stride}", (strides,)
+            yield node, f"has stride {max(stride)} and {reasons}; the NPU then takes {most}", (strides,)
 
 
 def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
     """A maximum that pads so that every stride is in a window (SAME in TFLite) keeps within the largest stride."""
+    most = limits.max_stride or math.inf
     for node in _calls(graph, ATEN.max_pool2d.default):
         kernel, stride, pads = average_as_convolution.window_of(node)
         image = shape_of(node.all_input_nodes[0])[2:]
         needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(image, stride, kernel, strict=True)]
-        if max(stride) > limits.max_stride and max(pads) and needed == [2 * p for p in pads]:
+        if max(stride) > most and max(pads) and needed == [2 * p for p in pads]:
             yield (
                 node,
-                f"is a maximum with stride {max(stride)} and pads; the NPU then takes {limits.max_stride}",
+                f"is a maximum with stride {max(stride)} and pads; the NPU then takes {most}",
                 (strides,),
             )
 

@@ -5,9 +5,10 @@ compiles it with Vela and writes what kept it off the NPU, the operators placed 
 the same of every case that a rewrite cures, rewritten.
 """
 
+import contextlib
 import csv
+import io
 import json
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -229,13 +230,17 @@ def write_int8(graph: fx.GraphModule, shape: tuple[int, ...], file: Path) -> Non
 
 def placed_on_cpu(file: Path, folder: Path, options: list[str]) -> list[str]:
     """Return the operators that Vela places on the CPU; its own failure where it fails."""
-    command = [str(Path(sys.executable).with_name("vela")), str(file), "--output-dir", str(folder), *options]
-    done = subprocess.run([*command, "--verbose-performance"], capture_output=True, text=True, check=False)
-    (table,) = folder.glob("*per-layer.csv") if done.returncode == 0 else (None,)
-    if table is None:
-        return [f"Vela failed: {(done.stdout + done.stderr).strip().splitlines()[-1]}"]
-    rows = list(csv.DictReader(table.open()))
-    table.unlink()
+    from ethosu.vela import vela
+
+    for old in folder.glob("*.csv"):
+        old.unlink()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            vela.main([str(file), "--output-dir", str(folder), "--verbose-performance", *options])
+    except RuntimeError as error:
+        return [f"Vela failed: {error}"]
+    (report,) = folder.glob("*per-layer.csv")
+    rows = list(csv.DictReader(report.read_text().splitlines()))
     return [row["Original Operator"] for row in rows if row["Target"] != "NPU"]
 
 

@@ -20,13 +20,13 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:
             return False
     elif node.target not in (ATEN.conv2d.default, ATEN.conv2d.padding):
         return False
-    return max(_stride(node)) > limits.max_stride
+    return limits.max_stride is not None and max(_stride(node)) > limits.max_stride
 
 
 def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Give the node the smaller stride, and put the pooling behind it."""
-    whole = _stride(node)
-    smaller = [max(a for a in range(1, limits.max_stride + 1) if s % a == 0) for s in whole]
+    whole, most = _stride(node), limits.max_stride or 1
+    smaller = [max(a for a in range(1, most + 1) if s % a == 0) for s in whole]
     with graph.graph.inserting_after(node):
         kept = graph.graph.call_function(ATEN.max_pool2d.default)
     node.replace_all_uses_with(kept)
