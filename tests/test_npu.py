@@ -32,7 +32,7 @@ def made(best: Compiled, *others: Compiled, compiler=IMX93) -> NpuFile:
 
 def test_the_default_recipe_of_an_npu_quantizes_whole_and_writes_tflite():
     assert RECIPE.formats == ("tflite",)
-    assert [call.step for call in RECIPE.steps] == ["fold", "quantize"]
+    assert [call.step for call in RECIPE.steps] == ["fold", "legalize", "quantize"]
     assert RECIPE.min_npu_ops_pct == 100.0
     require_npu_recipe(RECIPE, DEVICE)
 

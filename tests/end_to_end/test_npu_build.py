@@ -169,7 +169,11 @@ def test_float_layers_and_too_little_sram_reject_the_artifact_by_layer_with_cure
     mine = tmp_path / "mine.yaml"
     mine.write_text(PROFILE.read_text().replace('sram: {value: "384 KiB"', 'sram: {value: "1 KiB"'))
     recipe = Recipe(
-        steps=(StepCall(step="fold"), StepCall(step="quantize", settings={"keep_float": ["^stem"]})),
+        steps=(
+            StepCall(step="fold"),
+            StepCall(step="legalize"),
+            StepCall(step="quantize", settings={"keep_float": ["^stem"]}),
+        ),
         formats=("tflite",),
         max_drop_points=100.0,
     )
