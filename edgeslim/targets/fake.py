@@ -75,7 +75,7 @@ class FakeTarget:
             shutil.copyfile(self._folder / reply.outputs, _after("--outputs", argv))
         if "--log" in argv:
             Path(_after("--log", argv)).write_text(said, encoding="utf-8")
-        lines = said.removesuffix("\n").split("\n") if said else []  # not splitlines(): a message may hold U+2028
+        lines = _lines(said)
         yield from lines
         if reply.cut or reply.reboots:
             self._boot_id = str(uuid.uuid4()) if reply.reboots else self._boot_id
@@ -131,7 +131,7 @@ def _read(file: Path) -> list[Reply]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read: {error}; fake:FOLDER needs a folder that holds it") from error
     replies = []
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         try:
             replies.append(_REPLY.validate_json(line))
             re.compile(replies[-1].argv)
@@ -153,3 +153,8 @@ def _require_files(reply: Reply, file: Path, number: int) -> None:
 
 def _after(option: str, argv: Sequence[str]) -> str:
     return argv[list(argv).index(option) + 1]
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text; unlike splitlines, not torn at what a message may hold, such as U+2028."""
+    return text.removesuffix("\n").split("\n") if text else []
