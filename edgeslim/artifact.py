@@ -17,13 +17,13 @@ from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
 from edgeslim.manifest import (
     GOLDEN_IMAGES,
     MANIFEST,
-    PATH_PATTERN,
     SUMS,
     FileEntry,
     Manifest,
     manifest_text,
     read_manifest,
 )
+from edgeslim.manifest_parts import PATH_PATTERN
 
 MEASUREMENTS = "measurements"  # lies in the folder, outside the archive and the hashes: times differ in every run
 
@@ -190,6 +190,8 @@ def _contradictions(manifest: Manifest) -> list[str]:
         total = sum(sizes.get(path, 0) for path in own)
         if total != model.bytes:
             problems.append(f"`{model.path}` is said to have {model.bytes} bytes, but has {total}")
+    if manifest.gpu is not None:
+        named.append(manifest.gpu.builder)
     if (made := manifest.compiled) is not None:
         named += [made.path, made.config, *made.reports]
         if sizes.get(made.path, 0) != made.bytes:

@@ -189,6 +189,9 @@ def with_placement(one: Measurement, accelerator: str | None) -> Measurement:
     if one.precision_requested == "fp32" and {"fp16", "bf16"} & set(ran):
         text = f"fp32 was asked for, {one.precision_actual} ran"
         seen.append(Caution("fallback", text, "compare it with other fp16 figures, not with fp32"))
+    if one.precision_requested == "fp16" and "fp16" not in ran:
+        text = f"fp16 was asked for, {one.precision_actual} ran"
+        seen.append(Caution("fallback", text, "ONNX Runtime's CPU computes fp16 in fp32; it says nothing about a GPU"))
     if one.precision_requested == "int8" and not {"int8", "uint8"} & set(ran):
         text = f"int8 was asked for, {one.precision_actual} ran"
         seen.append(Caution("fallback", text, "`edgeslim inspect` shows which layers the file holds as int8"))

@@ -24,14 +24,14 @@ OPERATORS = frozenset(
 
 
 def device_class(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
-    """Edgeslim builds for CPUs, and for Ethos-U NPUs whose profile says how to compile; others are not there yet."""
-    if profile.device_class == "cpu":
+    """Edgeslim builds for CPUs, for GPUs with TensorRT, and for Ethos-U NPUs whose profile says how to compile."""
+    if profile.device_class == "cpu" or profile.tensorrt is not None:
         return []
     if profile.device_class == "npu" and profile.runtime("ethos-u") is not None:
         return profile_faults(profile)
     return [
-        f"{profile.name} is a device of class {profile.device_class}; building for GPUs and for NPUs other than "
-        "Ethos-U is not there yet"
+        f"{profile.name} is a device of class {profile.device_class}; building for GPUs without TensorRT and for NPUs "
+        "other than Ethos-U is not there yet"
     ]
 
 

@@ -185,6 +185,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     """
     from edgeslim.plots import inspection_plot, require_matplotlib
     from edgeslim.show import depth_table, inspection_data, ledger_table, trials_table
+    from edgeslim.show_gpu import half_table
 
     if plot is not None:
         require_matplotlib()
@@ -196,6 +197,8 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     else:
         STDOUT.print(trials_table(found.trials))
         STDOUT.print(depth_table(found.error_by_depth, found.error_images))
+        if found.half:
+            STDOUT.print(half_table(found.half))
         STDOUT.print(ledger_table(found.ledger, everything=everything))
 
 

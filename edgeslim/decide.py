@@ -18,10 +18,13 @@ def choose_primary(
     """Return the file the device should run, and warnings.
 
     For this machine: the fastest, beyond noise, of all. For another device times taken here only warn, and the order
-    of its profile decides, without what is known to fail on it. For an NPU it is the file that takes and gives int8.
+    of its profile decides, without what is known to fail on it. For an NPU it is the file that takes and gives int8,
+    for a GPU the fp16 file, else the INT8 one.
     """
     if profile.compiler is not None:
         return next((one for one in judged if one.job.io == "int8"), None), known_failures(judged, profile)
+    if profile.tensorrt is not None:
+        return _for_gpu(judged, profile), known_failures(judged, profile)
     ranked = [
         one
         for support in profile.runtimes
@@ -55,6 +58,16 @@ def choose_primary(
     return primary, warnings
 
 
+def _for_gpu(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | None:
+    """Return the file from which the engine is built; INT8 comes second, for whether it is faster must be measured."""
+    offered = () if profile.tensorrt is None else profile.tensorrt.precisions
+    for precision in ("fp16", "int8", "fp32"):
+        for one in judged:
+            if one.job.precision == precision and precision in offered and not _fails(profile, "tensorrt", precision):
+                return one
+    return None
+
+
 def known_failures(judged: Sequence[Judged], profile: DeviceProfile) -> list[str]:
     """Return what is known to go wrong with these files on the device."""
     return [
@@ -79,7 +92,7 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
     """Return every way in which the result falls below the recipe's demands."""
     reasons = []
     for one in judged:
-        if one.job.precision != "int8":
+        if one.job.precision == "fp32":
             continue
         twin = _twin(one, judged)
         if not data.synthetic:
@@ -116,8 +129,8 @@ def beyond_budget(primary: Judged | None, recipe: Recipe, measurements: Sequence
             f"{primary.label} takes {show_bytes(primary.size_bytes)}, {show_bytes(recipe.max_size_bytes)} are allowed "
             "(--max-size)"
         )
-    one = next(m for m in measurements if m.label == primary.label)
-    if recipe.max_latency_s is not None and one.median_s > recipe.max_latency_s:
+    one = next((m for m in measurements if m.label == primary.label), None)
+    if one is not None and recipe.max_latency_s is not None and one.median_s > recipe.max_latency_s:
         reasons.append(
             f"{primary.label} takes {show_seconds(one.median_s)} an image, {show_seconds(recipe.max_latency_s)} are "
             "allowed (--max-latency)"

@@ -281,6 +281,11 @@ class DeviceProfile(Section):
         """Return what is known of the runtime `name` here, or None where the device has no use for it."""
         return next((runtime for runtime in self.runtimes if runtime.name == name), None)
 
+    @property
+    def tensorrt(self) -> RuntimeSupport | None:
+        """What is known of TensorRT on a GPU device; None for devices of another class, or without it."""
+        return self.runtime("tensorrt") if self.device_class == "gpu" else None
+
     def failure(self, runtime: str, precision: str) -> KnownFailure | None:
         """Return the known failure of `precision` in `runtime` on this device, if there is one."""
         support = self.runtime(runtime)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import ToolFailed
 from edgeslim.export import TIMEOUT_S, child_environment, read_back, tflite_ends
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
-from edgeslim.numerics import Numerics, load_numerics
+from edgeslim.numerics import MIDDLE, Numerics, load_numerics
 
 Images = NDArray[np.float32]
 Found = Iterator[tuple[str, NDArray[np.float32]]]
@@ -72,7 +72,9 @@ def _onnx(path: Path, spelling: Spelling, numerics: Numerics, images: Images) ->
     fed = session.get_inputs()[0].name
     runs = [session.run(list(names.values()), {fed: row[None]}) for row in images] if names else []
     for edge, *found in zip(names, *runs, strict=True):
-        yield edge, _real(np.concatenate(found), held[edge].scale[0], held[edge].zero_point)
+        codes_of = np.concatenate(found)
+        shift = MIDDLE if codes_of.dtype == np.int8 else 0
+        yield edge, _real(codes_of, held[edge].scale[0], held[edge].zero_point - shift)
 
 
 def _openvino(path: Path, spelling: Spelling, numerics: Numerics, images: Images) -> Found:

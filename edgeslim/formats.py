@@ -5,8 +5,8 @@ from typing import Literal
 
 FormatName = Literal["onnx", "openvino", "tflite"]
 RuntimeName = Literal["onnxruntime", "openvino", "litert"]
-# What an INT8 file takes and gives: CPU devices want floats in all formats, an NPU has none.
-Io = Literal["float32", "int8"]
+# What a file takes and gives: CPU devices want floats in all formats, an NPU has none; an fp16 file's as it was asked.
+Io = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)

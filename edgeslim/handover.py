@@ -16,11 +16,13 @@ from edgeslim.bundled import bundled, default_model_folder
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import known_failures
 from edgeslim.device_profile import DeviceProfile, profile_sha256
+from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.graph import macs_of, output_of
 from edgeslim.judge import PARITY_IMAGES, Judged
 from edgeslim.ledger import save_spellings
 from edgeslim.manifest import (
     GOLDEN_CODES,
+    GOLDEN_HALVES,
     GOLDEN_IMAGES,
     GOLDEN_INPUTS,
     ArtifactName,
@@ -37,6 +39,7 @@ from edgeslim.manifest import (
     TensorSpec,
     Tolerance,
 )
+from edgeslim.manifest_parts import GpuFiles, HalfCheck
 from edgeslim.measurement import Measurement, save
 from edgeslim.model import Model, name_of
 from edgeslim.npu import NpuFile
@@ -88,6 +91,7 @@ class Made:
     reasons: Sequence[str]  # why it is rejected; none for an accepted one
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
     npu: NpuFile | None = None  # of a device with an NPU
+    half: HalfCheck | None = None  # of one with a GPU
 
 
 def stage(staging: Path, made: Made) -> Manifest:
@@ -100,6 +104,8 @@ def stage(staging: Path, made: Made) -> Manifest:
             shutil.copyfile(file, staging / _folder(one) / file.name)
     if made.npu is not None:
         copy_compiled(made.npu, staging)
+    if made.half is not None:
+        copy_builder(staging)
     golden = golden_images(made.data.evaluation)
     _write_golden(staging, made, golden)
     numerics = made.compressed.numerics or Numerics({}, {})
@@ -131,6 +137,10 @@ def _write_golden(staging: Path, made: Made, chosen: list[int]) -> None:
         if taken is not None:
             np.save(staging / GOLDEN_CODES, taken.codes(channels_last))
         outputs = one.logits[chosen]
+        if one.job.io == "float16":
+            halves = np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2)).astype(np.float16)
+            np.save(staging / GOLDEN_HALVES, halves)
+            outputs = outputs.astype(np.float16)
         np.save(staging / _golden_outputs(one), outputs if given is None else given.codes(outputs))
 
 
@@ -189,6 +199,7 @@ def _manifest(made: Made) -> Manifest:
             labelled=data.labelled,
         ),
         models=tuple(_model_file(one, made) for one in made.judged),
+        gpu=_gpu(made),
         compiled=None if made.npu is None else compiled_file(made.npu, _path(made.npu.made_from)),
         primary=_primary(made),
         recipe=json.loads(made.recipe.model_dump_json()),
@@ -200,6 +211,11 @@ def _manifest(made: Made) -> Manifest:
         known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=tuple(HOST_DEPENDENT[one.label] for one in made.judged if one.label in HOST_DEPENDENT),
     )
+
+
+def _gpu(made: Made) -> GpuFiles | None:
+    plan = made.compressed.half
+    return None if plan is None or made.half is None else gpu_files(plan, made.half, made.profile)
 
 
 def _primary(made: Made) -> str | None:
@@ -235,17 +251,17 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
                 (shape[0], shape[2], shape[3], shape[1]) if channels_last else shape,
                 "NHWC" if channels_last else "NCHW",
                 None if taken is None else (taken.scale, taken.zero_point),
-                "float32" if taken is None else "int8",
+                one.job.io,
             ),
         ),
-        outputs=(_tensor("logits", (1, made.model.classes), "NC", logits, "float32" if given is None else "int8"),),
+        outputs=(_tensor("logits", (1, made.model.classes), "NC", logits, one.job.io),),
         quality=Quality(
             kind=one.score.kind,  # type: ignore[arg-type]
             top1_pct=one.score.top1_pct,
             top5_pct=one.score.top5_pct,
             ci95_pct=one.score.ci95_pct,
             images=one.score.images,
-            agreement_with_fp32_pct=one.agreement_pct if one.job.precision == "int8" else None,
+            agreement_with_fp32_pct=one.agreement_pct if one.job.precision != "fp32" else None,
             sqnr_db=one.sqnr_db,
             sqnr_images=min(PARITY_IMAGES, one.score.images),
         ),
@@ -271,6 +287,10 @@ def _tolerance(one: Judged, made: Made) -> Tolerance:
     if grid is not None:
         return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=grid[0])
     peak = float(np.abs(one.logits).max())
+    if made.half is not None and made.half.simulated_max_error is not None and one.job.precision == "fp16":
+        # A GPU rounds to fp16 behind every operator, in an order of its own; ONNX Runtime on a CPU does not.
+        atol = max(2 * made.half.simulated_max_error, 1e-3 * peak)
+        return RelativeTolerance(rtol=1e-3, atol=float(f"{atol:.3g}"))
     return RelativeTolerance(rtol=1e-3, atol=float(f"{1e-4 * peak:.3g}"))
 
 
@@ -316,7 +336,7 @@ def _name(made: Made) -> str:
 
 def _folder(one: Judged) -> str:
     """The files meant for the device lie in models/, the float ones they are compared with in reference/."""
-    return "models" if one.job.precision == "int8" else "reference"
+    return "reference" if one.job.precision == "fp32" else "models"
 
 
 def _path(one: Judged) -> str:

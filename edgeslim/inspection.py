@@ -6,9 +6,11 @@ from pathlib import Path
 
 from edgeslim.artifact import MEASUREMENTS, open_artifact
 from edgeslim.errors import EdgeslimError, IntegrityFailed
+from edgeslim.export import stored_precisions
 from edgeslim.formats import FormatName
 from edgeslim.ledger import Row, load_spellings, read_ledger
 from edgeslim.manifest import LayerError, Manifest
+from edgeslim.manifest_parts import OperatorPrecision
 from edgeslim.numerics import Numerics, load_numerics
 from edgeslim.trial import Trial, load_trials
 
@@ -26,6 +28,19 @@ class DepthRow:
 
 
 @dataclass(frozen=True)
+class HalfRow:
+    """One operator of an fp16 file as planned; `held` is in what the file stores its weight, None without one."""
+
+    planned: OperatorPrecision
+    held: str | None
+
+    @property
+    def as_planned(self) -> bool:
+        """Whether the file stores the weight as it was planned."""
+        return self.held in (None, self.planned.precision)
+
+
+@dataclass(frozen=True)
 class Inspection:
     """Ledger rows by INT8 file, the error by depth in graph order, and what pruning tried.
 
@@ -37,6 +52,7 @@ class Inspection:
     error_images: int
     error_by_depth: Sequence[DepthRow]
     trials: Sequence[Trial]
+    half: Sequence[HalfRow] = ()  # of a device with a GPU
 
 
 def inspect(path: Path) -> Inspection:
@@ -59,7 +75,8 @@ def inspect(path: Path) -> Inspection:
             errors = manifest.error_by_depth
             rows = _depth_rows(manifest, plan, ledger)
             trials = load_trials(artifact.folder / MEASUREMENTS)
-            return Inspection(ledger, errors.images if errors else 0, rows, trials)
+            half = _half_rows(manifest, artifact.folder)
+            return Inspection(ledger, errors.images if errors else 0, rows, trials, half)
         except EdgeslimError:
             raise
         except Exception as error:
@@ -67,6 +84,15 @@ def inspect(path: Path) -> Inspection:
                 f"{path}: its plan or a model file is damaged ({type(error).__name__}: {error}); "
                 "`edgeslim verify` names the file"
             ) from error
+
+
+def _half_rows(manifest: Manifest, folder: Path) -> list[HalfRow]:
+    """Join the planned precisions with those in which the fp16 file stores the weights."""
+    if manifest.gpu is None:
+        return []
+    file = next(model.path for model in manifest.models if model.precision == "fp16")
+    held = stored_precisions(folder / file, [one.weight for one in manifest.gpu.operators if one.weight])
+    return [HalfRow(one, held.get(one.weight or "")) for one in manifest.gpu.operators]
 
 
 def _depth_rows(manifest: Manifest, plan: Numerics, ledger: Mapping[str, Sequence[Row]]) -> list[DepthRow]:

@@ -1,8 +1,9 @@
 """Run every exported file in its real runtime: on the whole evaluation set, against the plan, and against the clock."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ FP32_SQNR_DB = 60.0  # below it an fp32 export does not compute what the model d
 PARITY_IMAGES = 64
 TIMED_PROCESSES = 5
 TIMED_IMAGES = 32
+ORDER = ("fp32", "fp16", "int8")  # of the files of one format: each is compared with the first
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def judge_all(
     eager = eager_logits(model, evaluation)
     judged: list[Judged] = []
     failures: dict[str, str] = {}
-    for number, (job, spelling) in enumerate(sorted(exported, key=lambda e: e[0].precision)):
+    for number, (job, spelling) in enumerate(sorted(exported, key=lambda e: ORDER.index(e[0].precision))):
         context.progress(f"evaluating {job.format} {job.precision}", number / len(exported))
         if job.format in failures:
             continue
@@ -98,9 +100,11 @@ def _judge(
     runtime = FORMATS[job.format].runtime
     ends = tflite_ends(job.target) if job.io == "int8" else None
     if ends is not None:
-        inputs = _coded(inputs, _grid(ends[0]))
+        inputs = _converted(inputs, "int8", _grid(ends[0]).codes)
+    if job.io == "float16":
+        inputs = _converted(inputs, "float16", lambda row: row.astype(np.float16))
     outputs = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
-    logits = outputs if ends is None else _grid(ends[1]).real(outputs)
+    logits = outputs.astype(np.float32) if ends is None else _grid(ends[1]).real(outputs)
     parity = sqnr_db(eager, logits[: len(eager)])
     if job.precision == "fp32" and parity < FP32_SQNR_DB:
         raise Refused(
@@ -110,8 +114,10 @@ def _judge(
     planned = proven = None
     rows: tuple[Row, ...] = ()
     if job.precision == "int8" and numerics is not None:
-        planned = len(numerics.integer_layers)
-        proven = tuple(proven_layers(execution_graph(runtime, job.target, _first(inputs, 1), job.precision), spelling))
+        if not numerics.symmetric:  # TensorRT's pairs are not where ONNX Runtime's kernels want them
+            planned = len(numerics.integer_layers)
+            executed = execution_graph(runtime, job.target, _first(inputs, 1), job.precision)
+            proven = tuple(proven_layers(executed, spelling))
         rows = tuple(read_ledger(job.format, job.target, numerics, spelling))
     reference = logits if twin is None else twin.logits
     return Judged(
@@ -127,15 +133,16 @@ def _grid(end: Tensor) -> Grid:
     return end.grid
 
 
-def _coded(inputs: Path, grid: Grid) -> Path:
-    """Write an .npy file of real inputs as the codes of a grid, row by row; return the file."""
+def _converted(inputs: Path, dtype: str, convert: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Path:
+    """Write an .npy file of real inputs in another type, row by row; return the file."""
     real = np.load(inputs, mmap_mode="r")
-    coded = inputs.with_name(f"{inputs.stem}_int8.npy")
-    with coded.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|i1", "fortran_order": False, "shape": real.shape})
+    converted = inputs.with_name(f"{inputs.stem}_{dtype}.npy")
+    with converted.open("wb") as file:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": real.shape}
+        np.lib.format.write_array_header_1_0(file, header)
         for row in real:
-            file.write(grid.codes(row).tobytes())
-    return coded
+            file.write(convert(row).tobytes())
+    return converted
 
 
 def _write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:

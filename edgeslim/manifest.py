@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from edgeslim.errors import IntegrityFailed
 from edgeslim.formats import FormatName, RuntimeName
+from edgeslim.manifest_parts import Count, GpuFiles, Part, Percent, RelativePath
 from edgeslim.preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -18,28 +19,20 @@ SUMS = "SHA256SUMS"
 GOLDEN_IMAGES = "golden/images.npy"
 GOLDEN_INPUTS = {"NCHW": "golden/inputs_nchw.npy", "NHWC": "golden/inputs_nhwc.npy"}
 GOLDEN_CODES = "golden/inputs_nhwc_int8.npy"  # the same for a file that takes int8
+GOLDEN_HALVES = "golden/inputs_nchw_fp16.npy"  # and for one that takes fp16
 
-# No segment may begin with a dot: that keeps `..` and hidden files out, and needs no escaping in SHA256SUMS.
-PATH_PATTERN = r"^[A-Za-z0-9_+@][A-Za-z0-9._+@-]*(/[A-Za-z0-9_+@][A-Za-z0-9._+@-]*)*$"
-RelativePath = Annotated[str, Field(pattern=PATH_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ArtifactName(_Part):
+class ArtifactName(Part):
     """Name and version; together they name the folder inside the archive."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
-class Compatible(_Part):
+class Compatible(Part):
     """The one device this artifact was built for, and the profile that described it."""
 
     device: str
@@ -48,7 +41,7 @@ class Compatible(_Part):
     profile_sha256: Sha256
 
 
-class TensorSpec(_Part):
+class TensorSpec(Part):
     """One input or output; `scale` and `zero_point` give the grid its values lie on, null where there is none.
 
     An int8 tensor holds the codes: real = scale x (code - zero_point).
@@ -56,7 +49,7 @@ class TensorSpec(_Part):
 
     name: str
     shape: tuple[Annotated[int, Field(ge=1)], ...]
-    dtype: Literal["float32", "int8"]
+    dtype: Literal["float32", "float16", "int8"]
     layout: Literal["NHWC", "NCHW", "NC"]
     scale: Positive | None = None
     zero_point: int | None = None
@@ -70,10 +63,11 @@ class TensorSpec(_Part):
     @property
     def golden_inputs(self) -> str:
         """The file of golden inputs that this input takes."""
-        return GOLDEN_CODES if self.dtype == "int8" else GOLDEN_INPUTS[self.layout]
+        named = {"int8": GOLDEN_CODES, "float16": GOLDEN_HALVES}
+        return named.get(self.dtype, GOLDEN_INPUTS[self.layout])
 
 
-class SourceModel(_Part):
+class SourceModel(Part):
     """The model as it was given (`source`, `weights_sha256`, `original_...`), and the costs of the network made of it.
 
     `macs` for one image, `flops` = 2 x `macs`.
@@ -90,7 +84,7 @@ class SourceModel(_Part):
     inputs: tuple[TensorSpec, ...]
 
 
-class DataUsed(_Part):
+class DataUsed(Part):
     """How many images served each purpose; `synthetic` images say nothing about accuracy."""
 
     calibration: Count
@@ -101,7 +95,7 @@ class DataUsed(_Part):
     labelled: bool
 
 
-class Quality(_Part):
+class Quality(Part):
     """What this file answered in its real runtime: top-1 against labels, or against the float model's own answers."""
 
     kind: Literal["accuracy", "agreement"]
@@ -114,7 +108,7 @@ class Quality(_Part):
     sqnr_images: Count
 
 
-class IntegerLayers(_Part):
+class IntegerLayers(Part):
     """How many layers were to run in integers, how many the runtime itself showed to do so, and where it did."""
 
     planned: Count
@@ -122,7 +116,7 @@ class IntegerLayers(_Part):
     proven_on: str
 
 
-class LsbTolerance(_Part):
+class LsbTolerance(Part):
     """Outputs lie on a grid of step `scale` (1 for int8 codes) and may be `lsb` steps away from the golden ones."""
 
     kind: Literal["lsb"] = "lsb"
@@ -130,7 +124,7 @@ class LsbTolerance(_Part):
     scale: Positive
 
 
-class RelativeTolerance(_Part):
+class RelativeTolerance(Part):
     """Outputs may differ by `atol` + `rtol` x |golden|."""
 
     kind: Literal["relative"] = "relative"
@@ -141,7 +135,7 @@ class RelativeTolerance(_Part):
 Tolerance = Annotated[LsbTolerance | RelativeTolerance, Field(discriminator="kind")]
 
 
-class ReferenceKernels(_Part):
+class ReferenceKernels(Part):
     """How TensorFlow Lite Micro's reference kernels answer beside LiteRT: the share of equal int8 outputs, in steps."""
 
     version: str
@@ -150,13 +144,13 @@ class ReferenceKernels(_Part):
     max_lsb: Count
 
 
-class ModelFile(_Part):
+class ModelFile(Part):
     """One model in one format; `bytes` counts `path` and its `companions` (the .bin of an OpenVINO .xml)."""
 
     format: FormatName
     runtime: RuntimeName
     min_runtime_version: str
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "fp16", "int8"]
     path: RelativePath
     companions: tuple[RelativePath, ...] = ()
     bytes: Count
@@ -175,7 +169,7 @@ class ModelFile(_Part):
         return self
 
 
-class CpuOperator(_Part):
+class CpuOperator(Part):
     """An operator the compiler left to the CPU: the tensor it writes, why, and what would cure it."""
 
     name: str
@@ -184,7 +178,7 @@ class CpuOperator(_Part):
     cure: str
 
 
-class Simulated(_Part):
+class Simulated(Part):
     """What the compiler simulates for one inference; none of it is measured.
 
     `..._bytes` is the peak a memory holds, `..._moved_bytes` what is read from and written to it.
@@ -202,7 +196,7 @@ class Simulated(_Part):
     known_error: str
 
 
-class CompiledFile(_Part):
+class CompiledFile(Part):
     """One model file compiled for the device's NPU, and what the compiler says about it.
 
     `goal`: of those tried, the one kept; `npu_operators`: how many of each name; `reports`: the compiler's own.
@@ -227,7 +221,7 @@ class CompiledFile(_Part):
     reports: tuple[RelativePath, ...]
 
 
-class LayerError(_Part):
+class LayerError(Part):
     """What quantization does at one layer's output: SQNR in dB against the float network, higher is better.
 
     `layer_db`: only this layer quantized; null where it stays float. `cumulative_db`: the whole plan simulated.
@@ -240,14 +234,14 @@ class LayerError(_Part):
     exported_db: dict[FormatName, float | None]
 
 
-class ErrorByDepth(_Part):
+class ErrorByDepth(Part):
     """How quantization error gathers from layer to layer, in graph order, on the first images of the selection set."""
 
     images: Annotated[int, Field(ge=1)]
     layers: tuple[LayerError, ...]
 
 
-class FileEntry(_Part):
+class FileEntry(Part):
     """One file of the artifact; all are listed but manifest.json and SHA256SUMS themselves."""
 
     path: RelativePath
@@ -255,7 +249,7 @@ class FileEntry(_Part):
     bytes: Count
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """Everything an artifact says about itself; `files` is filled in by `artifact.pack`."""
 
     format: Literal["edgeslim-manifest/1"] = "edgeslim-manifest/1"
@@ -269,6 +263,7 @@ class Manifest(_Part):
     data: DataUsed
     models: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
     compiled: CompiledFile | None = None  # null for a device without an NPU, or where compiling failed
+    gpu: GpuFiles | None = None  # null for a device without a GPU, or where no operator was decided on
     primary: RelativePath | None
     recipe: dict[str, JsonValue]
     numerics: RelativePath

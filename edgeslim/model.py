@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from edgeslim.bundled import default_model_folder
 from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.graph import output_of, shape_of, trace
+from edgeslim.half_plan import HalfPlan
 from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import Preprocessing
 from edgeslim.trial import Trial
@@ -42,6 +43,7 @@ class Model:
     labels: tuple[str, ...] | None
     history: tuple[str, ...] = ()
     numerics: Numerics | None = field(default=None)
+    half: HalfPlan | None = None  # for a GPU
     trials: tuple[Trial, ...] = ()  # what pruning tried
     lost_points: float = 0.0  # of top-1 on the selection images, before quantization
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 255
+MIDDLE = 128  # the zero point of a symmetric activation: as int8 it is 0
 MATCH_TOLERANCE = 1e-3
 MATCHED_IMAGES = 4  # on so many images must two tensors hold the same values to be taken for the same
 
@@ -77,6 +78,11 @@ class Numerics:
     def integer_layers(self) -> list[str]:
         """Names of the layers planned to run in int8, in graph order."""
         return [name for name, layer in self.layers.items() if layer.precision == "int8"]
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether every edge has its zero point in the middle, so that all fits int8 with zero points of 0."""
+        return all(edge.zero_point == MIDDLE for edge in self.edges.values())
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""

@@ -24,6 +24,7 @@ from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import require_format
+from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import judge_all, time_all
 from edgeslim.measurement import Measurement
@@ -72,6 +73,7 @@ def build(
             "the dense INT8 network's time, as measured here: --prune latency=0.5"
         )
     require_npu_recipe(recipe, profile)
+    require_gpu_recipe(recipe, profile)
     for name in recipe.formats:
         require_format(name)
     steps = [resolve(call) for call in recipe.steps]
@@ -102,23 +104,26 @@ def build(
             compressed = module.apply(compressed, settings, context)
             unquantized = unquantized if compressed.numerics else compressed
         # What INT8 files are compared with is the network as it was given.
-        reference = fold.apply(model, fold.Settings(), context) if compressed.numerics else unquantized
-        exported, not_written = export_all(reference, compressed, recipe.formats, context, destination)
+        planned = compressed.numerics or compressed.half
+        reference = fold.apply(model, fold.Settings(), context) if planned else unquantized
+        exported, not_written = export_all(reference, compressed, recipe.formats, context, destination, unquantized)
         judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
         failures = [*not_written, *not_run]
         npu, not_compiled = compile_best(judged, context, destination)
         failures += not_compiled
-        # Times of an NPU's files on a CPU would say nothing about the device.
-        measurements = [] if profile.compiler else time_all(judged, recipe.threads, context)
+        half = check_half(judged, unquantized, context)
+        # Times of an NPU's or a GPU's files on a CPU would say nothing about the device.
+        elsewhere = profile.compiler or profile.tensorrt
+        measurements = [] if elsewhere else time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
         errors, unread = error_by_depth(unquantized, compressed, judged, context)
         warnings += [*unread, *_unpruned(compressed), *(npu.warnings if npu else ())]
         beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, measurements)
-        reasons = [*failures, *below_demand(judged, recipe, images), *beyond]
+        reasons = [*failures, *below_demand(judged, recipe, images), *short_of(half, recipe), *beyond]
         staging = work / "staging"
         manifest = stage(
             staging,
-            Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors, npu),
+            Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors, npu, half),
         )
         progress("packing the artifact", 0.0)
         artifact = pack(staging, manifest, destination, overwrite=overwrite)

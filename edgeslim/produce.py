@@ -21,19 +21,32 @@ PROBE_IMAGES = 16  # on them tensors are matched, and a converter's own tensors 
 
 
 def export_all(
-    dense: Model, compressed: Model, formats: Iterable[FormatName], context: Context, destination: Path
+    dense: Model,
+    compressed: Model,
+    formats: Iterable[FormatName],
+    context: Context,
+    destination: Path,
+    half: Model | None = None,
 ) -> tuple[list[tuple[Job, Spelling]], list[str]]:
-    """Write every format in fp32 and, where there is a plan, in int8; return them and what failed."""
+    """Write every format in fp32 and, where there is a plan, in int8; return them and what failed.
+
+    `half` is the network with a HalfPlan, before quantization: as ONNX it is written in fp16 too.
+    """
     work = context.work
     probe = work / "probe.npy"
     images = next(iter(context.data.calibration.tensors()))[:PROBE_IMAGES]
     np.save(probe, images.numpy())
-    precisions = {"fp32": dense, **({"int8": compressed} if compressed.numerics else {})}
+    precisions = {"fp32": dense}
+    if half is not None and half.half is not None:
+        precisions["fp16"] = half
+        half.half.save(work / "half.json")
+    if compressed.numerics:
+        precisions["int8"] = compressed
     for precision, model in precisions.items():
         torch.export.save(program_of(model.graph, images[:1]), work / f"{precision}.pt2")
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
-    wanted = [(name, precision) for name in _in_order(formats) for precision in precisions]
+    wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
     done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
     failures: dict[str, str] = {}
     for number, (name, precision) in enumerate(wanted):
@@ -41,7 +54,7 @@ def export_all(
         if name in failures:
             continue  # without its fp32 file nothing of a format can be judged
         try:
-            done[name, precision] = export_job(name, precision, work, io_of(context.profile, precision))
+            done[name, precision] = export_job(name, precision, work, io_of(context.profile, precision, half))
         except ToolFailed as error:
             failures[name] = keep_logs(str(error), work, destination)
     if not done:
@@ -54,8 +67,10 @@ def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
     return sorted(formats, key=list(FORMATS).index)
 
 
-def io_of(profile: DeviceProfile, precision: str) -> Io:
+def io_of(profile: DeviceProfile, precision: str, half: Model | None = None) -> Io:
     """Return what a file for the device takes and gives: the INT8 file of an NPU has no floats at its ends."""
+    if precision == "fp16" and half is not None and half.half is not None and half.half.io == "fp16":
+        return "float16"
     return "int8" if profile.compiler is not None and precision == "int8" else "float32"
 
 
@@ -69,6 +84,7 @@ def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32")
         probe=work / "probe.npy",
         numerics=work / "numerics.json" if precision == "int8" else None,
         io=io,
+        half=work / "half.json" if precision == "fp16" else None,
     )
     if name == "openvino":
         job = _from_onnx(job, work)

@@ -30,6 +30,7 @@ class Recipe(Section):
     max_latency_s: Annotated[float, Field(gt=0)] | None = None  # of the primary INT8 file, on the device itself
     max_size_bytes: Annotated[int, Field(gt=0)] | None = None  # of the primary INT8 file
     min_npu_ops_pct: Annotated[float, Field(ge=0, le=100)] = 100.0  # operators on the NPU, where the device has one
+    min_fp16_agreement_pct: Annotated[float, Field(ge=0, le=100)] = 99.0  # with the same network in fp32, on a GPU
     strict: bool = False  # a file that differs from the plan without a stated reason fails the build
     threads: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0)] = 0
@@ -54,6 +55,10 @@ def default_recipe(profile: DeviceProfile) -> Recipe:
         # No `prune`: it goes by measured operator times, and here an NPU has none. No `promote`: it runs no floats.
         quantize = StepCall(step="quantize", settings={"promote": False})
         return Recipe(steps=(StepCall(step="fold"), StepCall(step="legalize"), quantize), formats=("tflite",))
+    if profile.tensorrt is not None:
+        quantize = StepCall(step="quantize", settings={"symmetric": True})
+        steps = (*(StepCall(step=name) for name in ("prune", "fold", "mixed_precision")), quantize)
+        return Recipe(steps=steps, formats=("onnx",))
     if profile.device_class != "cpu":
         return Recipe(steps=(StepCall(step="fold"),))
     return Recipe(steps=(StepCall(step="prune"), StepCall(step="fold"), StepCall(step="quantize")))

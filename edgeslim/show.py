@@ -18,6 +18,7 @@ from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
 from edgeslim.show_compiled import compiled_lines
+from edgeslim.show_gpu import gpu_lines
 from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.trial import Trial, pareto
 from edgeslim.units import show_bytes, show_seconds
@@ -44,7 +45,7 @@ def build_summary(
         "memory*",
     ):
         table.add_column(column, no_wrap=True)
-    for model in sorted(manifest.models, key=lambda m: (m.format, m.precision != "fp32")):
+    for model in sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision))):
         one = times.get(f"{model.format} {model.precision}")
         quality, layers = model.quality, model.integer_layers
         table.add_row(
@@ -75,6 +76,7 @@ def build_summary(
             for pair, share in manifest.agreement_between_formats_pct.items()
         ),
         *compiled_lines(manifest),
+        *gpu_lines(manifest),
         f"primary: {manifest.primary or 'none'}",
         *(f"warning: {warning}" for warning in warnings),
         f"artifact: {folder}",
@@ -178,6 +180,7 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
                 for row in found.error_by_depth
             ],
         },
+        "half_precision": [asdict(row) for row in found.half],
         "pruning_trials": [asdict(trial) for trial in found.trials],
     }
 
@@ -267,6 +270,7 @@ def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: 
         "agreement_between_formats_pct": manifest.agreement_between_formats_pct,
         "models": [model.model_dump(mode="json") for model in manifest.models],
         "data": manifest.data.model_dump(mode="json"),
+        "gpu": None if manifest.gpu is None else manifest.gpu.model_dump(mode="json"),
         "compiled": None if manifest.compiled is None else manifest.compiled.model_dump(mode="json"),
         "measurements": [measurement_data(one) for one in measured],
         "warnings": list(warnings),

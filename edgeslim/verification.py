@@ -94,6 +94,8 @@ def _preprocessing_error(folder: Path, manifest: Manifest) -> float:
 
 def _input_error(made: np.ndarray, golden: np.ndarray, spec: TensorSpec) -> float:
     """Return the largest error of golden inputs; of codes, beyond the half step that rounding costs."""
+    if spec.dtype == "float16":
+        return _max_abs_error(made.astype(np.float16), golden)
     if spec.scale is None or spec.zero_point is None or spec.dtype != "int8":
         return _max_abs_error(made, golden)
     grid = Grid(spec.scale, spec.zero_point)

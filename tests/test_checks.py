@@ -30,10 +30,16 @@ def test_a_small_classifier_is_refused_by_no_cpu_device():
         assert refusals(MODEL, load_profile(name)) == [], f"{name} refuses a small classifier"
 
 
-def test_a_gpu_is_refused_as_not_there_yet():
-    assert device_class(MODEL, load_profile("jetson-orin-nano")) == [
-        "jetson-orin-nano is a device of class gpu; building for GPUs and for NPUs other than Ethos-U is not there yet"
-    ]
+@pytest.mark.parametrize("name", ["jetson-orin-nano", "nvidia-cuda"])
+def test_a_gpu_is_refused_only_without_tensorrt(name):
+    device = load_profile(name)
+    assert device_class(MODEL, device) == [], f"{name} has TensorRT and is refused"
+    assert refusals(MODEL, device) == [], f"{name} refuses a small classifier"
+    other = device.runtimes[0].model_copy(update={"name": "openvino"})
+    assert device_class(MODEL, device.model_copy(update={"runtimes": (other,)})) == [
+        f"{name} is a device of class gpu; building for GPUs without TensorRT and for NPUs other than Ethos-U is not "
+        "there yet"
+    ], "a GPU without TensorRT is not refused by name"
 
 
 @pytest.mark.parametrize("name", ["nxp-imx93", "arm-corstone-300", "arm-corstone-320"])

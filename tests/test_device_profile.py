@@ -91,12 +91,13 @@ def test_names_and_aliases_are_unique() -> None:
     assert len(set(names)) == len(names), f"some name stands twice: {sorted(names)}"
 
 
-def test_the_nine_devices_are_bundled() -> None:
+def test_the_ten_devices_are_bundled() -> None:
     assert set(BUNDLED) == {
         "arm-corstone-300",
         "arm-corstone-320",
         "intel-n100",
         "jetson-orin-nano",
+        "nvidia-cuda",
         "nxp-imx93",
         "raspberry-pi-4",
         "raspberry-pi-5",

@@ -13,16 +13,17 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
 LAYERS = (
     "errors progress trial",
     "units bundled formats preprocessing default_model probes installed vela_report",
-    "machine strict_yaml graph numerics store probes.* agent_session",
+    "machine half_plan strict_yaml graph numerics store probes.* agent_session",
     "npu_limits",
-    "device_profile measurement manifest fake_quant moments pruning.labels probes.worker agent_program memory_limit",
-    "endings vela_config legalize",
+    "device_profile measurement manifest_parts fake_quant half moments pruning.labels probes.worker agent_program "
+    "memory_limit",
+    "endings vela_config manifest legalize",
     "legalize.*",
     "ssh_connection",
     "model pruning.blocks pruning.channels reconstruct runtime_libraries comparison conditions",
     "data recipe rounding pruning.importance pruning.sizes targets meters",
     "context pruning.sensitivity targets.* meters.* energy",
-    "export.job pruning pruning.allocation deployment metering",
+    "export.job export.onnx_half pruning pruning.allocation deployment metering",
     "export checks on_device npu_rules",
     "artifact harness ledger quality file_values vela micro",
     "operator_times precision pruning.candidates",
@@ -30,11 +31,11 @@ LAYERS = (
     "compress verification inspection proof",
     "sensitivity_report benchmark",
     "produce judge probing",
-    "decide error_depth npu",
-    "npu_papers",
+    "decide error_depth npu gpu",
+    "npu_papers gpu_papers",
     "handover",
     "pipeline",
-    "doctor show_measurements show_compiled",
+    "doctor show_measurements show_compiled show_gpu",
     "show plots show_sensitivity",
     "latency_plot",
     "cli_common",
@@ -42,7 +43,7 @@ LAYERS = (
     "cli",
 )
 # The package itself hands out the library's functions; run.py is copied into artifacts and runs without edgeslim.
-OUTSIDE = ("__init__", "__main__", "artifact_files.run")
+OUTSIDE = ("__init__", "__main__", "artifact_files.run", "artifact_files.tensorrt.build_engine")
 ON_THE_DEVICE = [*sorted(bundled("runtimes").rglob("*.py")), PACKAGE / "artifact_files" / "run.py"]
 
 

@@ -73,7 +73,10 @@ def test_the_published_schema_is_the_generated_one():
         (lambda m: m | {"model": m["model"] | {"flops": 1}}, "flops is 1; expected 2 x macs"),
         (lambda m: m | {"models": [m["models"][0]] * 2}, "two models have the same path"),
         (lambda m: _first_input(m, dtype="int8"), "`image` is int8 and has no scale and zero_point"),
-        (lambda m: _first_input(m, dtype="int16"), "[models.0.inputs.0.dtype] Input should be 'float32' or 'int8'"),
+        (
+            lambda m: _first_input(m, dtype="int16"),
+            "inputs.0.dtype] Input should be 'float32', 'float16' or 'int8'",
+        ),
         (lambda m: m | {"compiled": compiled("models/gone.tflite")}, "compiled: `models/gone.tflite` is none of the"),
         (lambda m: m | {"compiled": compiled(simulated={})}, "[compiled.simulated.inference_s] Field required"),
         (lambda m: m | {"format": "edgeslim-manifest/2"}, "[format] Input should be 'edgeslim-manifest/1'"),

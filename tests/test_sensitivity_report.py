@@ -16,6 +16,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip insta
 
 import edgeslim
 from edgeslim import cli
+from edgeslim.bundled import bundled
 from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.plots import sensitivity_plot
 from edgeslim.sensitivity_report import SensitivityReport, save
@@ -131,9 +132,13 @@ def test_a_network_without_a_narrower_width_says_so(images, store, monkeypatch):
     assert len(found.layers) == 2
 
 
-def test_a_device_that_cannot_have_the_model_is_refused_with_the_reason():
-    with pytest.raises(Refused, match="building for gpu and npu is not there yet"):
-        edgeslim.sensitivity(RESIDUAL, device="jetson-orin-nano", data="synthetic")
+def test_a_device_that_cannot_have_the_model_is_refused_with_the_reason(tmp_path):
+    profile = tmp_path / "other.yaml"
+    profile.write_text((bundled("device_profiles") / "nvidia-cuda.yaml").read_text().replace("tensorrt", "openvino"))
+    with pytest.raises(
+        Refused, match="building for GPUs without TensorRT and for NPUs other than Ethos-U is not there"
+    ):
+        edgeslim.sensitivity(RESIDUAL, device=profile, data="synthetic")
 
 
 # --- its files and its words

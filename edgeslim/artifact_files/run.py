@@ -50,7 +50,7 @@ def main() -> int:
 def coded(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     """Return real inputs as the model takes them: as they are, or as the codes of its int8 grid."""
     if tensor["dtype"] != "int8":
-        return values
+        return values.astype(tensor["dtype"])
     codes: np.ndarray = np.round(values / np.float32(tensor["scale"])) + tensor["zero_point"]
     return codes.clip(-128, 127).astype(np.int8)
 
@@ -58,7 +58,7 @@ def coded(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
 def real(outputs: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
     """Return a model's outputs as real values."""
     if tensor["dtype"] != "int8":
-        return outputs
+        return outputs.astype(np.float32)
     values: np.ndarray = (outputs.astype(np.int32) - tensor["zero_point"]) * np.float32(tensor["scale"])
     return values
 

@@ -34,7 +34,7 @@ from edgeslim.graph import (
     rows,
 )
 from edgeslim.model import Model
-from edgeslim.numerics import LEVELS, EdgeNumerics, LayerNumerics, Numerics
+from edgeslim.numerics import LEVELS, MIDDLE, EdgeNumerics, LayerNumerics, Numerics
 from edgeslim.precision import LEAST_IMAGES, promote
 from edgeslim.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
 
@@ -64,6 +64,7 @@ class Settings:
     activation_range: str = "mse"  # or "minmax"
     rounding: str = "nearest"  # or "gptq"
     bias_correction: bool = True
+    symmetric: bool = False  # activations too, as TensorRT wants them: the zero point lies in the middle
     promote: bool = True  # keep the layers float without which the demanded accuracy is not met
     keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
 
@@ -125,7 +126,7 @@ def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "
         ranges = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in groups}
     else:
         ranges = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in groups}
-    return _Calibrated(graph, _edges(graph, groups, ranges), seen, context, settings)
+    return _Calibrated(graph, _edges(graph, groups, ranges, symmetric=settings.symmetric), seen, context, settings)
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def tied_inputs(node: fx.Node) -> list[fx.Node]:
 
 
 def _edges(
-    graph: fx.GraphModule, groups: dict[str, str], ranges: dict[str, tuple[float, float]]
+    graph: fx.GraphModule, groups: dict[str, str], ranges: dict[str, tuple[float, float]], *, symmetric: bool = False
 ) -> dict[str, EdgeNumerics]:
     """Turn ranges into scales: one for each group, wide enough for all its members."""
     nodes = {n.name: n for n in graph.graph.nodes}
@@ -237,7 +238,9 @@ def _edges(
         members = [m for m, f in groups.items() if f == first]
         fixed = {FIXED.get(nodes[m].target) for m in members if not tied_inputs(nodes[m])}
         only = fixed.pop() if len(fixed) == 1 else None  # what all that computes into the group agrees on
-        if only is not None:
+        if symmetric:
+            scale, zero_point = centred(max(max(-ranges[m][0], ranges[m][1]) for m in members))
+        elif only is not None:
             scale, zero_point = only
         else:
             scale, zero_point = affine(min(ranges[m][0] for m in members), max(ranges[m][1] for m in members))
@@ -251,6 +254,12 @@ def affine(low: float, high: float) -> tuple[float, int]:
     if scale < np.finfo(np.float32).tiny:
         return 1.0, 0  # an activation that is always zero, or nearly so
     return scale, int(np.clip(round(-low / scale), 0, LEVELS))
+
+
+def centred(peak: float) -> tuple[float, int]:
+    """Return (scale, zero point) of the grid over [-peak, peak]; its codes less 128 are int8 with the zero point 0."""
+    scale = float(np.float32(peak / WEIGHT_LIMIT))
+    return (1.0 if scale < np.finfo(np.float32).tiny else scale), MIDDLE
 
 
 def mse_range(counts: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:

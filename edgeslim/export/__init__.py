@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgeslim.errors import MissingPackage, ToolFailed
@@ -98,6 +98,16 @@ def read_back(name: FormatName, path: Path, spelling: Spelling) -> tuple[dict[st
     require_format(name)
     held: tuple[dict[str, Held], dict[str, Held]] = importlib.import_module(f"edgeslim.export.{name}").read_back(
         path, spelling
+    )
+    return held
+
+
+def stored_precisions(path: Path, weights: Iterable[str]) -> dict[str, str]:
+    """Return the precision in which an ONNX file stores each of some weights: "fp16", "fp32" or "none"."""
+    require_format("onnx")
+    onnx = importlib.import_module("onnx")
+    held: dict[str, str] = importlib.import_module("edgeslim.export.onnx_half").held_precisions(
+        onnx.load(path), weights
     )
     return held
 

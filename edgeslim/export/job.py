@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.formats import FormatName, Io, RuntimeName
+from edgeslim.half_plan import HalfPlan, load_half
 from edgeslim.numerics import Grid, Numerics, load_numerics
 
 
@@ -16,7 +17,7 @@ class Job:
     """One file to write, in a fresh process."""
 
     format: FormatName  # the exporter's module
-    precision: str  # "fp32" or "int8"
+    precision: str  # "fp32", "fp16" or "int8"
     source: Path  # a torch.export program; for OpenVINO the ONNX file it is made from
     target: Path
     probe: Path  # some preprocessed calibration images (n, C, H, W), float32
@@ -24,6 +25,7 @@ class Job:
     spelling: Path | None = None  # how the source already spells it, where the source is an exported file
     runtime: RuntimeName = "onnxruntime"  # of an ONNX file: for whose kernels its QDQ pairs are placed
     io: Io = "float32"  # what the file takes and gives
+    half: Path | None = None  # the HalfPlan of an fp16 job
 
     @property
     def files(self) -> list[Path]:
@@ -35,6 +37,12 @@ class Job:
         if self.numerics is None:
             raise ValueError(f"the {self.format} {self.precision} job has no numerics")
         return load_numerics(self.numerics)
+
+    def half_plan(self) -> HalfPlan:
+        """Return the plan of an fp16 job."""
+        if self.half is None:
+            raise ValueError(f"the {self.format} {self.precision} job has no plan for half precision")
+        return load_half(self.half)
 
     def images(self, count: int | None = None) -> NDArray[np.float32]:
         """Return the first `count` probe images, or all, (n, C, H, W)."""
@@ -50,7 +58,9 @@ class Job:
 def load_job(path: Path) -> Job:
     """Read a job that `Job.save` wrote."""
     raw = json.loads(path.read_text())
-    paths = {k: Path(raw[k]) for k in ("source", "target", "probe", "numerics", "spelling") if raw[k] is not None}
+    paths = {
+        k: Path(raw[k]) for k in ("source", "target", "probe", "numerics", "spelling", "half") if raw[k] is not None
+    }
     return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"], io=raw["io"])
 
 

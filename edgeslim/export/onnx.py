@@ -1,8 +1,10 @@
-"""ONNX: fp32 by torch's exporter; INT8 as QDQ with the planned scales, written by us.
+"""ONNX: fp32 by torch's exporter; INT8 as QDQ with the planned scales, and fp16 (onnx_half.py), written by us.
 
 Around every integer operator stand QuantizeLinear / DequantizeLinear pairs: activations uint8 per tensor,
 weights int8 per output channel, biases int32 with the product of both scales. An activation that clips
-(ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function.
+(ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function. A symmetric
+plan is for TensorRT, which takes nothing but zero points of 0 and float biases: activations are int8
+then, and ReLUs stay.
 
 The scales are the plan's for every runtime; where the pairs stand differs. ONNX Runtime runs a layer on integers
 only if its output is quantized too, and gates faster on integers. OpenVINO fuses a layer with the float operators
@@ -10,6 +12,7 @@ behind it, so there only what an integer operator reads is quantized, and the lo
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +22,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeslim.export.job import Held, Job, Spelling
+from edgeslim.export.onnx_half import spell_half
 from edgeslim.formats import RuntimeName
 from edgeslim.graph import graph_of, values_of
-from edgeslim.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime
@@ -56,6 +60,12 @@ def write(job: Job) -> Spelling:
         spelling = _spell(model, numerics, matched, job.runtime)
         unused = f"no operator that {job.runtime} runs on integers needs it"
         spelling.absent.update(absences(wanted, matched, spelling.edges, unused))
+    if job.precision == "fp16":
+        plan, probe = job.half_plan(), job.images(MATCHED_IMAGES)
+        wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}
+        names = {one.name for one in plan.operators}
+        matched = match_values({k: v for k, v in wanted.items() if k in names}, _values(model, probe))
+        spelling = Spelling(weights=spell_half(model, plan, matched))
     _strip(model)
     onnx.checker.check_model(model)
     onnx.save(model, job.target)
@@ -115,7 +125,7 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
         weights={name: node.input[1] for name, node in written.items()},
         nodes={name: node.name for name, node in written.items()},
     )
-    _insert_pairs(graph, [n for n in integer if n.op_type in LAYER_OPERATORS], quantized)
+    _insert_pairs(graph, [n for n in integer if n.op_type in LAYER_OPERATORS], quantized, symmetric=numerics.symmetric)
     _drop_clips(model, quantized)
     return spelling
 
@@ -125,13 +135,15 @@ def _quantized_name(tensor: str) -> str:
     return "logits_float" if tensor == "logits" else tensor
 
 
-def _insert_pairs(graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantized: dict[str, EdgeNumerics]) -> None:
+def _insert_pairs(
+    graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantized: dict[str, EdgeNumerics], *, symmetric: bool
+) -> None:
     """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants."""
-    nodes = _pair(graph, "input", quantized["input"]) if "input" in quantized else []
+    nodes = _pair(graph, "input", quantized["input"], symmetric=symmetric) if "input" in quantized else []
     written_by_layers = {layer.output[0] for layer in layers}
     for node in list(graph.node):
         if node.output[0] in written_by_layers:
-            nodes += _weight_pairs(graph, node, quantized[node.input[0]])
+            nodes += _weight_pairs(graph, node, quantized[node.input[0]], symmetric=symmetric)
         for i, name in enumerate(node.input):
             if name in quantized:
                 node.input[i] = f"{name}_dequantized"
@@ -139,7 +151,7 @@ def _insert_pairs(graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantize
         for i, name in enumerate(node.output):
             if name in quantized:
                 node.output[i] = _quantized_name(name)
-                nodes += _pair(graph, node.output[i], quantized[name])
+                nodes += _pair(graph, node.output[i], quantized[name], symmetric=symmetric)
     if "logits" in quantized:
         nodes[-1].output[0] = "logits"
     del graph.node[:]
@@ -196,11 +208,12 @@ def _clip_limits(node: onnx.NodeProto, constants: dict[str, NDArray[np.float32]]
     return low, high
 
 
-def _pair(graph: onnx.GraphProto, name: str, edge: EdgeNumerics) -> list[onnx.NodeProto]:
+def _pair(graph: onnx.GraphProto, name: str, edge: EdgeNumerics, *, symmetric: bool) -> list[onnx.NodeProto]:
     """Return QuantizeLinear and DequantizeLinear behind the tensor `name`."""
     scale, zero = f"{name}_scale", f"{name}_zero_point"
     graph.initializer.append(numpy_helper.from_array(np.array(edge.scale, np.float32), scale))
-    graph.initializer.append(numpy_helper.from_array(np.array(edge.zero_point, np.uint8), zero))
+    stored = np.int8(0) if symmetric else np.uint8(edge.zero_point)
+    graph.initializer.append(numpy_helper.from_array(np.array(stored), zero))
     return [
         helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_quantized"], f"{name}_quantize"),
         helper.make_node(
@@ -209,7 +222,9 @@ def _pair(graph: onnx.GraphProto, name: str, edge: EdgeNumerics) -> list[onnx.No
     ]
 
 
-def _weight_pairs(graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNumerics) -> list[onnx.NodeProto]:
+def _weight_pairs(
+    graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNumerics, *, symmetric: bool
+) -> list[onnx.NodeProto]:
     """Replace a layer's float weight and bias by integers with a DequantizeLinear each."""
     values = {i.name: i for i in graph.initializer}
     weight = numpy_helper.to_array(values[node.input[1]])
@@ -220,7 +235,7 @@ def _weight_pairs(graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNume
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     codes = np.clip(np.round(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
     pairs = [_constant(graph, node, 1, codes, scales, axis)]
-    if len(node.input) > 2:
+    if len(node.input) > 2 and not symmetric:
         bias = numpy_helper.to_array(values[node.input[2]])
         bias_scales = (np.float32(source.scale) * scales).astype(np.float32)
         limits = np.iinfo(np.int32)
@@ -264,12 +279,17 @@ def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str
         node = quantizers.get(tensor)
         if node is not None:
             operator = producers[tensor].op_type if tensor in producers else "input"
-            edges[edge] = _held(operator, constants, node.input[1], node.input[2])
+            edges[edge] = _planned(_held(operator, constants, node.input[1], node.input[2]))
     weights = {}
     for layer, tensor in spelling.weights.items():
         if f"{tensor}_quantized" in constants:
             weights[layer] = _held("weight", constants, f"{tensor}_scale", f"{tensor}_zero_point")
     return edges, weights
+
+
+def _planned(held: Held) -> Held:
+    """Return an activation as the plan counts it: int8 codes are the plan's shifted by 128."""
+    return replace(held, zero_point=held.zero_point + MIDDLE) if held.dtype == "int8" else held
 
 
 def _held(operator: str, constants: dict[str, onnx.TensorProto], scale: str, zero: str) -> Held:

@@ -131,7 +131,12 @@ def _require_memory(graph: fx.GraphModule) -> None:
 
 
 def _runtime(profile: DeviceProfile, timed: bool) -> tuple[str, int]:
-    """Return the device's first runtime that runs INT8, `timed` of those here, and its channel multiple."""
+    """Return the device's first runtime that runs INT8, `timed` of those here, and its channel multiple.
+
+    TensorRT runs nowhere here: times come from ONNX Runtime, which runs the same file, and the multiple from TensorRT.
+    """
+    if profile.tensorrt is not None and "int8" in profile.tensorrt.precisions and runtime_available("onnxruntime"):
+        return "onnxruntime", profile.tensorrt.channel_multiple["int8"].value or 1
     for support in profile.runtimes:
         failure = profile.failure(support.name, "int8")
         if "int8" not in support.precisions or (failure is not None and failure.effect == "fails"):

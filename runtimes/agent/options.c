@@ -123,12 +123,12 @@ static const char *one_of(enum Name name, const char *text, const char *const *c
 
 static void take(struct Options *options, enum Name name, const char *text) {
     static const char *const RUNTIMES[] = {"onnxruntime", "openvino", "litert", NULL};
-    static const char *const PRECISIONS[] = {"fp32", "int8", NULL};
+    static const char *const PRECISIONS[] = {"fp32", "fp16", "int8", NULL};
     switch (name) {
     case RUNTIME: options->runtime = one_of(name, text, RUNTIMES, "onnxruntime, openvino or litert"); break;
     case MODEL: options->model = text; break;
     case LIBRARY: options->library = text; break;
-    case PRECISION: options->precision = one_of(name, text, PRECISIONS, "fp32 or int8"); break;
+    case PRECISION: options->precision = one_of(name, text, PRECISIONS, "fp32, fp16 or int8"); break;
     case INPUTS: append(&options->inputs, text); break;
     case SEED:
         options->seed = seed_of(text);

@@ -43,7 +43,7 @@ def _running() -> Parser:
     parser.add_argument("--runtime", required=True, choices=RUNTIMES)
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--library", type=_no_library, help="of the C agent alone")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32", help="what the model is")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="what the model is")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--inputs", type=Path, action="append", help="samples, one .npy file for each input")
     given.add_argument("--seed", type=_whole(0, SEEDS - 1), help="one random sample instead")

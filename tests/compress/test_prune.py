@@ -11,6 +11,7 @@ from small_models import (
     COLOR,
     SIDE,
     WIDE,
+    block,
     context,
     depthwise,
     headed,
@@ -26,6 +27,7 @@ from torch import nn
 from edgeslim.compress import fold, prune, quantize
 from edgeslim.context import Context, Demand
 from edgeslim.data import Data
+from edgeslim.device_profile import load_profile
 from edgeslim.errors import BadInput, BadModel, Refused
 from edgeslim.graph import layers_of, macs_of, parameter
 from edgeslim.machine import this_machine
@@ -266,3 +268,12 @@ def test_a_layer_too_large_for_this_machines_memory_is_named(monkeypatch, tmp_pa
     monkeypatch.setattr("edgeslim.pruning.workbench.this_machine", lambda: small)
     with pytest.raises(Refused, match=r"`\w+` reads \d+ inputs: pruning works on 6 matrices .* this machine has 10 KB"):
         pruned(residual(), tmp_path, keep_macs=0.5)
+
+
+def test_on_a_gpu_every_width_is_a_multiple_of_what_tensor_cores_want():
+    gpu = replace(around(), profile=load_profile("jetson-orin-nano"))
+    network = randomized(headed(block(3, 96), block(96, 96), width=96))
+    pruned = prune.apply(model_of(network), prune.Settings(keep_macs=0.6), gpu)
+    widths = [parameter(pruned.graph, node.args[1]).shape[0] for node in layers_of(pruned.graph).values()][:-1]
+    assert min(widths) < 96, "nothing was pruned"
+    assert all(width % 32 == 0 for width in widths), f"{widths}: not all are multiples of 32"

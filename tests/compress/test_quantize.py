@@ -98,6 +98,14 @@ def test_the_edges_of_a_plan_do_not_depend_on_how_weights_are_rounded(rounding):
     assert quantized(of_every_kind(), rounding=rounding).numerics.edges == quantized(of_every_kind()).numerics.edges
 
 
+def test_symmetric_activations_have_their_zero_in_the_middle_and_hold_their_range():
+    one, other = quantized(of_every_kind()).numerics, quantized(of_every_kind(), symmetric=True).numerics
+    assert (one.symmetric, other.symmetric) == (False, True), "only the plan that was asked to be is symmetric"
+    assert list(one.edges) == list(other.edges), "the plans quantize different edges"
+    for name, edge in other.edges.items():
+        assert edge.high * (1 + 1e-5) >= max(one.edges[name].high, -one.edges[name].low) * 126 / 127, f"{name} is cut"
+
+
 def test_the_model_before_stays_as_it_was():
     before = folded(of_every_kind())
     weights = before.weights_sha256()

@@ -254,3 +254,25 @@ def test_a_model_that_needs_more_memory_than_there_is_fails_as_out_of_memory(tmp
     )  # fmt: skip
     code, reason, message = failure(run_agent(agent, *onnx_session(model), "--seed", 1))
     assert (code, reason) == (14, "out-of-memory"), message
+
+
+def test_both_agents_take_an_fp16_model_and_say_in_what_it_ran(agent, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[onnx]'")
+    half, kind = onnx.TensorProto.FLOAT16, onnx.helper.make_tensor_value_info
+    weight = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float16) * np.float16(0.5), "w")
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [kind("x", half, [1, 4])], [kind("y", half, [1, 4])], [weight])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "half.onnx")
+    inputs = np.arange(8, dtype=np.float16).reshape(2, 4)
+    np.save(tmp_path / "x.npy", inputs)
+    wishes = ["--runtime", "onnxruntime", "--model", tmp_path / "half.onnx", "--inputs", tmp_path / "x.npy"]
+    wishes += ["--precision", "fp16", "--graph", "--outputs", tmp_path / "y.npy"]
+    for code, messages, stderr in (
+        run_agent(agent, *wishes, "--library", library("onnxruntime")),
+        run_python_agent(*wishes),
+    ):
+        assert code == 0, stderr
+        assert only(messages, "precision")["requested"] == "fp16", "the agent says that something else was asked for"
+        saved = np.load(tmp_path / "y.npy")
+        assert (saved.dtype, saved.tolist()) == (np.float16, (inputs / 2).tolist()), "the outputs are others"

@@ -1,0 +1,58 @@
+"""What a GPU build demands of recipe and result: every refusal with its cure."""
+
+import pytest
+
+from edgeslim.device_profile import load_profile
+from edgeslim.errors import BadInput
+from edgeslim.gpu import require_gpu_recipe, short_of
+from edgeslim.manifest_parts import HalfCheck
+from edgeslim.recipe import default_recipe, with_settings
+
+DEVICE = load_profile("jetson-orin-nano")
+RECIPE = default_recipe(DEVICE)
+
+
+def check(**changes) -> HalfCheck:
+    found = {"images": 100, "simulated_pct": 99.0, "bf16_simulated_pct": 90.0, "file_pct": 99.0}
+    return HalfCheck(**{**found, "simulated_max_error": 0.01, "overflow": None, **changes})
+
+
+def test_the_default_recipe_prunes_decides_on_fp16_and_quantizes_symmetrically():
+    assert [call.step for call in RECIPE.steps] == ["prune", "fold", "mixed_precision", "quantize"], "other steps"
+    assert RECIPE.steps[-1].settings == {"symmetric": True}, "TensorRT takes zero points of 0 alone"
+    assert RECIPE.formats == ("onnx",), "engines are built from ONNX"
+    assert RECIPE.min_fp16_agreement_pct == 99.0, "the gate is elsewhere"
+    require_gpu_recipe(RECIPE, DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"formats": ("onnx", "tflite")}, r"the recipe writes onnx, tflite \(--format onnx\)"),
+        ({"max_latency_s": 0.1}, "nothing runs on its GPU here"),
+    ],
+)
+def test_a_recipe_that_a_gpu_has_no_use_for_is_refused(settings, message):
+    with pytest.raises(BadInput, match=message) as refused:
+        require_gpu_recipe(with_settings(RECIPE, **settings), DEVICE)
+    assert refused.value.exit_code == 2, "a wrong recipe is bad input"
+    require_gpu_recipe(with_settings(RECIPE, **settings), load_profile("raspberry-pi"))
+
+
+def test_at_the_gate_it_passes_and_below_it_the_reason_says_how_it_was_seen():
+    assert short_of(check(), RECIPE) == [], "99 % are demanded, and 99 % are there"
+    (simulated,) = short_of(check(simulated_pct=98.99), RECIPE)
+    assert simulated.startswith("simulated in fp16, the network agrees with itself in fp32 on 98.99 %"), simulated
+    assert "raise `min_sqnr_db` in the step mixed_precision" in simulated, "the cure is not named"
+    (file,) = short_of(check(file_pct=50.0), RECIPE)
+    assert file.startswith("as the fp16 file in ONNX Runtime"), file
+
+
+def test_an_overflow_beyond_calibration_is_named_with_operator_and_cure():
+    (reason,) = short_of(check(overflow="conv2d_3"), RECIPE)
+    assert reason.startswith("fp16 overflows at `conv2d_3`"), "the operator is not named"
+    assert "raise `headroom` in the step mixed_precision" in reason, "the cure is not named"
+
+
+def test_without_an_fp16_file_nothing_is_demanded():
+    assert short_of(None, RECIPE) == [], "there is nothing to hold against"

@@ -1,0 +1,51 @@
+"""What manifest, summary and inspection say of a GPU build."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from small_artifact import stage
+from test_gpu import DEVICE, check
+
+from edgeslim.device_profile import load_profile
+from edgeslim.gpu_papers import FLAGS, gpu_files
+from edgeslim.half_plan import HalfOperator, HalfPlan
+from edgeslim.inspection import HalfRow
+from edgeslim.show_gpu import gpu_lines, half_table
+
+KEPT = HalfOperator("conv2d", "conv2d", "conv.weight", 7e4, -200.0, 50.1, "writes up to 7e+04; that overflows fp16")
+PLAN = HalfPlan((KEPT, HalfOperator("relu", "relu", None, 2.0, 74.5, 52.0, None)), "fp32", 50.0, 2.0, 32)
+
+
+def test_the_summary_lists_what_stays_fp32_and_says_that_nothing_ran_on_a_gpu(tmp_path: Path):
+    plain = stage(tmp_path / "staging")
+    assert gpu_lines(plain) == [], "a device without a GPU has lines about one"
+    text = "\n".join(gpu_lines(plain.model_copy(update={"gpu": gpu_files(PLAN, check(), DEVICE)})))
+    for part in (
+        "fp16: 1 of 2 operators, input and output fp32",
+        "fp32: conv2d `conv2d`: writes up to 7e+04; that overflows fp16",
+        "on 99.00 % of 100 images in fp16 (simulated), on 90.00 % all in bf16 (simulated)",
+        "both on a CPU",
+        "nothing ran on a GPU; no time was measured",
+        "python3 build_engine.py (TensorRT 10.3 or newer)",
+        "TensorrtExecutionProvider, session.disable_cpu_ep_fallback=1",
+    ):
+        assert part in text, f"the summary does not say: {part}"
+
+
+def test_every_precision_of_the_device_has_flags_and_all_are_strict():
+    made = gpu_files(PLAN, check(), DEVICE)
+    assert set(made.flags) == {"fp32", "fp16", "int8"}, "a precision has no flags"
+    assert all("--stronglyTyped" in flags for flags in FLAGS.values()), "TensorRT may choose precisions"
+    with pytest.raises(ValueError, match="raspberry-pi-4 has no TensorRT"):
+        gpu_files(PLAN, check(), load_profile("raspberry-pi"))
+
+
+def test_inspection_marks_a_weight_that_the_file_holds_otherwise():
+    kept, relu = gpu_files(PLAN, check(), DEVICE).operators
+    rows = [HalfRow(kept, "fp16"), HalfRow(relu, None)]
+    assert [row.as_planned for row in rows] == [False, True], "a weight in another precision goes unseen"
+    console = Console(file=StringIO(), width=200)
+    console.print(half_table(rows))
+    assert console.file.getvalue().count("DIFFERS") == 1, "the table does not mark it"
