@@ -33,12 +33,7 @@ def choose_primary(
         if one.runtime == support.name and one.job.precision == precision and precision in support.precisions
         if not _fails(profile, support.name, precision)
     ]
-    warnings = known_failures(judged, profile)
-    if this_machine().saturates_in_openvino and any(one.label == "openvino int8" for one in judged):
-        warnings.append(
-            "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
-            "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
-        )
+    warnings = [*known_failures(judged, profile), *_saturated(judged)]
     times = {m.label: m for m in measurements}
     here = is_this_machine(profile)
     for one in judged:
@@ -75,6 +70,16 @@ def known_failures(judged: Sequence[Judged], profile: DeviceProfile) -> list[str
         for support in profile.runtimes
         for failure in support.known_failures
         if any(one.runtime == support.name and one.job.precision == failure.precision for one in judged)
+    ]
+
+
+def _saturated(judged: Sequence[Judged]) -> list[str]:
+    """Return what this machine gets wrong with these files, which another would not."""
+    if not this_machine().saturates_in_openvino or all(one.label != "openvino int8" for one in judged):
+        return []
+    return [
+        "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
+        "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
     ]
 
 

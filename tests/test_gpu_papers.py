@@ -1,5 +1,6 @@
 """What manifest, summary and inspection say of a GPU build."""
 
+import json
 from io import StringIO
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from test_gpu import DEVICE, check
 from edgeslim.device_profile import load_profile
 from edgeslim.gpu_papers import FLAGS, gpu_files
 from edgeslim.half_plan import HalfOperator, HalfPlan
-from edgeslim.inspection import HalfRow
+from edgeslim.inspection import HalfRow, Inspection
+from edgeslim.show import inspection_data
 from edgeslim.show_gpu import gpu_lines, half_table
 
 KEPT = HalfOperator("conv2d", "conv2d", "conv.weight", 7e4, -200.0, 50.1, "writes up to 7e+04; that overflows fp16")
@@ -49,3 +51,9 @@ def test_inspection_marks_a_weight_that_the_file_holds_otherwise():
     console = Console(file=StringIO(), width=200)
     console.print(half_table(rows))
     assert console.file.getvalue().count("DIFFERS") == 1, "the table does not mark it"
+
+
+def test_an_inspection_is_json(tmp_path: Path):
+    rows = [HalfRow(one, None) for one in gpu_files(PLAN, check(), DEVICE).operators]
+    data = json.loads(json.dumps(inspection_data(Inspection({}, 0, [], [], rows))))
+    assert [row["planned"]["precision"] for row in data["half_precision"]] == ["fp32", "fp16"], "the operators are lost"
