@@ -2,9 +2,10 @@
 
     python tools/bench_ethos_u.py [--device nxp-imx93] [NAME ...]
 
-NAME is `default` (the bundled network) or one of torchvision's; without names all of NETWORKS. Torchvision's have
-random weights and are exported as they are: placement and time hardly depend on the values, and accuracy is not asked
-for. Prints a Markdown table; every figure but the seconds of compiling is Vela's simulation.
+NAME is `default` (the bundled network) or one of torchvision's; without names all of NETWORKS. Each takes the steps of
+the device's default recipe: what the NPU refuses is rewritten. Torchvision's have random weights: placement and time
+hardly depend on the values, and accuracy is not asked for. Prints a Markdown table; every figure but the seconds of
+compiling is Vela's simulation.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from markdown_table import table
 
-from edgeslim.compress import fold, quantize
+from edgeslim.compress import fold, legalize, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.device_profile import Compiler, DeviceProfile, load_profile
@@ -29,7 +30,7 @@ from edgeslim.units import show_bytes
 from edgeslim.vela import KNOWN_ERROR, Compiled, compile_network
 from edgeslim.vela_report import counts
 
-NETWORKS = ("default", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50")
+NETWORKS = ("default", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50", "shufflenet_v2_x1_0")
 HEADER = (
     "network", "operators on the NPU", "on the CPU", "simulated", "SRAM", "other goal", "compiled file",
     "compiling, both goals",
@@ -45,7 +46,8 @@ def int8_file(name: str, profile: DeviceProfile, work: Path) -> Path:
         random_weights=not bundled,
     )  # fmt: skip
     context = Context(profile, data, 0, work, silent)
-    planned = quantize.apply(fold.apply(model, fold.Settings(), context), quantize.Settings(promote=False), context)
+    rewritten = legalize.apply(fold.apply(model, fold.Settings(), context), legalize.Settings(), context)
+    planned = quantize.apply(rewritten, quantize.Settings(promote=False), context)
     if planned.numerics is None:
         raise ValueError(f"{name} was not quantized")
     images = next(iter(data.calibration.tensors()))[:PROBE_IMAGES]
