@@ -1,7 +1,6 @@
 """The native agent: built from its C sources with whatever compiler is there, once for every compiler and source."""
 
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgeslim.bundled import bundled
+from edgeslim.bundled import bundled, default_store
 from edgeslim.errors import BadInput, ToolFailed
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -30,7 +29,7 @@ def agent_program(architecture: str) -> Path:
         raise BadInput(f"architecture {architecture}: {' or '.join(ARCHITECTURES)} was expected")
     compiler = _compiler(architecture)
     sources = sorted(bundled("runtimes").joinpath("agent").glob("*.[ch]"))
-    folder = _cache() / "agents" / f"{architecture}-{_fingerprint(compiler, sources)}"
+    folder = default_store() / "agents" / f"{architecture}-{_fingerprint(compiler, sources)}"
     program = folder / "edgeslim-agent"
     try:
         if not program.is_file():
@@ -41,13 +40,6 @@ def agent_program(architecture: str) -> Path:
             f"cannot keep the agent in {folder}: {error.strerror}; name another folder in EDGESLIM_CACHE"
         ) from error
     return program
-
-
-def _cache() -> Path:
-    """Return the folder of kept results; `store` says the same, but brings torch, which no device needs."""
-    if own := os.environ.get("EDGESLIM_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeslim"
 
 
 def _compiler(architecture: str) -> list[str]:

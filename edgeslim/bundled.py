@@ -1,5 +1,6 @@
-"""Where the files that travel with edgeslim lie: in its repository, or in an installed wheel."""
+"""Where files lie: those that travel with edgeslim, in its repository or an installed wheel, and those it keeps."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -14,3 +15,10 @@ def bundled(name: str) -> Path:
 def default_model_folder() -> Path:
     """Return the folder of the bundled default model: weights, three data sets, model card."""
     return _PACKAGE / "default_model"
+
+
+def default_store() -> Path:
+    """Return the folder of kept results: $EDGESLIM_CACHE, else edgeslim in the user's cache folder."""
+    if own := os.environ.get("EDGESLIM_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeslim"

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
+from edgeslim.bundled import default_store
 from edgeslim.compress import fold, legalize
 from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
@@ -34,7 +35,6 @@ from edgeslim.npu_rules import violations
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
-from edgeslim.store import default_store
 
 
 @dataclass(frozen=True)

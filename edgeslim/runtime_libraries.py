@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from edgeslim.agent_program import ARCHITECTURES
+from edgeslim.bundled import default_store
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
 from edgeslim.formats import FORMATS
 
-ARCHITECTURES = ("x86_64", "aarch64")
 FETCH_LIMIT_S = 1800.0
 
 # Runtime -> the Python package that carries its library.
@@ -94,7 +95,7 @@ def libraries(runtime: str, architecture: str, store: Path | None = None) -> Lib
         if files is None:
             raise MissingPackage(f"{PACKAGES[runtime]} with its C library", _extra(runtime))
     else:
-        folder = (store or _default_store()) / "runtime_libraries" / f"{runtime}-{package.version}-{architecture}"
+        folder = (store or default_store()) / "runtime_libraries" / f"{runtime}-{package.version}-{architecture}"
         files = _fetched(folder, f"{PACKAGES[runtime]}=={package.version}", architecture, patterns)
     needs = _needs(files)
     return Libraries(
@@ -125,12 +126,6 @@ def _installed(runtime: str) -> importlib.metadata.Distribution:
 
 def _extra(runtime: str) -> str:
     return next(one.extra for one in FORMATS.values() if one.runtime == runtime)
-
-
-def _default_store() -> Path:
-    from edgeslim.store import default_store
-
-    return default_store()
 
 
 def _pick(patterns: list[str], named: Mapping[str, Path]) -> tuple[Path, ...] | None:

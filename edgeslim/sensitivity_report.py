@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeslim import checks
+from edgeslim.bundled import default_store
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
@@ -23,7 +24,6 @@ from edgeslim.progress import Progress, silent
 from edgeslim.pruning.sensitivity import Curve
 from edgeslim.pruning.sizes import Times
 from edgeslim.pruning.workbench import workbench_of
-from edgeslim.store import default_store
 
 FORMAT = "edgeslim-sensitivity/1"
 

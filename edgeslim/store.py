@@ -17,13 +17,6 @@ from edgeslim.errors import ToolFailed
 VERSION = 3  # of what is kept: a step that computes something else under the same name raises it
 
 
-def default_store() -> Path:
-    """Return the folder of kept results: $EDGESLIM_CACHE, else edgeslim in the user's cache folder."""
-    if own := os.environ.get("EDGESLIM_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeslim"
-
-
 def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[], Any]) -> Any:
     """Return what `compute` returns, from the store where the same was computed before.
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from small_models import SIDE, plain, randomized
 
+from edgeslim.bundled import default_store
 from edgeslim.errors import ToolFailed
 from edgeslim.graph import batched, trace
-from edgeslim.store import default_store, graph_sha256, remember
+from edgeslim.store import graph_sha256, remember
 
 WRITER = """
 import sys, torch
