@@ -7,15 +7,16 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from edgeslim import units
 from edgeslim.bundled import bundled
+from edgeslim.emulation_facts import Emulation
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.machine import Machine, this_machine
 from edgeslim.npu_limits import NpuLimits
+from edgeslim.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.strict_yaml import Section, read_strictly
 
 RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
@@ -23,92 +24,6 @@ Precision = Literal["fp32", "fp16", "int8"]
 Isa = Literal["neon", "fp16", "bf16", "dotprod", "i8mm", "avx2", "avx_vnni", "avx512f", "avx512_vnni"]
 Sensor = Literal["rapl", "ina3221", "hwmon", "pi_pmic"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Sourced(Section):
-    """A number and where it was read or measured; `value` is None where nobody measured it."""
-
-    kind: ClassVar[str]
-    value: float | None
-    source: Text | None = None
-
-    @property
-    def shown(self) -> str:
-        """The number with its unit, or "not measured"."""
-        return "not measured" if self.value is None else units.show(self.value, self.kind)
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _parse(cls, written: Any) -> float | None:
-        return None if written is None else units.parse(str(written), cls.kind)
-
-    @model_validator(mode="after")
-    def _refuse_a_number_without_source(self) -> Self:
-        if self.value is not None and self.source is None:
-            raise ValueError(f"{self.shown} has no source; say where it was read or measured, or write `value: null`")
-        return self
-
-
-class Bytes(Sourced):
-    """A size, in bytes."""
-
-    kind = "bytes"
-    value: int | None
-
-
-class BytesPerSecond(Sourced):
-    """A bandwidth, in bytes per second."""
-
-    kind = "bytes per second"
-
-
-class Hertz(Sourced):
-    """A clock, in hertz."""
-
-    kind = "hertz"
-
-
-class Seconds(Sourced):
-    """A duration, in seconds."""
-
-    kind = "seconds"
-
-
-class Watts(Sourced):
-    """A power, in watts."""
-
-    kind = "watts"
-
-
-class Flops(Sourced):
-    """A rate of floating-point operations, per second."""
-
-    kind = "floating-point operations per second"
-
-
-class Ops(Sourced):
-    """A rate of integer operations, per second."""
-
-    kind = "operations per second"
-
-
-class Count(Sourced):
-    """A whole number from 1 on, without a unit."""
-
-    value: int | None
-
-    @property
-    def shown(self) -> str:
-        """The number, or "not measured"."""
-        return "not measured" if self.value is None else str(self.value)
-
-    @field_validator("value", mode="before")
-    @classmethod
-    def _parse(cls, written: Any) -> int | None:
-        if written is None or (type(written) is int and written > 0):
-            return written
-        raise ValueError(f"expected a whole number from 1 on, got `{written}`")
 
 
 class Identification(Section):
@@ -260,6 +175,7 @@ class DeviceProfile(Section):
     power: Power
     limits: Limits
     npu: NpuLimits | None = None  # for a device of class npu
+    emulation: Emulation | None = None  # for a device whose core QEMU has
     latency_references: tuple[LatencyReference, ...]
 
     @model_validator(mode="after")
@@ -275,6 +191,14 @@ class DeviceProfile(Section):
             raise ValueError(
                 f"a device of class {self.device_class} {'needs' if self.npu is None else 'has no'} section `npu`"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_emulation(self) -> Self:
+        parts = [cluster.cpu_part for cluster in self.cores]
+        if self.emulation is not None and self.emulation.cpu_part not in parts:
+            known = ", ".join(part for part in parts if part) or "none"
+            raise ValueError(f"`emulation.midr` is that of the part {self.emulation.cpu_part}; `cores` has {known}")
         return self
 
     def runtime(self, name: str) -> RuntimeSupport | None:

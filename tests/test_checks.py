@@ -8,7 +8,8 @@ from small_models import Passing, model_of, normalized_layers, plain
 from torch import nn
 
 from edgeslim.checks import OPERATORS, RULES, device_class, memory, model_size, operators, refusals, stored_weights
-from edgeslim.device_profile import Bytes, DeviceProfile, load_profile
+from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.sourced import Bytes
 
 PI = load_profile("raspberry-pi")
 MODEL = model_of(plain())

@@ -11,13 +11,6 @@ from fake_trees import write_intel_n100, write_raspberry_pi_4
 from edgeslim import units
 from edgeslim.bundled import bundled
 from edgeslim.device_profile import (
-    Bytes,
-    BytesPerSecond,
-    Flops,
-    Hertz,
-    Ops,
-    Seconds,
-    Watts,
     all_profiles,
     describe,
     is_this_machine,
@@ -26,6 +19,7 @@ from edgeslim.device_profile import (
     profile_sha256,
 )
 from edgeslim.errors import BadProfile
+from edgeslim.sourced import Bytes, BytesPerSecond, Flops, Hertz, Ops, Seconds, Watts
 
 INVALID = sorted((Path(__file__).parent / "invalid_profiles").glob("*.yaml"))
 BUNDLED = known_devices()
@@ -149,6 +143,13 @@ def test_openvino_fp32_is_known_to_run_as_fp16_where_the_core_has_fp16() -> None
     failure = load_profile("raspberry-pi-5").failure("openvino", "fp32")
     assert failure is not None
     assert failure.effect == "runs_as_fp16"
+
+
+def test_an_emulated_core_is_told_by_its_midr() -> None:
+    emulation = load_profile("raspberry-pi-5").emulation
+    assert emulation is not None, "the profile does not say how to emulate the board"
+    told = (emulation.cpu_part, emulation.implementer, emulation.variant, emulation.revision)
+    assert told == ("0xd0b", 0x41, 4, 1), "MIDR_EL1 of a Cortex-A76 r4p1 is read wrongly"
 
 
 def test_what_is_not_known_to_fail_has_no_failure() -> None:

@@ -14,7 +14,8 @@ LAYERS = (
     "errors progress trial",
     "units bundled formats preprocessing default_model probes installed vela_report",
     "machine half_plan strict_yaml graph numerics store probes.* agent_session",
-    "npu_limits",
+    "npu_limits sourced",
+    "emulation_facts",
     "device_profile measurement manifest_parts fake_quant half moments pruning.labels probes.worker agent_program "
     "memory_limit",
     "endings vela_config manifest legalize",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.device_profile import Bytes, Compiler, all_profiles, load_profile
+from edgeslim.device_profile import Compiler, all_profiles, load_profile
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
+from edgeslim.sourced import Bytes
 from edgeslim.vela import GOALS, KNOWN_ERROR, PACKAGE, VERSION, Compiled, compile_network, in_order, require_vela
 from edgeslim.vela_report import Estimate, Placement
 

@@ -1,0 +1,95 @@
+"""Numbers of a device profile, each with where it was read or measured."""
+
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from edgeslim import units
+from edgeslim.strict_yaml import Section
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Sourced(Section):
+    """A number and where it was read or measured; `value` is None where nobody measured it."""
+
+    kind: ClassVar[str]
+    value: float | None
+    source: Text | None = None
+
+    @property
+    def shown(self) -> str:
+        """The number with its unit, or "not measured"."""
+        return "not measured" if self.value is None else units.show(self.value, self.kind)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _parse(cls, written: Any) -> float | None:
+        return None if written is None else units.parse(str(written), cls.kind)
+
+    @model_validator(mode="after")
+    def _refuse_a_number_without_source(self) -> Self:
+        if self.value is not None and self.source is None:
+            raise ValueError(f"{self.shown} has no source; say where it was read or measured, or write `value: null`")
+        return self
+
+
+class Bytes(Sourced):
+    """A size, in bytes."""
+
+    kind = "bytes"
+    value: int | None
+
+
+class BytesPerSecond(Sourced):
+    """A bandwidth, in bytes per second."""
+
+    kind = "bytes per second"
+
+
+class Hertz(Sourced):
+    """A clock, in hertz."""
+
+    kind = "hertz"
+
+
+class Seconds(Sourced):
+    """A duration, in seconds."""
+
+    kind = "seconds"
+
+
+class Watts(Sourced):
+    """A power, in watts."""
+
+    kind = "watts"
+
+
+class Flops(Sourced):
+    """A rate of floating-point operations, per second."""
+
+    kind = "floating-point operations per second"
+
+
+class Ops(Sourced):
+    """A rate of integer operations, per second."""
+
+    kind = "operations per second"
+
+
+class Count(Sourced):
+    """A whole number from 1 on, without a unit."""
+
+    value: int | None
+
+    @property
+    def shown(self) -> str:
+        """The number, or "not measured"."""
+        return "not measured" if self.value is None else str(self.value)
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _parse(cls, written: Any) -> int | None:
+        if written is None or (type(written) is int and written > 0):
+            return written
+        raise ValueError(f"expected a whole number from 1 on, got `{written}`")
