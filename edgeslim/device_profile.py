@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from edgeslim.bundled import bundled
-from edgeslim.emulation_facts import Emulation
+from edgeslim.emulation_facts import Emulation, Estimator
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.machine import Machine, this_machine
 from edgeslim.npu_limits import NpuLimits
@@ -176,6 +176,7 @@ class DeviceProfile(Section):
     limits: Limits
     npu: NpuLimits | None = None  # for a device of class npu
     emulation: Emulation | None = None  # for a device whose core QEMU has
+    estimator: Estimator | None = None  # for a device whose counts were held against times
     latency_references: tuple[LatencyReference, ...]
 
     @model_validator(mode="after")

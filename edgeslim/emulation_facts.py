@@ -1,11 +1,40 @@
-"""How QEMU stands in for a device, as data: the section `emulation` of a device profile."""
+"""How QEMU stands in for a device, and what its counts cost there, as data: two sections of a device profile."""
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StrictFloat, StrictInt, model_validator
 
-from edgeslim.sourced import Text
+from edgeslim.errors import near_misses
+from edgeslim.sourced import Hertz, Text
 from edgeslim.strict_yaml import Section
+
+# What the counting plugin counts: each instruction is of one class, and `insns` is their sum.
+CLASSES = (
+    "branch",
+    "div",
+    "fma_vec",
+    "fma_vec_fp16",
+    "fp_divsqrt",
+    "fp_scalar",
+    "int",
+    "ld",
+    "mmla",
+    "mul",
+    "sdot_udot",
+    "simd_other",
+    "smlal_smull",
+    "st",
+    "sve",
+    "sys",
+    "vld",
+    "vst",
+)
+MISSES = ("l1d_miss", "l2_miss", "l3_miss")
+COUNTS = ("insns", *CLASSES, *MISSES, "mem_access", "mem_bytes")
+
+Share = Annotated[StrictFloat, Field(ge=0)]
+Ratio = Annotated[StrictFloat, Field(gt=0)]
+AtLeastOne = Annotated[StrictInt, Field(gt=0)]
 
 
 class Emulation(Section):
@@ -41,3 +70,70 @@ class Emulation(Section):
 
     def _bits(self, first: int, count: int) -> int:
         return int(self.midr, 16) >> first & (1 << count) - 1
+
+
+class Cost(Section):
+    """How many cycles one of some counts takes; `counts` are names of COUNTS, added up."""
+
+    name: Text
+    counts: Annotated[tuple[Text, ...], Field(min_length=1)]
+    cycles: Annotated[StrictFloat, Field(ge=0)]
+
+
+class Errors(Section):
+    """How far estimates of times that were left out of the fit lay from them, as shares of the time: 0.1 is 10 %."""
+
+    mean: Share
+    worst: Share
+
+
+class Speedup(Section):
+    """How many times as fast several threads are as one, over the networks that were timed with both."""
+
+    lowest: Ratio
+    median: Ratio
+    highest: Ratio
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.lowest <= self.median <= self.highest:
+            raise ValueError("expected `lowest`, `median` and `highest` in that order")
+        return self
+
+
+class Estimator(Section):
+    """What counts cost in cycles on the device: cycles = sum of cost times count, and seconds = cycles / clock.
+
+    `costs` were fitted on `times` times of `networks` networks, taken in `runtime` with 1 thread; `source` says where
+    those are from. `each_left_out` leaves out one time, `networks_left_out` every precision of a network. Of ten
+    networks left out nine lay within `band` of their estimate, as a share of it. Written by tools/fit_estimator.py.
+    """
+
+    runtime: Text
+    precisions: Annotated[tuple[Literal["fp32", "fp16", "int8"], ...], Field(min_length=1)]
+    clock: Hertz
+    costs: Annotated[tuple[Cost, ...], Field(min_length=1)]
+    times: AtLeastOne
+    networks: AtLeastOne
+    each_left_out: Errors
+    networks_left_out: Errors
+    band: Share
+    four_threads: Speedup | None = None
+    source: Text
+
+    @model_validator(mode="after")
+    def _check_costs(self) -> Self:
+        if self.clock.value is None:
+            raise ValueError("`clock` is null; cycles cannot become seconds")
+        named = [count for cost in self.costs for count in cost.counts]
+        for count in named:
+            if count not in COUNTS:
+                raise ValueError(f"`costs` names the unknown count `{count}`{near_misses(count, COUNTS)}")
+        if len(set(named)) != len(named):
+            raise ValueError("`costs` names a count twice; its cycles would be added twice")
+        missing = [] if "insns" in named else [count for count in CLASSES if count not in named]
+        if missing:
+            raise ValueError(f"`costs` leaves out {', '.join(missing)}; what costs nothing must be said to")
+        if "insns" in named and any(count in CLASSES for count in named):
+            raise ValueError("`costs` names `insns` beside a class of instructions; those would be counted twice")
+        return self

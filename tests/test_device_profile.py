@@ -41,7 +41,7 @@ def test_an_invalid_profile_is_refused_with_the_error_in_its_first_line(file: Pa
 def test_every_mistake_of_a_file_is_named_at_once(tmp_path: Path) -> None:
     text = (bundled("device_profiles") / "raspberry-pi-5.yaml").read_text()
     broken = tmp_path / "mine.yaml"
-    broken.write_text(text.replace("device_class: cpu", "device_class: tpu").replace('"2.4 GHz"', '"2.4 GB"'))
+    broken.write_text(text.replace("device_class: cpu", "device_class: tpu").replace('"2.4 GHz"', '"2.4 GB"', 1))
     with pytest.raises(BadProfile) as refused:
         load_profile(broken)
     lines = str(refused.value).splitlines()

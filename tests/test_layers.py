@@ -18,7 +18,7 @@ LAYERS = (
     "emulation_facts",
     "device_profile measurement manifest_parts fake_quant half moments pruning.labels probes.worker agent_program "
     "memory_limit",
-    "endings vela_config manifest legalize",
+    "endings vela_config manifest legalize estimate",
     "legalize.*",
     "ssh_connection",
     "model pruning.blocks pruning.channels reconstruct runtime_libraries comparison conditions",
