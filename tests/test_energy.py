@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.energy import Window, disturbed, energy
+from edgeslim.device_profile import load_profile
+from edgeslim.energy import Window, disturbed, energy, estimate_energy
 from edgeslim.errors import InvalidMeasurement
+from edgeslim.estimate import Estimate
 from edgeslim.meters import Watts
 
 PAUSES = [(0.0, 5.0), (16.0, 21.0)]
@@ -183,3 +185,42 @@ def test_fewer_than_five_pairs_can_neither_blame_nor_clear_the_meter():
     with pytest.raises(InvalidMeasurement, match=r"4 processes with and without sampling .*; measure 5 or more"):
         disturbed(noisy(1), noisy(2, processes=4))
     assert disturbed(noisy(1), noisy(2, processes=5)) is None, "five are enough"
+
+
+TOOK = Estimate(0.1, 0.08, 0.12, "ncnn-fitted", decisive=True, note=None)
+
+
+def test_an_estimated_energy_lies_between_rest_for_the_shortest_and_full_load_for_the_longest_time():
+    told = estimate_energy(TOOK, load_profile("raspberry-pi-4").power)
+    assert told.gross_low_mj == pytest.approx(2.2 * 80), "at rest the board draws 2.2 W, for 80 ms at least"
+    assert told.gross_high_mj == pytest.approx(7.2 * 120), "with every core busy it draws 7.2 W, for 120 ms at most"
+    assert told.net_high_mj == pytest.approx(5.0 * 120), "above rest it draws 5 W at most"
+    assert (told.kind, told.unknown) == ("estimated", ()), "everything is known, and none of it measured"
+
+
+def test_an_estimated_energy_names_the_powers_it_rests_on():
+    told = estimate_energy(TOOK, load_profile("raspberry-pi-4").power)
+    for part in ("ncnn-fitted", "2.2 W idle (chipwired", "7.2 W active (geerlingguy"):
+        assert part in told.basis, f"`{part}` is not in {told.basis}"
+
+
+@pytest.mark.parametrize("device", ["raspberry-pi-5", "raspberry-pi-zero-2w"])
+def test_a_power_that_nobody_measured_leaves_unknown_what_hangs_on_it(device):
+    power = load_profile(device).power
+    told = estimate_energy(TOOK, power)
+    assert (told.gross_low_mj, told.net_high_mj) == (None, None), "an idle power was invented"
+    assert told.gross_high_mj == pytest.approx(power.active.value * 120), "the upper end needs no idle power"
+    assert told.unknown == ("power.idle is not measured",), "the reason is not named"
+
+
+def test_without_any_power_no_energy_is_known():
+    told = estimate_energy(TOOK, load_profile("x86-64-host").power)
+    assert (told.gross_low_mj, told.gross_high_mj, told.net_high_mj) == (None, None, None), "a power was invented"
+    assert told.unknown == ("power.idle is not measured", "power.active is not measured"), told.unknown
+
+
+def test_a_time_without_an_interval_gives_no_energy():
+    uncalibrated = Estimate(0.1, None, None, "ncnn-fitted, not calibrated for litert int8", decisive=False, note="why")
+    told = estimate_energy(uncalibrated, load_profile("raspberry-pi-4").power)
+    assert (told.gross_low_mj, told.gross_high_mj, told.net_high_mj) == (None, None, None), "a band was invented"
+    assert told.unknown == ("the time has no interval (ncnn-fitted, not calibrated for litert int8)",), told.unknown
