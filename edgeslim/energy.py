@@ -49,10 +49,10 @@ class EnergyEstimate:
 def estimate_energy(time: Estimate, power: BoardPower) -> EnergyEstimate:
     """Return the bounds of an inference's energy: the board's powers times the ends of the estimated time.
 
-    A profile's `active` is the wall power while Linpack keeps every core busy. An inference draws less, on one thread
-    much less, so it bounds the energy from above; `idle` bounds it from below: gross lies between idle times the
-    shortest and active times the longest time, net between nothing and (active - idle) times the longest. No power is
-    assumed where the profile holds none.
+    A profile's `active` is the wall power while Linpack keeps every core busy. An inference is taken to draw less,
+    on one thread much less, so it bounds the energy from above; `idle` bounds it from below: gross lies between idle
+    times the shortest and active times the longest time, net between nothing and (active - idle) times the longest. No
+    power is assumed where the profile holds none.
     """
     idle_w, active_w = power.idle.value, power.active.value
     low_s, high_s = time.low_s, time.high_s

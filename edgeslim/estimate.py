@@ -121,7 +121,7 @@ def estimate(
         band, basis = max(TRANSFER_BAND, estimator.band), f"{fitted}, carried over to {runtime} {precision}"
         note = (
             f"fitted on {estimator.runtime} in {' and '.join(estimator.precisions)}; for {runtime} {precision} the "
-            f"band of {band:.0%} is a convention that no board has confirmed"
+            f"band of {band:.0%} is a convention that no board has confirmed, and speed-ups are {estimator.runtime}'s"
         )
     low_s, high_s = s * (1 - band) / speedup.highest, s * (1 + band) / speedup.lowest
     return Estimate(s / speedup.median, low_s, high_s, basis, True, note)

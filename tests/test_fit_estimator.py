@@ -8,7 +8,7 @@ import pytest
 
 from edgeslim.device_profile import load_profile
 from edgeslim.emulation_facts import CLASSES
-from edgeslim.estimate import estimate, estimator_of
+from edgeslim.estimate import TRANSFER_BAND, estimate, estimator_of
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -83,6 +83,11 @@ def test_an_fp32_estimate_for_the_device_that_was_fitted_on_fp16_says_so():
     told = estimate(counts, estimator_of(load_profile("raspberry-pi-5")), "litert", "fp32")
     assert told.note is not None, "nothing is said of the other precision"
     assert "fitted on ncnn in fp16 and int8" in told.note, told.note
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_int8_times_by_costs_of_float_times_alone_stay_within_the_band_of_a_transfer(device):
+    assert tool.int8_by_float(device)[1] < TRANSFER_BAND, "code that the fit has not seen lies outside its band"
 
 
 def test_the_decisions_are_those_of_the_pairs_that_are_no_ties():

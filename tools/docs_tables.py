@@ -1,4 +1,4 @@
-"""Write the tables of README.md and the pages docs/npu_DEVICE.md from the code that enforces them.
+"""Write the tables of README.md and the pages in docs/ from the code that enforces them.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. `--check` only says whether all are current.
 """
@@ -12,6 +12,7 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 
+import estimator_page
 from markdown_table import table
 from prune_table import Row, load
 
@@ -143,7 +144,8 @@ def pages() -> dict[Path, str]:
     """Return what every written file should hold."""
     npus = [profile for profile in all_profiles() if profile.npu is not None]
     written = {README.parent / "docs" / f"npu_{profile.name}.md": npu_page(profile) for profile in npus}
-    return {README: rewritten(README.read_text()), **written}
+    estimator = {README.parent / "docs" / "estimator.md": estimator_page.page()}
+    return {README: rewritten(README.read_text()), **written, **estimator}
 
 
 def main() -> int:

@@ -31,6 +31,7 @@ from edgeslim.estimate import (
     Groups,
     Observation,
     choose,
+    cycles,
     fit,
     learn_estimator,
     leave_one_out,
@@ -122,6 +123,14 @@ def groups_of(estimator: Estimator) -> Groups:
     return {cost.name: cost.counts for cost in estimator.costs}
 
 
+def int8_by_float(device: str) -> tuple[float, float]:
+    """Return the mean and the largest error of INT8 times by costs that were fitted on float times alone."""
+    seen = observations(device)
+    costs = fit([one for one in seen if one.precision != "int8"], groups_of(fitted(device)))
+    int8 = [one for one in seen if one.precision == "int8"]
+    return mean_and_worst(int8, np.array([cycles(one.counts, costs) for one in int8]))
+
+
 def rank_correlation(device: str, predicted: np.ndarray) -> float:
     """Return Spearman's rank correlation of predicted and published times."""
     from scipy.stats import spearmanr
@@ -132,8 +141,8 @@ def rank_correlation(device: str, predicted: np.ndarray) -> float:
 def decisions(device: str, predicted: np.ndarray) -> Decisions:
     """Return how often predictions and always answering INT8 name the faster of float and INT8; ties are left out."""
     seen = observations(device)
-    both = [(one.cycles, float(cycles)) for one, cycles in zip(seen, predicted, strict=True)]
-    known = {(one.network, one.precision == "int8"): cycles for one, cycles in zip(seen, both, strict=True)}
+    both = [(one.cycles, float(told)) for one, told in zip(seen, predicted, strict=True)]
+    known = {(one.network, one.precision == "int8"): pair for one, pair in zip(seen, both, strict=True)}
     pairs = [(known[one.network, False], known[one.network, True]) for one in seen if one.precision == "int8"]
     clear = [pair for pair in pairs if abs(pair[1][0] / pair[0][0] - 1) > TIE]
     faster = [int8[0] < plain[0] for plain, int8 in clear]
@@ -185,17 +194,19 @@ def report(device: str) -> str:
     lines = [
         f"{device}: {len(seen)} times of {estimator.networks} networks; cycles: {costs}",
         f"  one time left out          {_share(estimator.each_left_out.mean, estimator.each_left_out.worst)}",
-        f"  a network left out         {_share(*_mean_and_worst(seen, chosen))}, rank correlation "
+        f"  a network left out         {_share(*mean_and_worst(seen, chosen))}, rank correlation "
         f"{rank_correlation(device, chosen):.3f}, nine of ten within {estimator.band:.1%}",
-        f"  its groups chosen without  {_share(*_mean_and_worst(seen, left_out_of_all(device)))}",
-        f"  instructions alone         {_share(*_mean_and_worst(seen, left_out(device, ALONE)))}",
+        f"  its groups chosen without  {_share(*mean_and_worst(seen, left_out_of_all(device)))}",
+        f"  instructions alone         {_share(*mean_and_worst(seen, left_out(device, ALONE)))}",
+        f"  INT8 by float times alone  {_share(*int8_by_float(device))}",
         f"  float or INT8              {verdict.right} of {verdict.pairs - verdict.ties} right "
         f"({verdict.ties} ties left out); always INT8: {verdict.always_int8}",
     ]
     return "\n".join(lines)
 
 
-def _mean_and_worst(seen: Sequence[Observation], predicted: np.ndarray) -> tuple[float, float]:
+def mean_and_worst(seen: Sequence[Observation], predicted: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the largest relative error of predictions, without their signs."""
     off = np.abs(relative_errors(seen, predicted))
     return float(np.mean(off)), float(np.max(off))
 
