@@ -145,5 +145,5 @@ def test_an_architecture_nobody_has_is_refused():
 def test_a_folder_that_cannot_be_written_is_named_with_the_variable_that_changes_it(tools, tmp_path):
     tools("cc")
     (tmp_path / "cache").write_text("a file, no folder")
-    with pytest.raises(ToolFailed, match=r"cannot keep the agent in .*EDGESLIM_CACHE"):
+    with pytest.raises(ToolFailed, match=r"cannot keep edgeslim-agent in .*EDGESLIM_CACHE"):
         agent_program(OWN)

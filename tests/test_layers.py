@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
 LAYERS = (
     "errors progress trial",
     "units bundled formats preprocessing default_model probes installed vela_report",
-    "machine half_plan strict_yaml graph numerics store probes.* agent_session",
+    "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
     "npu_limits sourced",
     "emulation_facts",
     "device_profile measurement manifest_parts fake_quant half moments pruning.labels probes.worker agent_program "
