@@ -142,7 +142,7 @@ static int64_t arenas_bytes(const struct Runtime *runtime, struct Model **models
 static void report_graph(const struct Runtime *runtime, const struct Options *options, struct Samples *samples) {
     struct Graph graph = {0};
     struct Model *model = ready_model(runtime, options, samples, true);
-    runtime->run(model);
+    timed_run(runtime, model);
     runtime->graph(model, &graph);
     tell_graph(&graph, options->precision);
     free_graph(&graph);
