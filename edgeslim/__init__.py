@@ -4,6 +4,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 
 - `build(source, device=...)`: compress, export, run and pack; a `BuildReport`
 - `bench(path, on=...)`: measure an artifact's files on a device; a `BenchReport`
+- `emulate(path, device=...)`: count what its files take on an emulated core, estimate times; an `EmulationReport`
 - `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeslim.benchmark import bench, compare
     from edgeslim.device_profile import load_profile
+    from edgeslim.emulation import emulate
     from edgeslim.inspection import inspect
     from edgeslim.pipeline import build, check
     from edgeslim.probing import probe
@@ -30,6 +32,7 @@ _HOME = {
     "build": "pipeline",
     "check": "pipeline",
     "compare": "benchmark",
+    "emulate": "emulation",
     "inspect": "inspection",
     "load_profile": "device_profile",
     "probe": "probing",
@@ -37,7 +40,7 @@ _HOME = {
     "verify": "verification",
 }
 
-__all__ = ["bench", "build", "check", "compare", "inspect", "load_profile", "probe", "sensitivity", "verify"]
+__all__ = ["bench", "build", "check", "compare", "emulate", "inspect", "load_profile", "probe", "sensitivity", "verify"]
 
 
 def __getattr__(name: str) -> Any:

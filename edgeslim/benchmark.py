@@ -9,6 +9,7 @@ from importlib import import_module
 from itertools import count
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFail
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
 from edgeslim.installed import runtime_available
 from edgeslim.manifest import Manifest, ModelFile
-from edgeslim.measurement import Caution, Measurement, load, save
+from edgeslim.measurement import Caution, Measurement, Record, load, save
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
 from edgeslim.on_device import Candidate, Device, open_device
+from edgeslim.simulation import Simulation
 from edgeslim.verification import golden_fault
 
 TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it
@@ -90,7 +92,7 @@ def bench(
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
         if path.is_dir():
-            _require_writable(path)
+            require_writable(path)
         entries = entries_of(artifact.folder, artifact.manifest)
         with open_device(on, library) as device:
             require_architecture(device, artifact.manifest, any_device=any_device)
@@ -100,8 +102,8 @@ def bench(
             try:
                 measured = bench_entries(entries, device, workload, metering, progress, require_accelerator)
             except Unfinished as error:
-                raise CutOff(error, _kept(error.measurements, path, on, error.lines)) from error
-    return BenchReport(tuple(measured), _kept(measured, path, on))
+                raise CutOff(error, keep(error.measurements, path, on, error.lines)) from error
+    return BenchReport(tuple(measured), keep(measured, path, on))
 
 
 def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> list[Entry]:
@@ -182,7 +184,10 @@ def require_architecture(device: Device, manifest: Manifest, *, any_device: bool
         )
 
 
-def with_placement(one: Measurement, accelerator: str | None) -> Measurement:
+Ran = TypeVar("Ran", Measurement, Simulation)
+
+
+def with_placement(one: Ran, accelerator: str | None) -> Ran:
     """Return a measurement with a caution where what ran is not what was asked for."""
     seen = list(one.seen)
     ran = one.precision_actual.split("+")
@@ -268,7 +273,7 @@ def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Ca
     return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
 
 
-def _require_writable(folder: Path) -> None:
+def require_writable(folder: Path) -> None:
     """Raise BadInput where measurements could not be kept, before an hour is spent on them."""
     place = folder / MEASUREMENTS
     try:
@@ -281,8 +286,8 @@ def _require_writable(folder: Path) -> None:
         ) from error
 
 
-def _kept(measured: Sequence[Measurement], path: Path, on: str, cut_short: Sequence[str] = ()) -> Path | None:
-    """Save measurements in a new folder beside an artifact, and return it; an archive keeps none.
+def keep(measured: Sequence[Record], path: Path, on: str, cut_short: Sequence[str] = ()) -> Path | None:
+    """Save measurements, or other records, in a new folder beside an artifact, and return it; an archive keeps none.
 
     `cut_short` is what a process that did not end had said: it counts for nothing, and is kept to be looked at.
     """

@@ -32,6 +32,7 @@ ARCHITECTURE = "aarch64"
 QEMU = "qemu-aarch64"
 LOADER = "ld-linux-aarch64.so.1"
 CPP_LIBRARY = "libstdc++.so.6"
+LIBRARY_FOLDERS = (Path("/usr/aarch64-linux-gnu/lib"), Path("/usr/lib/aarch64-linux-gnu"))
 PLUGIN_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 INSTALL_QEMU = "apt-get install qemu-user"
 INSTALL_LIBRARIES = "apt-get install libc6-arm64-cross libstdc++6-arm64-cross"
@@ -127,7 +128,8 @@ class Emulator:
     @property
     def caches(self) -> tuple[str, ...]:
         """The modelled caches, the nearest first: "32 KiB, 2 ways"."""
-        return tuple(f"{one.size.shown}, {one.ways.shown} ways" for one in data_caches(self.profile)[:LEVELS])
+        found = data_caches(self.profile)[:LEVELS]
+        return tuple(f"{(one.size.value or 0) // 1024} KiB, {one.ways.shown} ways" for one in found)
 
     def work_path(self, name: str) -> Path:
         """Return where a program may write a file; it goes with the emulator."""
@@ -154,11 +156,15 @@ class Emulator:
         session = self._session(candidate, wishes, ["-plugin", ",".join(words)], timeout_s)
         return session, read_counts(self._counts)
 
+    def command(self, core: str) -> list[str]:
+        """Return the words that run a program on a core, with the device's files in place of this machine's."""
+        return [self.tools.qemu, "-cpu", core, "-L", str(self._tree)]
+
     def _session(self, candidate: Candidate, wishes: Sequence[str], plugin: Sequence[str], timeout_s: float) -> Session:
         brought = libraries(candidate.runtime, ARCHITECTURE)
         model = self._target.push(*files_of(candidate.model))
         argv = [
-            *(self.tools.qemu, "-cpu", self.emulation.qemu_cpu, "-L", str(self._tree), *plugin),
+            *(*self.command(self.emulation.qemu_cpu), *plugin),
             *(str(agent_program(ARCHITECTURE)), "--runtime", candidate.runtime, "--library", str(brought.main)),
             *("--model", model, "--precision", candidate.precision, *wishes),
         ]
@@ -174,12 +180,6 @@ class Emulator:
             return ToolFailed(
                 f"{self.tools.qemu} ({self.tools.version}) does not load the counting plugin, which is written for "
                 f"QEMU 4.2 to 8.2: install such a one first on PATH ({INSTALL_QEMU} on Debian 12)\n{text}"
-            )
-        if error.status == "timeout":
-            return DeviceFailed(
-                f"{text}\nemulation is some hundred times slower than the device: give it longer (--time-limit), "
-                "or a smaller model",
-                "timeout",
             )
         return error
 
@@ -219,9 +219,7 @@ def read_counts(file: Path) -> list[Counted]:
 
 def _library_folder() -> Path | None:
     """Return the folder of aarch64's C and C++ libraries: a cross compiler's, or this machine's own."""
-    own = [Path("/lib/aarch64-linux-gnu"), Path("/lib64")] if platform.machine() == ARCHITECTURE else []
-    places = [Path("/usr/aarch64-linux-gnu/lib"), *own, Path("/usr/lib/aarch64-linux-gnu")]
-    return next((one for one in places if (one / LOADER).exists() and (one / CPP_LIBRARY).exists()), None)
+    return next((one for one in LIBRARY_FOLDERS if (one / LOADER).exists() and (one / CPP_LIBRARY).exists()), None)
 
 
 @functools.cache

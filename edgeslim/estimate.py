@@ -74,13 +74,18 @@ class Estimate:
     kind: Literal["estimated"] = "estimated"
 
     @property
-    def shown(self) -> str:
-        """The interval, or the figure without one, with its basis: "88-105 ms (estimated, ncnn-fitted)"."""
+    def interval(self) -> str:
+        """The interval, or the figure where there is none: "88-105 ms"."""
         if self.low_s is None or self.high_s is None:
-            return f"{units.show_seconds(self.s)} ({self.kind}, {self.basis})"
+            return units.show_seconds(self.s)
         low, high = units.show_seconds(self.low_s), units.show_seconds(self.high_s)
         (number, unit), high_unit = low.split(), high.split()[1]
-        return f"{number if unit == high_unit else low}-{high} ({self.kind}, {self.basis})"
+        return f"{number if unit == high_unit else low}-{high}"
+
+    @property
+    def shown(self) -> str:
+        """The interval with what it rests on: "88-105 ms (estimated, ncnn-fitted)"."""
+        return f"{self.interval} ({self.kind}, {self.basis})"
 
 
 def estimator_of(profile: DeviceProfile) -> Estimator:
@@ -106,7 +111,7 @@ def estimate(
     cannot be.
     """
     clock_hz = estimator.clock.value or math.nan
-    speedup = _speedup(estimator, threads)
+    faster = speedup(estimator, threads)
     s = cycles(counts, estimator.costs) / clock_hz
     fitted = f"{estimator.runtime}-fitted"
     if runtime == estimator.runtime and precision in estimator.precisions:
@@ -116,15 +121,28 @@ def estimate(
             f"fitted on {estimator.runtime}, whose INT8 kernels are not those of {runtime}: decide nothing by this "
             f"figure alone; {MEASURE}"
         )
-        return Estimate(s / speedup.median, None, None, f"{fitted}, not calibrated for {runtime} int8", False, note)
+        return Estimate(s / faster.median, None, None, f"{fitted}, not calibrated for {runtime} int8", False, note)
     else:
         band, basis = max(TRANSFER_BAND, estimator.band), f"{fitted}, carried over to {runtime} {precision}"
         note = (
             f"fitted on {estimator.runtime} in {' and '.join(estimator.precisions)}; for {runtime} {precision} the "
             f"band of {band:.0%} is a convention that no board has confirmed, and speed-ups are {estimator.runtime}'s"
         )
-    low_s, high_s = s * (1 - band) / speedup.highest, s * (1 + band) / speedup.lowest
-    return Estimate(s / speedup.median, low_s, high_s, basis, True, note)
+    low_s, high_s = s * (1 - band) / faster.highest, s * (1 + band) / faster.lowest
+    return Estimate(s / faster.median, low_s, high_s, basis, True, note)
+
+
+def speedup(estimator: Estimator, threads: int) -> Speedup:
+    """Return how many times as fast a number of threads is as one; Refused where nobody knows."""
+    if threads == 1:
+        return Speedup(lowest=1.0, median=1.0, highest=1.0)
+    if threads == 4 and estimator.four_threads is not None:
+        return estimator.four_threads
+    known = "1 and 4 threads" if estimator.four_threads else "1 thread"
+    raise Refused(
+        f"no estimate for {threads} threads: times are known for {known}, and nothing in between is guessed; ask for "
+        f"one of these, or {MEASURE}"
+    )
 
 
 def cycles(counts: Mapping[str, float], costs: Sequence[Cost]) -> float:
@@ -245,15 +263,3 @@ def _errors(off: np.ndarray) -> Errors:
 
 def _sum(one: Observation, names: Sequence[str]) -> float:
     return sum(one.counts.get(name, 0) for name in names)
-
-
-def _speedup(estimator: Estimator, threads: int) -> Speedup:
-    if threads == 1:
-        return Speedup(lowest=1.0, median=1.0, highest=1.0)
-    if threads == 4 and estimator.four_threads is not None:
-        return estimator.four_threads
-    known = "1 and 4 threads" if estimator.four_threads else "1 thread"
-    raise Refused(
-        f"no estimate for {threads} threads: times are known for {known}, and nothing in between is guessed; ask for "
-        f"one of these, or {MEASURE}"
-    )

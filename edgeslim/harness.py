@@ -257,7 +257,7 @@ class _Rounds:
             agent=deployed.agent,
             library=deployed.library,
             model=one.model.name,
-            model_sha256=_sha256(one.model),
+            model_sha256=sha256_of(one.model),
             precision_requested=one.precision,
             precision_actual=record.precision_actual or "not reported",
             executors=record.executors,
@@ -338,7 +338,8 @@ def _process_run(session: Session) -> ProcessRun:
     )
 
 
-def _sha256(model: Path) -> str:
+def sha256_of(model: Path) -> str:
+    """Return the SHA-256 of a model's files, one after the other."""
     digest = hashlib.sha256()
     for file in files_of(model):
         digest.update(file.read_bytes())

@@ -5,7 +5,7 @@ import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -333,7 +333,18 @@ class Measurement:
 _ADAPTER = TypeAdapter(Measurement)
 
 
-def save(measurements: Iterable[Measurement], folder: Path) -> None:
+class Record(Protocol):
+    """What can be kept beside an artifact: a measurement, or what was found out about a file in another way."""
+
+    @property
+    def label(self) -> str:
+        """The file it is of."""
+
+    def to_json(self) -> str:
+        """Return all of it."""
+
+
+def save(measurements: Iterable[Record], folder: Path) -> None:
     """Write each measurement, raw times included, into `folder` as LABEL.json, whole or not at all.
 
     BadInput for two whose labels make one name; OSError where the folder cannot be written to.

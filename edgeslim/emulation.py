@@ -1,0 +1,148 @@
+"""Bench an artifact without its device: count what each file takes on the emulated core, estimate times from that."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.benchmark import Entry, entries_of, keep, require_writable, with_placement
+from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.emulator import TIME_LIMIT_S, Emulator, open_emulator
+from edgeslim.energy import EnergyEstimate, estimate_energy
+from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
+from edgeslim.estimate import Estimate, estimate, estimator_of, speedup
+from edgeslim.harness import sha256_of
+from edgeslim.manifest import ModelFile
+from edgeslim.measurement import Caution
+from edgeslim.runtime_libraries import libraries
+from edgeslim.simulation import Simulation
+from edgeslim.verification import golden_fault
+
+SCHEME = "emulator"
+_WISHES = ("--warmup", "1", "--iterations", "1")
+
+
+class NoLibrary(ToolFailed):
+    """A runtime cannot be had for the device's architecture; another one may."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be run on the emulated device: why, and what to do about it."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EmulationReport:
+    """What emulation found, a file each; `folder` holds it too, None for an archive, which keeps nothing."""
+
+    device: DeviceProfile
+    simulations: tuple[Simulation, ...]
+    skipped: tuple[Skipped, ...]
+    folder: Path | None
+
+
+def emulate(
+    path: Path,
+    *,
+    device: str | None = None,
+    threads: int = 1,
+    time_limit_s: float = TIME_LIMIT_S,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> EmulationReport:
+    """Count what one inference of every file of an artifact takes on the emulated core of a device.
+
+    `device` is a profile's name or file, by default the one the artifact was built for. The real runtime library of the
+    device's architecture runs in the C agent under QEMU; golden vectors are replayed there first. `threads` is what
+    times are estimated for. `time_limit_s` is for each process. A file that fails is skipped with the reason; where all
+    are, DeviceFailed has every one. Raises BadInput, IntegrityFailed, ToolFailed, and Refused for a number of threads for
+    which nobody knows the speed-up.
+    """
+    with open_artifact(path) as artifact:
+        check_integrity(artifact.folder)
+        if path.is_dir():
+            require_writable(path)
+        profile = load_profile(device or artifact.manifest.compatible.device)
+        if profile.estimator is not None:
+            speedup(profile.estimator, threads)
+        entries = entries_of(artifact.folder, artifact.manifest)
+        found: list[Simulation] = []
+        skipped: list[Skipped] = []
+        with open_emulator(profile) as emulator:
+            for number, entry in enumerate(entries):
+                label = entry.candidate.label
+                if progress is not None:
+                    progress(label, number, len(entries))
+                try:
+                    found.append(simulated(entry, emulator, threads, time_limit_s))
+                except (DeviceFailed, NoLibrary) as error:
+                    skipped.append(Skipped(label, _why(error, entry, profile)))
+    if not found:
+        reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
+        raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")
+    return EmulationReport(profile, tuple(found), tuple(skipped), keep(found, path, f"{SCHEME}-{profile.name}"))
+
+
+def simulated(entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S) -> Simulation:
+    """Return what one inference of a file takes on an emulated core, after its golden vectors were replayed there."""
+    candidate, profile = entry.candidate, emulator.profile
+    try:
+        library = libraries(candidate.runtime, profile.architecture)
+    except (MissingPackage, ToolFailed) as error:
+        raise NoLibrary(str(error)) from error
+    inputs, outputs = str(entry.folder / entry.model.inputs[0].golden_inputs), emulator.work_path("outputs.npy")
+    replay = emulator.run(candidate, ["--inputs", inputs, "--outputs", str(outputs), "--graph"], time_limit_s)
+    golden = np.load(entry.folder / entry.model.golden_outputs)
+    fault = golden_fault(entry.model, np.load(outputs), golden, emulator.machine)
+    _, counted = emulator.count(candidate, ["--inputs", inputs, *_WISHES], timeout_s=time_limit_s)
+    counts = counted[-1].counts
+    time, energy, reason = _estimated(counts, profile, entry.model, threads)
+    seen = [] if fault is None else [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")]
+    one = Simulation(
+        label=candidate.label,
+        runtime=candidate.runtime,
+        runtime_version=replay.hello.runtime_version or library.version,
+        library=library.main.name,
+        model=candidate.model.name,
+        model_sha256=sha256_of(candidate.model),
+        precision_requested=candidate.precision,
+        precision_actual=replay.precision_actual or "not reported",
+        executors=replay.executors,
+        device=profile.name,
+        core=profile.cores[0].name,
+        emulator=emulator.name,
+        caches=emulator.caches,
+        threads=threads,
+        counts=counts,
+        golden_samples=len(golden),
+        seen=tuple(seen),
+        estimate=time,
+        energy=energy,
+        no_estimate=reason,
+    )
+    return with_placement(one, None)
+
+
+def _estimated(
+    counts: dict[str, int], profile: DeviceProfile, model: ModelFile, threads: int
+) -> tuple[Estimate | None, EnergyEstimate | None, str | None]:
+    """Return the time and energy that counts come to, or why no time is known."""
+    try:
+        time = estimate(counts, estimator_of(profile), model.runtime, model.precision, threads)
+    except Refused as error:
+        return None, None, str(error)
+    return time, estimate_energy(time, profile.power), None
+
+
+def _why(error: Exception, entry: Entry, profile: DeviceProfile) -> str:
+    """Return why a file did not run, with what the profile knows of its precision in its runtime."""
+    if isinstance(error, DeviceFailed) and error.status == "timeout":
+        return f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
+    known = profile.failure(entry.candidate.runtime, entry.candidate.precision)
+    if known is not None and known.effect == "fails":
+        return f"{error}\nthe profile of {profile.name} knows of it: {known.text}"
+    return f"{error}; {error.next_step}" if isinstance(error, DeviceFailed) else str(error)

@@ -1,0 +1,98 @@
+"""What emulation found, as a person reads it and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim.emulation import EmulationReport, Skipped
+from edgeslim.energy import EnergyEstimate
+from edgeslim.estimate import Estimate
+from edgeslim.units import show_bytes
+
+MISSES = {"l1d_miss": "L1", "l2_miss": "L2", "l3_miss": "L3"}
+
+
+def emulation_table(report: EmulationReport) -> RenderableType:
+    """Return counts and estimates of every file, how they were obtained, and what could not be run."""
+    table = Table()
+    for column in ("file", "ran as", "multiplies with", "instructions", "read and written", "misses", "golden", "time"):
+        table.add_column(column, no_wrap=column == "file")
+    for one in report.simulations:
+        wrong = any(caution.kind == "golden" for caution in one.seen)
+        golden = "wrong" if wrong else f"{one.golden_samples} of {one.golden_samples}"
+        table.add_row(
+            one.label, one.precision_actual, ", ".join(one.kernels), show_count(one.counts["insns"]),
+            show_bytes(one.counts.get("mem_bytes", 0)), misses(one.counts), golden, time(one.estimate),
+        )  # fmt: skip
+    return Group(table, *(Text(line) for line in _lines(report)))
+
+
+def time(one: Estimate | None) -> str:
+    """Return the interval of an estimate, or the figure that has none, and what it lacks."""
+    if one is None:
+        return "unknown"
+    return f"{one.interval}{'' if one.decisive else ', not calibrated'}"
+
+
+def misses(counts: dict[str, int]) -> str:
+    """Return the misses of the modelled caches: "L1 98.3 k, L2 1"."""
+    return ", ".join(f"{name} {show_count(counts[key])}" for key, name in MISSES.items() if key in counts)
+
+
+def show_count(count: float) -> str:
+    """Return a count as "812", "98.3 k" or "10.1 M"."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= factor:
+            return f"{count / factor:.3g}{unit}"
+    return f"{count:.0f}"
+
+
+def emulation_data(report: EmulationReport) -> dict[str, Any]:
+    """Return everything that emulation found as JSON can hold it."""
+    return {
+        "device": report.device.name,
+        "files": [{**asdict(one), "kernels": one.kernels} for one in report.simulations],
+        "skipped": [asdict(one) for one in report.skipped],
+    }
+
+
+def _lines(report: EmulationReport) -> list[str]:
+    first, device = report.simulations[0], report.device
+    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}"
+    caches = "; ".join(f"L{level} {cache}" for level, cache in enumerate(first.caches, start=1))
+    return [
+        f"simulated: counts of one inference on 1 thread, by {first.emulator} as a {first.core}, caches {caches}",
+        f"estimated: times on {threads} of a {device.title}",
+        *_once([one.estimate.note for one in report.simulations if one.estimate and one.estimate.note], "  "),
+        *_once([one.no_estimate for one in report.simulations if one.no_estimate], "no times: "),
+        *(f"energy, {one.label}: {energy(one.energy)}" for one in report.simulations if one.energy is not None),
+        *(f"doubt: {one.label}: {doubt.kind}: {doubt.text}" for one in report.simulations for doubt in one.seen),
+        *_skipped(report.skipped),
+        *_kept(report.folder),
+    ]
+
+
+def energy(one: EnergyEstimate) -> str:
+    """Return an estimate of an inference's energy with its band, or what is unknown about it and why."""
+    gross, net = (one.gross_low_mj, one.gross_high_mj), one.net_high_mj
+    board = "unknown" if None in gross else f"{gross[0]:.3g} to {gross[1]:.3g} mJ"
+    above = "unknown" if net is None else f"0 to {net:.3g} mJ"
+    why = f" ({'; '.join(one.unknown)})" if one.unknown else ""
+    return f"board {board}, above rest {above}{why}"
+
+
+def _once(texts: Sequence[str], before: str) -> list[str]:
+    return [f"{before}{text}" for text in dict.fromkeys(texts)]
+
+
+def _skipped(skipped: Sequence[Skipped]) -> list[str]:
+    return [f"not run: {one.label}: {one.reason}" for one in skipped]
+
+
+def _kept(folder: Path | None) -> list[str]:
+    return [] if folder is None else [f"all counts: {folder}"]
