@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeslim.agent_program import ARCHITECTURES, agent_program
+from edgeslim.emulator import require_tools
 from edgeslim.errors import ToolFailed
 from edgeslim.export import child_environment
 from edgeslim.formats import FORMATS, FormatName
@@ -71,6 +72,7 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
         *(of_format(name, found[form.extra]) for name, form in FORMATS.items()),
         *(of_agent(architecture) for architecture in ARCHITECTURES),
         of_ssh(),
+        of_emulator(),
         *of_machine(root),
         *(_disk(folder, use) for folder, use in ((Path.cwd(), "artifacts"), (Path(tempfile.gettempdir()), "work"))),
     ]
@@ -151,6 +153,15 @@ def of_ssh() -> Finding:
             "ssh", "missing", "no OpenSSH client, so no device can be reached", "apt-get install openssh-client"
         )
     return Finding("ssh", "ok", found)
+
+
+def of_emulator() -> Finding:
+    """Return whether a device's core can be emulated here, by building the plugin that counts."""
+    try:
+        tools = require_tools()
+    except ToolFailed as error:
+        return Finding("emulated core", "missing", str(error), "sudo tools/install_emulator")
+    return Finding("emulated core", "ok", f"{tools.qemu} {tools.version}, libraries in {tools.libraries}")
 
 
 def of_cpu(machine: Machine) -> Finding:

@@ -59,8 +59,8 @@ def emulate(
     `device` is a profile's name or file, by default the one the artifact was built for. The real runtime library of the
     device's architecture runs in the C agent under QEMU; golden vectors are replayed there first. `threads` is what
     times are estimated for. `time_limit_s` is for each process. A file that fails is skipped with the reason; where all
-    are, DeviceFailed has every one. Raises BadInput, IntegrityFailed, ToolFailed, and Refused for a number of threads for
-    which nobody knows the speed-up.
+    are, DeviceFailed has every one. Raises BadInput, IntegrityFailed, ToolFailed, and Refused for a number of threads
+    whose speed-up nobody knows.
     """
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)

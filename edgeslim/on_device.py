@@ -137,7 +137,8 @@ def open_device(address: str, library: str | None = None) -> Iterator[Device]:
     known = sorted(info.name for info in pkgutil.iter_modules(targets.__path__))
     if scheme not in known:
         raise BadInput(
-            f"unknown target `{address}`{near_misses(scheme, known)}; targets are {', '.join(known)}, and for `bench` emulator"
+            f"unknown target `{address}`{near_misses(scheme, known)}; targets are {', '.join(known)}, "
+            "and for `bench` emulator"
         )
     with import_module(f"edgeslim.targets.{scheme}").open_target(address) as target:
         yield Device(target, library)
