@@ -5,6 +5,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `build(source, device=...)`: compress, export, run and pack; a `BuildReport`
 - `bench(path, on=...)`: measure an artifact's files on a device; a `BenchReport`
 - `emulate(path, device=...)`: count what its files take on an emulated core, estimate times; an `EmulationReport`
+- `profile(path, device=...)`: what every operator of its ONNX file takes on an emulated core; an `OperatorProfile`
 - `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgeslim.device_profile import load_profile
     from edgeslim.emulation import emulate
     from edgeslim.inspection import inspect
+    from edgeslim.operator_counts import profile
     from edgeslim.pipeline import build, check
     from edgeslim.probing import probe
     from edgeslim.sensitivity_report import sensitivity
@@ -36,11 +38,24 @@ _HOME = {
     "inspect": "inspection",
     "load_profile": "device_profile",
     "probe": "probing",
+    "profile": "operator_counts",
     "sensitivity": "sensitivity_report",
     "verify": "verification",
 }
 
-__all__ = ["bench", "build", "check", "compare", "emulate", "inspect", "load_profile", "probe", "sensitivity", "verify"]
+__all__ = [
+    "bench",
+    "build",
+    "check",
+    "compare",
+    "emulate",
+    "inspect",
+    "load_profile",
+    "probe",
+    "profile",
+    "sensitivity",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import click
 
 import edgeslim
 from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_json, progress_on, quantity
+from edgeslim.cli_emulator import profile
 from edgeslim.cli_measure import bench, compare, probe
 from edgeslim.device_profile import all_profiles, describe, load_profile
 from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError
@@ -295,7 +296,7 @@ def doctor(as_json: bool) -> None:
         STDOUT.print(findings_table(findings))
 
 
-for command in (bench, compare, probe):
+for command in (bench, compare, probe, profile):
     commands.add_command(command)
 
 

@@ -1,37 +1,31 @@
 """The commands that measure: `bench`, `compare`, `probe`."""
 
-from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 
 import edgeslim
 from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on, quantity
-from edgeslim.errors import BadInput, InvalidMeasurement, Refused
+from edgeslim.cli_emulator import EMULATOR, TIME_LIMIT, bench_emulated, require_believed, require_useful
+from edgeslim.errors import BadInput, Refused
 from edgeslim.measurement import Kind
 from edgeslim.meters import METERS
 
 if TYPE_CHECKING:
     from edgeslim.comparison import Comparison
     from edgeslim.harness import Workload
-    from edgeslim.measurement import Measurement
-    from edgeslim.simulation import Simulation
 
 KINDS = get_args(Kind)
 FAIL_ON = "golden,fallback"
 OFFLINE_S, SUSTAINED_S = 2.0, 120.0
 
 ON = click.option("--on", default="local", show_default=True, help="local, ssh://user@host:port or fake:FOLDER.")
-ON_EMULATOR = click.option(
+ON_ANY = click.option(
     "--on", default="local", show_default=True,
     help="local, ssh://user@host:port, emulator, emulator:DEVICE or fake:FOLDER.",
 )  # fmt: skip
-EMULATOR = "emulator"
-# What of a bench's options a count of instructions has a use for.
-OF_EMULATOR = {"artifact", "on", "threads", "time_limit", "fail_on", "as_json", "quiet"}
 PROCESSES = click.option(
     "--processes", type=click.IntRange(1), help="Fresh processes for each file (default 9; sustained: 1)."
 )
@@ -45,7 +39,7 @@ MIN_DURATION = click.option(
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
-@ON_EMULATOR
+@ON_ANY
 @click.option(
     "--scenario", type=click.Choice(["single-stream", "offline", "sustained"]), default="single-stream",
     show_default=True, help="One after the other; as many streams as cores; for minutes, its end against its start.",
@@ -68,7 +62,7 @@ MIN_DURATION = click.option(
     help=f"Exit with 5 for these: {', '.join(KINDS)}, or none.",
 )  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
-@click.option("--time-limit", metavar="TIME", help="Of --on emulator: end a process after so long (default 10min).")
+@TIME_LIMIT
 @AS_JSON
 @QUIET
 @click.pass_context
@@ -87,8 +81,8 @@ def bench(
     kinds = _kinds(fail_on)
     scheme, _, device = on.partition(":")
     if scheme == EMULATOR:
-        _require_options(context, OF_EMULATOR)
-        _emulate(artifact, device or None, wishes["threads"], time_limit, kinds, as_json=as_json, quiet=quiet)
+        require_useful(context)
+        bench_emulated(artifact, device or None, wishes["threads"], time_limit, kinds, as_json=as_json, quiet=quiet)
         return
     if time_limit is not None:
         raise BadInput(f"--time-limit is of --on {EMULATOR}; elsewhere --max-duration ends the timing")
@@ -115,44 +109,7 @@ def bench(
         from edgeslim.latency_plot import distributions
 
         distributions(measured, plot)
-    _require_believed(measured, kinds)
-
-
-def _require_options(context: click.Context, useful: Collection[str]) -> None:
-    """Raise BadInput for an option that was given and means nothing on an emulator."""
-    for one in context.command.params:
-        given = context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
-        if given and one.name not in useful:
-            raise BadInput(
-                f"{one.opts[0]} means nothing on an emulator: instructions are counted there, nothing is timed"
-            )
-
-
-def _emulate(
-    artifact: Path, device: str | None, threads: int, time_limit: str | None, kinds: tuple[Kind, ...], *,
-    as_json: bool, quiet: bool,
-) -> None:  # fmt: skip
-    from edgeslim.emulator import TIME_LIMIT_S
-    from edgeslim.show_emulation import emulation_data, emulation_table
-
-    with progress_on(quiet=quiet or as_json) as progress:
-        report = edgeslim.emulate(
-            artifact, device=device, threads=threads,
-            time_limit_s=quantity(time_limit, "seconds", "--time-limit") or TIME_LIMIT_S,
-            progress=lambda label, done, total: progress(f"emulating {label}", done / total),
-        )  # fmt: skip
-    if as_json:
-        print_json(emulation_data(report))
-    else:
-        STDOUT.print(emulation_table(report))
-    _require_believed(report.simulations, kinds)
-
-
-def _require_believed(found: Sequence["Measurement | Simulation"], kinds: tuple[Kind, ...]) -> None:
-    """Raise InvalidMeasurement where a record has a caution of one of these kinds."""
-    failing = [f"{one.label}: {caution.text}" for one in found for caution in one.failing(kinds)]
-    if failing:
-        raise InvalidMeasurement("\n".join(["the figures must not be believed:", *(f"  - {why}" for why in failing)]))
+    require_believed(measured, kinds)
 
 
 @click.command()

@@ -35,13 +35,17 @@ class Identification(Section):
 
 
 class CoreCluster(Section):
-    """Equal cores; `cpu_part` is the part number in /proc/cpuinfo on Arm; `source` vouches for name, part and ISA."""
+    """Equal cores; `cpu_part` is the part number in /proc/cpuinfo on Arm; `source` vouches for name, part and ISA.
+
+    `multiply_adds`: the most that one core begins in a cycle.
+    """
 
     name: Text
     count: Count
     max_clock: Hertz
     cpu_part: Annotated[str, Field(pattern=r"^0x[0-9a-f]{3}$")] | None = None
     isa: tuple[Isa, ...]
+    multiply_adds: dict[Precision, Count] = Field(default={})
     source: Text
 
 

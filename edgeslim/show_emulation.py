@@ -10,11 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.emulation import EmulationReport, Skipped
+from edgeslim.emulation_facts import MISSES
 from edgeslim.energy import EnergyEstimate
 from edgeslim.estimate import Estimate
+from edgeslim.operator_counts import LINE_BYTES, SUFFIX, OperatorCounts, OperatorProfile
 from edgeslim.units import show_bytes
 
-MISSES = {"l1d_miss": "L1", "l2_miss": "L2", "l3_miss": "L3"}
+LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))
 
 
 def emulation_table(report: EmulationReport) -> RenderableType:
@@ -41,7 +43,7 @@ def time(one: Estimate | None) -> str:
 
 def misses(counts: dict[str, int]) -> str:
     """Return the misses of the modelled caches: "L1 98.3 k, L2 1"."""
-    return ", ".join(f"{name} {show_count(counts[key])}" for key, name in MISSES.items() if key in counts)
+    return ", ".join(f"{name} {show_count(counts[key])}" for key, name in LEVELS.items() if key in counts)
 
 
 def show_count(count: float) -> str:
@@ -59,6 +61,38 @@ def emulation_data(report: EmulationReport) -> dict[str, Any]:
         "files": [{**asdict(one), "kernels": one.kernels} for one in report.simulations],
         "skipped": [asdict(one) for one in report.skipped],
     }
+
+
+def profile_table(found: OperatorProfile) -> RenderableType:
+    """Return what every operator takes, how that came about, and what to try with those that are worth it."""
+    table = Table()
+    for column in ("operator", "is", "in", "time", "instructions", "a MAC", "moved", "missed", "of bound"):
+        table.add_column(column, no_wrap=True)
+    for one in found.operators:
+        per_mac, moved = one.instructions_per_mac, one.counts.get("mem_bytes", 0)
+        table.add_row(
+            _short(one), one.op, one.precision, f"{one.share:.1%}", show_count(one.counts["insns"]),
+            "" if per_mac is None else f"{per_mac:.2f}", show_bytes(moved), show_bytes(_missed_bytes(one)),
+            "" if one.bound is None else f"{one.bound:.0%}",
+        )  # fmt: skip
+    core, device = found.device.cores[0].name, found.device.title
+    fitted = "" if found.device.estimator is None else f", with costs fitted on {found.device.estimator.runtime}"
+    lines = [
+        f"simulated: one inference of {found.file}, caches cold, by {found.emulator} as a {core} of a {device}",
+        f"time: each operator's share of the {found.by}{fitted}; a MAC: instructions for a multiply-add",
+        "moved: bytes read and written, missed: those that no modelled cache held",
+        "of bound: the roofline's least time, for the core's peak or the memory's bandwidth, over the estimated one",
+        *(f"try: {_short(one)}: {one.advice}" for one in found.operators if one.advice),
+    ]
+    return Group(table, *(Text(line) for line in lines))
+
+
+def _short(one: OperatorCounts) -> str:
+    return one.name.partition(SUFFIX)[0]
+
+
+def _missed_bytes(one: OperatorCounts) -> int:
+    return LINE_BYTES * next((one.counts[name] for name in reversed(MISSES) if name in one.counts), 0)
 
 
 def _lines(report: EmulationReport) -> list[str]:

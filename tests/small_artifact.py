@@ -128,7 +128,7 @@ def _linear(*, on_grid: bool) -> onnx.ModelProto:
     """Return the layer as ONNX; `on_grid` rounds its output to int8 steps of `STEP`."""
     nodes = [
         helper.make_node("Flatten", ["image"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weight"], ["scores"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["scores"], name="linear"),
     ]
     if on_grid:
         nodes.append(helper.make_node("QuantizeLinear", ["scores", "step", "zero"], ["codes"]))

@@ -12,7 +12,7 @@ from edgeslim.bundled import bundled
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
 LAYERS = (
     "errors progress trial",
-    "units bundled formats preprocessing default_model probes installed vela_report",
+    "units bundled formats preprocessing default_model probes installed vela_report onnx_layers",
     "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
     "npu_limits sourced",
     "emulation_facts",
@@ -31,7 +31,7 @@ LAYERS = (
     "pruning.workbench",
     "compress verification inspection proof",
     "sensitivity_report benchmark",
-    "produce judge probing emulation",
+    "produce judge probing emulation operator_counts",
     "decide error_depth npu gpu",
     "npu_papers gpu_papers",
     "handover",
@@ -40,6 +40,7 @@ LAYERS = (
     "show plots show_sensitivity",
     "latency_plot",
     "cli_common",
+    "cli_emulator",
     "cli_measure",
     "cli",
 )

@@ -1,0 +1,94 @@
+"""The commands that run an artifact on an emulated device: `bench --on emulator` and `profile`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+import edgeslim
+from edgeslim.cli_common import AS_JSON, QUIET, STDOUT, print_json, progress_on, quantity
+from edgeslim.errors import BadInput, InvalidMeasurement
+from edgeslim.measurement import Kind
+
+if TYPE_CHECKING:
+    from edgeslim.measurement import Measurement
+    from edgeslim.simulation import Simulation
+
+EMULATOR = "emulator"
+# What of a bench's options a count of instructions has a use for.
+USEFUL = {"artifact", "on", "threads", "time_limit", "fail_on", "as_json", "quiet"}
+
+TIME_LIMIT = click.option(
+    "--time-limit", metavar="TIME", help="Of an emulator: end a process after so long (default 10min)."
+)
+
+
+def require_useful(context: click.Context) -> None:
+    """Raise BadInput for an option that was given and means nothing on an emulator."""
+    for one in context.command.params:
+        given = context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
+        if given and one.name not in USEFUL:
+            raise BadInput(
+                f"{one.opts[0]} means nothing on an emulator: instructions are counted there, nothing is timed"
+            )
+
+
+def bench_emulated(
+    artifact: Path, device: str | None, threads: int, time_limit: str | None, kinds: tuple[Kind, ...], *,
+    as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Count what every file of an artifact takes on an emulated core, and print it."""
+    from edgeslim.show_emulation import emulation_data, emulation_table
+
+    with progress_on(quiet=quiet or as_json) as progress:
+        report = edgeslim.emulate(
+            artifact, device=device, threads=threads,
+            time_limit_s=_time_limit_s(time_limit),
+            progress=lambda label, done, total: progress(f"emulating {label}", done / total),
+        )  # fmt: skip
+    if as_json:
+        print_json(emulation_data(report))
+    else:
+        STDOUT.print(emulation_table(report))
+    require_believed(report.simulations, kinds)
+
+
+def require_believed(found: Sequence["Measurement | Simulation"], kinds: tuple[Kind, ...]) -> None:
+    """Raise InvalidMeasurement where a record has a caution of one of these kinds."""
+    failing = [f"{one.label}: {caution.text}" for one in found for caution in one.failing(kinds)]
+    if failing:
+        raise InvalidMeasurement("\n".join(["the figures must not be believed:", *(f"  - {why}" for why in failing)]))
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--on", default=EMULATOR, show_default=True, help="emulator, or emulator:DEVICE.")
+@click.option("--file", metavar="PATH", help="An ONNX file of the artifact (default: its INT8 one).")
+@TIME_LIMIT
+@AS_JSON
+@QUIET
+def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, as_json: bool, quiet: bool) -> None:
+    """Say what every operator of ARTIFACT takes on an emulated device, and what to try first."""
+    from edgeslim.show_emulation import profile_table
+
+    scheme, _, device = on.partition(":")
+    if scheme != EMULATOR:
+        raise BadInput(f"--on {on}: operators are counted on {EMULATOR} or {EMULATOR}:DEVICE alone")
+    with progress_on(quiet=quiet or as_json) as progress:
+        progress("emulating", 0.0)
+        found = edgeslim.profile(artifact, device=device or None, file=file, time_limit_s=_time_limit_s(time_limit))
+    if as_json:
+        rows = [{**asdict(one), "instructions_per_mac": one.instructions_per_mac} for one in found.operators]
+        print_json({"file": found.file, "device": found.device.name, "emulator": found.emulator, "shares_of": found.by,
+                    "operators": rows})  # fmt: skip
+    else:
+        STDOUT.print(profile_table(found))
+
+
+def _time_limit_s(text: str | None) -> float:
+    from edgeslim.emulator import TIME_LIMIT_S
+
+    return quantity(text, "seconds", "--time-limit") or TIME_LIMIT_S
