@@ -1,0 +1,58 @@
+"""The bundled default, built as a user would, on the emulated cores of two boards."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import Built, edgeslim
+from emulated_core import skip_without_emulator
+
+from edgeslim.benchmark import Entry, entries_of
+from edgeslim.device_profile import load_profile
+from edgeslim.emulator import Emulator, open_emulator
+from edgeslim.manifest import read_manifest
+
+INFERENCES = ["--warmup", "1", "--iterations", "1"]
+
+
+@pytest.fixture(scope="module", params=["raspberry-pi-4", "raspberry-pi-5"])
+def board(request):
+    """An emulated board."""
+    skip_without_emulator()
+    with open_emulator(load_profile(request.param)) as emulator:
+        yield emulator
+
+
+def int8_entries(built: Built) -> list[Entry]:
+    entries = entries_of(built.folder, read_manifest(built.folder))
+    return [one for one in entries if one.model.precision == "int8" and one.model.runtime in ("onnxruntime", "litert")]
+
+
+def inputs(entry: Entry) -> list[str]:
+    return ["--inputs", str(entry.folder / entry.model.inputs[0].golden_inputs)]
+
+
+def test_int8_answers_are_those_of_this_machine_bit_by_bit(built: Built, board: Emulator) -> None:
+    for entry in int8_entries(built):
+        made = board.work_path("outputs.npy")
+        board.run(entry.candidate, [*inputs(entry), "--outputs", str(made)])
+        assert np.array_equal(np.load(made), np.load(entry.folder / entry.model.golden_outputs)), entry.candidate.label
+
+
+def test_int8_runs_on_dot_products_where_the_core_has_them(built: Built, board: Emulator) -> None:
+    for entry in int8_entries(built):
+        _, counted = board.count(entry.candidate, [*inputs(entry), *INFERENCES])
+        counts = counted[-1].counts
+        uses = {name for name in ("sdot_udot", "smlal_smull") if counts[name] > 0.1 * counts["insns"]}
+        assert uses == {"sdot_udot" if board.profile.name == "raspberry-pi-5" else "smlal_smull"}, entry.candidate.label
+
+
+def test_the_command_line_benches_it_without_the_board(built: Built) -> None:
+    skip_without_emulator()
+    done = edgeslim("bench", str(built.folder), "--on", "emulator", "--json", "--quiet", "--fail-on", "none")
+    assert done.returncode == 0, done.stderr
+    found = {one["label"]: one for one in json.loads(done.stdout)["files"]}
+    assert {"onnx int8", "onnx fp32", "tflite int8", "tflite fp32", "openvino fp32"} <= set(found)
+    assert found["tflite fp32"]["estimate"]["low_s"] < found["tflite fp32"]["estimate"]["high_s"]
+    assert found["tflite int8"]["counts"]["insns"] < found["tflite fp32"]["counts"]["insns"]
+    assert all(one["kind"] == "simulated" for one in found.values())
