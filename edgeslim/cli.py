@@ -92,12 +92,14 @@ def build(
         print_json(
             {
                 "folder": str(artifact.folder),
-                **summary_data(artifact.manifest, report.measurements, report.warnings),
+                **summary_data(artifact.manifest, report.measurements, report.warnings, report.times),
             }
         )
     else:
         STDOUT.print(
-            build_summary(artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings)
+            build_summary(
+                artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings, report.times
+            )
         )
         if verbose:
             click.echo((artifact.folder / "CHANGELOG.md").read_text())

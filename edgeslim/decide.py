@@ -37,7 +37,7 @@ def choose_primary(
     times = {m.label: m for m in measurements}
     here = is_this_machine(profile)
     for one in judged:
-        twin = _twin(one, judged)
+        twin = twin_of(one, judged)
         if one.job.precision == "int8" and twin is not None:
             verdict = faster(times[one.label], times[twin.label])
             if verdict.faster == twin.label:
@@ -83,7 +83,7 @@ def _saturated(judged: Sequence[Judged]) -> list[str]:
     ]
 
 
-def _twin(one: Judged, judged: Sequence[Judged]) -> Judged | None:
+def twin_of(one: Judged, judged: Sequence[Judged]) -> Judged | None:
     """Return the fp32 file of the same format."""
     return next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
 
@@ -99,7 +99,7 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
     for one in judged:
         if one.job.precision == "fp32":
             continue
-        twin = _twin(one, judged)
+        twin = twin_of(one, judged)
         if not data.synthetic:
             base = 100.0 if not data.labelled else twin.score.top1_pct if twin else None
             drop = None if base is None else base - one.score.top1_pct

@@ -1,7 +1,7 @@
 """Bench an artifact without its device: count what each file takes on the emulated core, estimate times from that."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,13 @@ from edgeslim.energy import EnergyEstimate, estimate_energy
 from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
 from edgeslim.estimate import Estimate, estimate, estimator_of, speedup
 from edgeslim.harness import sha256_of
-from edgeslim.manifest import ModelFile
 from edgeslim.measurement import Caution
-from edgeslim.runtime_libraries import libraries
+from edgeslim.on_device import Candidate
+from edgeslim.runtime_libraries import Libraries, libraries
 from edgeslim.simulation import Simulation
 from edgeslim.verification import golden_fault
 
 SCHEME = "emulator"
-_WISHES = ("--warmup", "1", "--iterations", "1")
 
 
 class NoLibrary(ToolFailed):
@@ -88,38 +87,48 @@ def emulate(
 
 
 def simulated(entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S) -> Simulation:
-    """Return what one inference of a file takes on an emulated core, after its golden vectors were replayed there."""
-    candidate, profile = entry.candidate, emulator.profile
-    try:
-        library = libraries(candidate.runtime, profile.architecture)
-    except (MissingPackage, ToolFailed) as error:
-        raise NoLibrary(str(error)) from error
-    inputs, outputs = str(entry.folder / entry.model.inputs[0].golden_inputs), emulator.work_path("outputs.npy")
-    replay = emulator.run(candidate, ["--inputs", inputs, "--outputs", str(outputs), "--graph"], time_limit_s)
+    """Return what one inference of an artifact's file takes, after its golden vectors were replayed there."""
+    inputs, outputs = entry.folder / entry.model.inputs[0].golden_inputs, emulator.work_path("outputs.npy")
+    _library(entry.candidate, emulator)
+    emulator.run(entry.candidate, ["--inputs", str(inputs), "--outputs", str(outputs)], time_limit_s)
     golden = np.load(entry.folder / entry.model.golden_outputs)
     fault = golden_fault(entry.model, np.load(outputs), golden, emulator.machine)
-    _, counted = emulator.count(candidate, ["--inputs", inputs, *_WISHES], timeout_s=time_limit_s)
-    counts = counted[-1].counts
-    time, energy, reason = _estimated(counts, profile, entry.model, threads)
     seen = [] if fault is None else [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")]
+    one = simulate(entry.candidate, inputs, emulator, threads, time_limit_s)
+    return replace(one, golden_samples=len(golden), seen=(*seen, *one.seen))
+
+
+def simulate(
+    candidate: Candidate, inputs: Path, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S
+) -> Simulation:
+    """Return what one inference of a file takes on an emulated core, with warm caches; `inputs` is an .npy of samples.
+
+    Raises NoLibrary where the runtime cannot be had for the core, DeviceFailed and ToolFailed as `Emulator.count` does.
+    """
+    library = _library(candidate, emulator)
+    wishes = ["--inputs", str(inputs), "--warmup", "1", "--iterations", "1", "--graph"]
+    session, lines = emulator.count(candidate, wishes, timeout_s=time_limit_s)
+    *_, timed, _ = lines  # the last one is that of the record of what ran
+    profile = emulator.profile
+    time, energy, reason = _estimated(timed.counts, profile, candidate, threads)
     one = Simulation(
         label=candidate.label,
         runtime=candidate.runtime,
-        runtime_version=replay.hello.runtime_version or library.version,
+        runtime_version=session.hello.runtime_version or library.version,
         library=library.main.name,
         model=candidate.model.name,
         model_sha256=sha256_of(candidate.model),
         precision_requested=candidate.precision,
-        precision_actual=replay.precision_actual or "not reported",
-        executors=replay.executors,
+        precision_actual=session.precision_actual or "not reported",
+        executors=session.executors,
         device=profile.name,
         core=profile.cores[0].name,
         emulator=emulator.name,
         caches=emulator.caches,
         threads=threads,
-        counts=counts,
-        golden_samples=len(golden),
-        seen=tuple(seen),
+        counts=timed.counts,
+        golden_samples=0,
+        seen=(),
         estimate=time,
         energy=energy,
         no_estimate=reason,
@@ -127,12 +136,19 @@ def simulated(entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: 
     return with_placement(one, None)
 
 
+def _library(candidate: Candidate, emulator: Emulator) -> Libraries:
+    try:
+        return libraries(candidate.runtime, emulator.profile.architecture)
+    except (MissingPackage, ToolFailed) as error:
+        raise NoLibrary(str(error)) from error
+
+
 def _estimated(
-    counts: dict[str, int], profile: DeviceProfile, model: ModelFile, threads: int
+    counts: dict[str, int], profile: DeviceProfile, candidate: Candidate, threads: int
 ) -> tuple[Estimate | None, EnergyEstimate | None, str | None]:
     """Return the time and energy that counts come to, or why no time is known."""
     try:
-        time = estimate(counts, estimator_of(profile), model.runtime, model.precision, threads)
+        time = estimate(counts, estimator_of(profile), candidate.runtime, candidate.precision, threads)
     except Refused as error:
         return None, None, str(error)
     return time, estimate_energy(time, profile.power), None

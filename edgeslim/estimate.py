@@ -100,7 +100,7 @@ def estimator_of(profile: DeviceProfile) -> Estimator:
 
 
 def estimate(
-    counts: Mapping[str, float], estimator: Estimator, runtime: str, precision: Precision, threads: int = 1
+    counts: Mapping[str, float], estimator: Estimator, runtime: str, precision: str, threads: int = 1
 ) -> Estimate:
     """Return how long an inference with these counts takes on the estimator's device.
 

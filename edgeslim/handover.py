@@ -48,9 +48,11 @@ from edgeslim.numerics import Grid, Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
+from edgeslim.simulation import Simulation
 from edgeslim.trial import save_trials
 
 VERSION = "1.0.0"
+EMULATED = "emulated"  # the folder of what was counted, beside that of what was measured
 GOLDEN_COUNT, GOLDEN_SEARCHED = 8, 256
 # ONNX Runtime and LiteRT compute INT8 alike to the bit; OpenVINO adds in float and chooses kernels by CPU.
 GOLDEN_LSB = {"onnxruntime": 1, "litert": 1, "openvino": 2}
@@ -92,6 +94,7 @@ class Made:
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
     npu: NpuFile | None = None  # of a device with an NPU
     half: HalfCheck | None = None  # of one with a GPU
+    simulations: Sequence[Simulation] = ()  # on the device's emulated core
 
 
 def stage(staging: Path, made: Made) -> Manifest:
@@ -114,6 +117,8 @@ def stage(staging: Path, made: Made) -> Manifest:
     (staging / "recipe.yaml").write_text(made.recipe.text())
     _write_papers(staging, made)
     save(made.measurements, staging / MEASUREMENTS)
+    if made.simulations:
+        save(made.simulations, staging / MEASUREMENTS / EMULATED)
     save_trials(made.compressed.trials, staging / MEASUREMENTS)
     return _manifest(made)
 

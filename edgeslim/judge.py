@@ -171,6 +171,13 @@ def _input_files(work: Path) -> dict[str, Path]:
     return {"litert": work / "inputs_nhwc.npy", "onnxruntime": channels_first, "openvino": channels_first}
 
 
+def sample_inputs(runtime: str, work: Path) -> Path:
+    """Return an .npy file of the first images in a runtime's layout, for files that take floats."""
+    file = work / f"samples_{runtime}.npy"
+    np.save(file, _first(_input_files(work)[runtime], TIMED_IMAGES))
+    return file
+
+
 def _first(file: Path, count: int) -> NDArray[np.float32]:
     """Return the first rows of an .npy file."""
     return np.array(np.load(file, mmap_mode="r")[:count])

@@ -5,7 +5,7 @@ import importlib
 import json
 import pkgutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,14 +20,15 @@ from edgeslim.bundled import default_store
 from edgeslim.compress import fold, legalize
 from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
-from edgeslim.decide import below_demand, beyond_budget, choose_primary
-from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
+from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of
+from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import require_format
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.handover import Made, stage
-from edgeslim.judge import judge_all, time_all
+from edgeslim.judge import Judged, judge_all, time_all
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model, load_model, name_of
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
@@ -45,6 +46,7 @@ class BuildReport:
     profile: DeviceProfile
     measurements: tuple[Measurement, ...]  # taken on this machine
     warnings: tuple[str, ...]
+    times: DeviceTimes  # on the device, estimated
 
 
 def build(
@@ -67,11 +69,8 @@ def build(
     """
     profile = load_profile(device)
     recipe = recipe or default_recipe(profile)
-    if recipe.max_latency_s is not None and not is_this_machine(profile):
-        raise BadInput(
-            f"--max-latency can be judged on a {profile.name} only, which this machine is not; to ask for a share of "
-            "the dense INT8 network's time, as measured here: --prune latency=0.5"
-        )
+    if recipe.max_latency_s is not None:
+        require_judge(profile)
     require_npu_recipe(recipe, profile)
     require_gpu_recipe(recipe, profile)
     for name in recipe.formats:
@@ -116,23 +115,40 @@ def build(
         elsewhere = profile.compiler or profile.tensorrt
         measurements = [] if elsewhere else time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
+        times, too_slow, doubts = _on_the_device(primary, judged, recipe, context)
+        warnings += doubts
         errors, unread = error_by_depth(unquantized, compressed, judged, context)
         warnings += [*unread, *_unpruned(compressed), *(npu.warnings if npu else ())]
         beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, measurements)
-        reasons = [*failures, *below_demand(judged, recipe, images), *short_of(half, recipe), *beyond]
+        reasons = [*failures, *below_demand(judged, recipe, images), *short_of(half, recipe), *beyond, *too_slow]
         staging = work / "staging"
         manifest = stage(
             staging,
-            Made(model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors, npu, half),
-        )
+            Made(
+                model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors, npu, half,
+                times.simulations,
+            ),
+        )  # fmt: skip
         progress("packing the artifact", 0.0)
         artifact = pack(staging, manifest, destination, overwrite=overwrite)
-    report = BuildReport(artifact, profile, tuple(measurements), tuple(warnings))
+    report = BuildReport(artifact, profile, tuple(measurements), tuple(warnings), times)
     if failures:
         raise Incomplete(report, reasons)
     if reasons:
         raise Rejected(report, reasons)
     return report
+
+
+def _on_the_device(
+    primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context
+) -> tuple[DeviceTimes, list[str], list[str]]:
+    """Return what the primary file and its fp32 twin would take on the device, reasons to reject it, and warnings."""
+    twin = None if primary is None else twin_of(primary, judged)
+    if primary is None or twin is None or context.profile.compiler or context.profile.tensorrt:
+        return DeviceTimes(), [], []
+    times = device_times([primary, twin], context)
+    too_slow, unsure = beyond_latency(times, primary.label, recipe.max_latency_s)
+    return times, too_slow, [*unsure, *paradox(times, primary.label, twin.label)]
 
 
 def _demand(recipe: Recipe) -> Demand:

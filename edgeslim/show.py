@@ -11,6 +11,7 @@ from rich.text import Text
 
 from edgeslim.artifact import archive_path
 from edgeslim.device_profile import DeviceProfile, Fact, describe, is_this_machine
+from edgeslim.device_times import DeviceTimes
 from edgeslim.doctor import Finding
 from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection
@@ -18,6 +19,7 @@ from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
 from edgeslim.show_compiled import compiled_lines
+from edgeslim.show_emulation import time_lines
 from edgeslim.show_gpu import gpu_lines
 from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.trial import Trial, pareto
@@ -26,10 +28,11 @@ from edgeslim.verification import VerifyReport
 
 
 def build_summary(
-    folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement], warnings: Sequence[str]
-) -> RenderableType:
+    folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement],
+    warnings: Sequence[str], times: DeviceTimes,
+) -> RenderableType:  # fmt: skip
     """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
-    times = {m.label: m for m in measured}
+    here = {m.label: m for m in measured}
     table = Table(
         title=f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}", title_justify="left"
     )
@@ -46,7 +49,7 @@ def build_summary(
     ):
         table.add_column(column, no_wrap=True)
     for model in sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision))):
-        one = times.get(f"{model.format} {model.precision}")
+        one = here.get(f"{model.format} {model.precision}")
         quality, layers = model.quality, model.integer_layers
         table.add_row(
             model.format,
@@ -63,6 +66,7 @@ def build_summary(
     data = manifest.data
     lines = [
         f"* measured on {place(measured, profile.name, here=is_this_machine(profile))}" if measured else "",
+        *time_lines(times, profile.title),
         f"data: {data.source}: {data.calibration} images calibrate, {data.selection} select, {data.evaluation} judge"
         + (
             "; SYNTHETIC: they say nothing about accuracy, and the accuracy gate was not applied"
@@ -260,7 +264,9 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
     return table
 
 
-def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: Sequence[str]) -> dict[str, Any]:
+def summary_data(
+    manifest: Manifest, measured: Sequence[Measurement], warnings: Sequence[str], times: DeviceTimes
+) -> dict[str, Any]:
     """Return the build's summary as JSON can hold it."""
     return {
         "status": manifest.status,
@@ -273,5 +279,7 @@ def summary_data(manifest: Manifest, measured: Sequence[Measurement], warnings: 
         "gpu": None if manifest.gpu is None else manifest.gpu.model_dump(mode="json"),
         "compiled": None if manifest.compiled is None else manifest.compiled.model_dump(mode="json"),
         "measurements": [measurement_data(one) for one in measured],
+        "on_the_device": [asdict(one) for one in times.simulations],
+        "not_on_the_device": list(times.missing),
         "warnings": list(warnings),
     }

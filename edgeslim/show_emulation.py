@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.device_times import DeviceTimes
 from edgeslim.emulation import EmulationReport, Skipped
 from edgeslim.emulation_facts import MISSES
 from edgeslim.energy import EnergyEstimate
@@ -39,6 +40,16 @@ def time(one: Estimate | None) -> str:
     if one is None:
         return "unknown"
     return f"{one.interval}{'' if one.decisive else ', not calibrated'}"
+
+
+def time_lines(times: DeviceTimes, title: str) -> list[str]:
+    """Return what the files of a build would take on the device, and why there is no figure where there is none."""
+    found = [(one, one.estimate) for one in times.simulations if one.estimate is not None]
+    if not found:
+        return list(times.missing)
+    threads = found[0][0].threads
+    shown = ", ".join(f"{one.label} {estimate.shown}" for one, estimate in found)
+    return [f"on a {title}, {threads} thread{'s' if threads > 1 else ''}: {shown}", *times.missing]
 
 
 def misses(counts: dict[str, int]) -> str:

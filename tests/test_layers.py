@@ -32,7 +32,7 @@ LAYERS = (
     "compress verification inspection proof",
     "sensitivity_report benchmark",
     "produce judge probing emulation operator_counts",
-    "decide error_depth npu gpu",
+    "decide error_depth npu gpu device_times",
     "npu_papers gpu_papers",
     "handover",
     "pipeline",

@@ -1,0 +1,93 @@
+"""What the files of a build would take on the device: estimated, on its emulated core, where it is not at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeslim.context import Context
+from edgeslim.device_profile import DeviceProfile, is_this_machine
+from edgeslim.emulation import simulate
+from edgeslim.emulator import open_emulator, require_tools
+from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
+from edgeslim.judge import Judged, sample_inputs
+from edgeslim.on_device import Candidate
+from edgeslim.simulation import Simulation
+from edgeslim.units import show_seconds
+
+TIME_LIMIT_S = 300.0
+
+
+@dataclass(frozen=True)
+class DeviceTimes:
+    """Estimates for some files of a build, and what kept others from having one."""
+
+    simulations: tuple[Simulation, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def of(self, label: str) -> Simulation | None:
+        """Return what is known of a file, None where nothing is."""
+        return next((one for one in self.simulations if one.label == label), None)
+
+
+def device_times(files: Sequence[Judged], context: Context) -> DeviceTimes:
+    """Return estimates for files of a build; none where this machine is the device, or nobody knows what counts cost.
+
+    Where an estimate could be had and cannot here, `missing` says what for; nothing fails for it.
+    """
+    profile = context.profile
+    if is_this_machine(profile) or profile.emulation is None or profile.estimator is None:
+        return DeviceTimes()
+    found: list[Simulation] = []
+    missing: list[str] = []
+    try:
+        require_tools()
+        with open_emulator(profile) as emulator:
+            for number, one in enumerate(files):
+                context.progress(f"emulating {one.label}", number / len(files))
+                candidate = Candidate(one.label, one.runtime, one.job.target, one.job.precision)
+                inputs = sample_inputs(one.runtime, context.work)
+                try:
+                    found.append(simulate(candidate, inputs, emulator, context.threads, TIME_LIMIT_S))
+                except DeviceFailed as error:
+                    missing.append(f"no time of {one.label} on a {profile.title}: {error}")
+    except (BadInput, ToolFailed) as error:
+        missing.append(f"no times on a {profile.title}: {error}")
+    return DeviceTimes(tuple(found), tuple(missing))
+
+
+def calibrated_for(profile: DeviceProfile, runtime: str) -> bool:
+    """Return whether the profile's estimator was fitted on a runtime's own INT8 files, so that it may decide."""
+    estimator = profile.estimator
+    return estimator is not None and estimator.runtime == runtime and "int8" in estimator.precisions
+
+
+def require_judge(profile: DeviceProfile) -> None:
+    """Raise BadInput where nothing here can judge a latency on the device: neither it nor a calibrated estimator."""
+    runtime = profile.runtimes[0].name
+    if is_this_machine(profile) or calibrated_for(profile, runtime):
+        return
+    raise BadInput(
+        f"--max-latency can be judged on a {profile.name} only, which this machine is not, or with a profile whose "
+        f"estimator was fitted on {runtime} there (`edgeslim calibrate --on ssh://USER@BOARD`); to ask for a share of "
+        "the dense INT8 network's time, as measured here: --prune latency=0.5"
+    )
+
+
+def beyond_latency(times: DeviceTimes, label: str, max_latency_s: float | None) -> tuple[list[str], list[str]]:
+    """Return why an estimated time exceeds what was demanded, and warnings where that cannot be told for sure."""
+    one = times.of(label)
+    if max_latency_s is None or one is None or one.estimate is None or not one.estimate.decisive:
+        return [], []
+    told = (
+        f"{label} takes {one.estimate.shown} on the device, {show_seconds(max_latency_s)} are allowed (--max-latency)"
+    )
+    if one.estimate.s > max_latency_s:
+        return [told], []
+    return [], [told] if (one.estimate.high_s or 0.0) > max_latency_s else []
+
+
+def paradox(times: DeviceTimes, label: str, twin: str) -> list[str]:
+    """Return a warning where a file that should be faster is not, as far as estimates may decide."""
+    one, other = (found.estimate if (found := times.of(name)) else None for name in (label, twin))
+    if one is None or other is None or not (one.decisive and other.decisive) or one.s < other.s:
+        return []
+    return [f"{label} takes {one.shown} on the device, no less than {twin} with {other.shown}"]
