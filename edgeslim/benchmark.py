@@ -16,6 +16,7 @@ import numpy as np
 from edgeslim.artifact import MEASUREMENTS, check_integrity, open_artifact
 from edgeslim.comparison import Comparison
 from edgeslim.comparison import compare as compared
+from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.energy import Span
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFailed, near_misses
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
@@ -24,7 +25,6 @@ from edgeslim.manifest import Manifest, ModelFile
 from edgeslim.measurement import Caution, Measurement, Record, load, save
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
 from edgeslim.on_device import Candidate, Device, open_device
-from edgeslim.simulation import Simulation
 from edgeslim.verification import golden_fault
 
 TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it
@@ -184,7 +184,7 @@ def require_architecture(device: Device, manifest: Manifest, *, any_device: bool
         )
 
 
-Ran = TypeVar("Ran", Measurement, Simulation)
+Ran = TypeVar("Ran", Measurement, EmulatedInference)
 
 
 def with_placement(one: Ran, accelerator: str | None) -> Ran:

@@ -14,8 +14,8 @@ from edgeslim.errors import BadInput, InvalidMeasurement
 from edgeslim.measurement import Kind
 
 if TYPE_CHECKING:
+    from edgeslim.emulated_inference import EmulatedInference
     from edgeslim.measurement import Measurement
-    from edgeslim.simulation import Simulation
 
 EMULATOR = "emulator"
 # What of a bench's options a count of instructions has a use for.
@@ -56,7 +56,7 @@ def bench_emulated(
     require_believed(report.simulations, kinds)
 
 
-def require_believed(found: Sequence["Measurement | Simulation"], kinds: tuple[Kind, ...]) -> None:
+def require_believed(found: Sequence["Measurement | EmulatedInference"], kinds: tuple[Kind, ...]) -> None:
     """Raise InvalidMeasurement where a record has a caution of one of these kinds."""
     failing = [f"{one.label}: {caution.text}" for one in found for caution in one.failing(kinds)]
     if failing:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from edgeslim.context import Context
 from edgeslim.device_profile import DeviceProfile, is_this_machine
+from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import simulate
 from edgeslim.emulator import open_emulator, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
 from edgeslim.judge import Judged, sample_inputs
 from edgeslim.on_device import Candidate
-from edgeslim.simulation import Simulation
 from edgeslim.units import show_seconds
 
 TIME_LIMIT_S = 300.0
@@ -20,10 +20,10 @@ TIME_LIMIT_S = 300.0
 class DeviceTimes:
     """Estimates for some files of a build, and what kept others from having one."""
 
-    simulations: tuple[Simulation, ...] = ()
+    simulations: tuple[EmulatedInference, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def of(self, label: str) -> Simulation | None:
+    def of(self, label: str) -> EmulatedInference | None:
         """Return what is known of a file, None where nothing is."""
         return next((one for one in self.simulations if one.label == label), None)
 
@@ -36,7 +36,7 @@ def device_times(files: Sequence[Judged], context: Context) -> DeviceTimes:
     profile = context.profile
     if is_this_machine(profile) or profile.emulation is None or profile.estimator is None:
         return DeviceTimes()
-    found: list[Simulation] = []
+    found: list[EmulatedInference] = []
     missing: list[str] = []
     try:
         require_tools()

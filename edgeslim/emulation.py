@@ -9,6 +9,7 @@ import numpy as np
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, keep, require_writable, with_placement
 from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulator import TIME_LIMIT_S, Emulator, open_emulator
 from edgeslim.energy import EnergyEstimate, estimate_energy
 from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
@@ -17,7 +18,6 @@ from edgeslim.harness import sha256_of
 from edgeslim.measurement import Caution
 from edgeslim.on_device import Candidate
 from edgeslim.runtime_libraries import Libraries, libraries
-from edgeslim.simulation import Simulation
 from edgeslim.verification import golden_fault
 
 SCHEME = "emulator"
@@ -40,7 +40,7 @@ class EmulationReport:
     """What emulation found, a file each; `folder` holds it too, None for an archive, which keeps nothing."""
 
     device: DeviceProfile
-    simulations: tuple[Simulation, ...]
+    simulations: tuple[EmulatedInference, ...]
     skipped: tuple[Skipped, ...]
     folder: Path | None
 
@@ -69,7 +69,7 @@ def emulate(
         if profile.estimator is not None:
             speedup(profile.estimator, threads)
         entries = entries_of(artifact.folder, artifact.manifest)
-        found: list[Simulation] = []
+        found: list[EmulatedInference] = []
         skipped: list[Skipped] = []
         with open_emulator(profile) as emulator:
             for number, entry in enumerate(entries):
@@ -86,7 +86,9 @@ def emulate(
     return EmulationReport(profile, tuple(found), tuple(skipped), keep(found, path, f"{SCHEME}-{profile.name}"))
 
 
-def simulated(entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S) -> Simulation:
+def simulated(
+    entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S
+) -> EmulatedInference:
     """Return what one inference of an artifact's file takes, after its golden vectors were replayed there."""
     inputs, outputs = entry.folder / entry.model.inputs[0].golden_inputs, emulator.work_path("outputs.npy")
     _library(entry.candidate, emulator)
@@ -100,7 +102,7 @@ def simulated(entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: 
 
 def simulate(
     candidate: Candidate, inputs: Path, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S
-) -> Simulation:
+) -> EmulatedInference:
     """Return what one inference of a file takes on an emulated core, with warm caches; `inputs` is an .npy of samples.
 
     Raises NoLibrary where the runtime cannot be had for the core, DeviceFailed and ToolFailed as `Emulator.count` does.
@@ -111,7 +113,7 @@ def simulate(
     *_, timed, _ = lines  # the last one is that of the record of what ran
     profile = emulator.profile
     time, energy, reason = _estimated(timed.counts, profile, candidate, threads)
-    one = Simulation(
+    one = EmulatedInference(
         label=candidate.label,
         runtime=candidate.runtime,
         runtime_version=session.hello.runtime_version or library.version,

@@ -16,6 +16,7 @@ from edgeslim.bundled import bundled, default_model_folder
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import known_failures
 from edgeslim.device_profile import DeviceProfile, profile_sha256
+from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.graph import macs_of, output_of
 from edgeslim.judge import PARITY_IMAGES, Judged
@@ -48,7 +49,6 @@ from edgeslim.numerics import Grid, Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
-from edgeslim.simulation import Simulation
 from edgeslim.trial import save_trials
 
 VERSION = "1.0.0"
@@ -94,7 +94,7 @@ class Made:
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
     npu: NpuFile | None = None  # of a device with an NPU
     half: HalfCheck | None = None  # of one with a GPU
-    simulations: Sequence[Simulation] = ()  # on the device's emulated core
+    simulations: Sequence[EmulatedInference] = ()  # on the device's emulated core
 
 
 def stage(staging: Path, made: Made) -> Manifest:

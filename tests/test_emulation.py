@@ -13,11 +13,11 @@ import edgeslim
 import edgeslim.emulation as emulation_module
 from edgeslim.benchmark import entries_of
 from edgeslim.device_profile import load_profile
+from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import emulate, simulated
 from edgeslim.emulator import open_emulator
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed
 from edgeslim.manifest import read_manifest
-from edgeslim.simulation import Simulation
 
 FILES = {"onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"}
 
@@ -43,11 +43,11 @@ def test_every_file_is_counted_and_answers_as_its_golden_vectors_say(report):
 
 
 def test_what_was_counted_is_kept_beside_the_artifact(report, artifact):
-    kept = {Simulation.from_json(file.read_text()).label for file in report.folder.glob("*.json")}
+    kept = {EmulatedInference.from_json(file.read_text()).label for file in report.folder.glob("*.json")}
     assert kept == FILES
     assert report.folder.parent == artifact / "measurements"
     (onnx,) = (one for one in report.simulations if one.label == "onnx fp32")
-    assert Simulation.from_json((report.folder / "onnx_fp32.json").read_text()) == onnx
+    assert EmulatedInference.from_json((report.folder / "onnx_fp32.json").read_text()) == onnx
 
 
 def test_no_time_of_the_emulator_is_kept_or_shown(report):

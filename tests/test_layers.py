@@ -24,7 +24,7 @@ LAYERS = (
     "model pruning.blocks pruning.channels reconstruct runtime_libraries comparison conditions",
     "data recipe rounding pruning.importance pruning.sizes targets meters",
     "context pruning.sensitivity targets.* meters.* energy",
-    "export.job export.onnx_half pruning pruning.allocation deployment metering simulation",
+    "export.job export.onnx_half pruning pruning.allocation deployment metering emulated_inference",
     "export checks on_device npu_rules",
     "artifact harness ledger quality file_values vela micro emulator",
     "operator_times precision pruning.candidates",

@@ -10,7 +10,7 @@ from edgeslim.errors import BadInput
 from edgeslim.estimate import Estimate
 from edgeslim.measurement import Caution, Kind
 
-FORMAT: Literal["edgeslim-simulation/1"] = "edgeslim-simulation/1"
+FORMAT: Literal["edgeslim-emulated-inference/1"] = "edgeslim-emulated-inference/1"
 
 # Instructions that multiply -> the counts that tell them apart: what a runtime's kernels are made of.
 KERNELS = {
@@ -27,7 +27,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @validated_dataclass(frozen=True, config=_STRICT)
-class Simulation:
+class EmulatedInference:
     """One model in one runtime on an emulated core: what one inference took, caches warm, by the plugin's names.
 
     `counts` are simulated: instructions by class (`insns` is their sum), memory accesses and bytes, misses of the
@@ -57,7 +57,7 @@ class Simulation:
     energy: EnergyEstimate | None
     no_estimate: str | None
     kind: Literal["simulated"] = "simulated"
-    format: Literal["edgeslim-simulation/1"] = FORMAT
+    format: Literal["edgeslim-emulated-inference/1"] = FORMAT
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class Simulation:
         return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
 
     @staticmethod
-    def from_json(text: str, source: str = "simulation") -> "Simulation":
+    def from_json(text: str, source: str = "simulation") -> "EmulatedInference":
         """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
         try:
             return _ADAPTER.validate_json(text)
@@ -84,4 +84,4 @@ class Simulation:
             raise BadInput(f"{source}: {'; '.join(reasons)}") from error
 
 
-_ADAPTER = TypeAdapter(Simulation)
+_ADAPTER = TypeAdapter(EmulatedInference)
