@@ -19,6 +19,7 @@ _REASONS = {
     "missing-runtime": "no-runtime",
     "wrong-library": "no-runtime",
     "write-failed": "disk-full",
+    "fallback": "fallback",
 }
 _WORDS = {
     NO_GROUP: ("no control group can be made for the memory limit (only root may, on most machines)", "failed"),

@@ -70,6 +70,7 @@ DEVICE_STATUSES = {
     "wrong-architecture": "build the artifact for this device, or name the device it was built for",
     "old-runtime": "install a newer version of the runtime, or of the system that it needs, on the device",
     "no-runtime": "`edgeslim probe` shows what the device has; `edgeslim doctor` what this machine could bring",
+    "fallback": "build without the operators that the accelerator lacks; the message says how to see them",
     "protocol": "the agent and this edgeslim are not of one version, or a line was damaged on the way",
 }
 

@@ -33,6 +33,7 @@ def error_line(reason, message="why"):
         ("write-failed", 16, "disk-full"),
         ("old-runtime", 17, "old-runtime"),
         ("wrong-library", 18, "no-runtime"),
+        ("fallback", 19, "fallback"),
     ],
 )
 def test_the_agents_reason_gives_the_status_and_its_message_is_told(reason, code, status):

@@ -32,6 +32,7 @@ static const struct {
     [WRITE_FAILED] = {"write-failed", 16},
     [OLD_RUNTIME] = {"old-runtime", 17},
     [WRONG_LIBRARY] = {"wrong-library", 18},
+    [FALLBACK] = {"fallback", 19},
 };
 
 static const char *const MEMORY_RAN_OUT[] = {

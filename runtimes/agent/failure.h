@@ -15,6 +15,7 @@ enum Reason {
     WRITE_FAILED,
     OLD_RUNTIME,
     WRONG_LIBRARY,
+    FALLBACK,
 };
 
 // Sends the error message and ends the process with the reason's exit code; safe in every thread.

@@ -29,6 +29,8 @@ enum Name {
     WARMUP,
     OUTPUTS,
     GRAPH,
+    PROVIDER,
+    NO_FALLBACK,
     LOG,
     SAMPLE,
     SAMPLE_COMMAND,
@@ -52,6 +54,8 @@ static const struct option NAMED[] = {
     [WARMUP] = {"warmup", required_argument, NULL, WARMUP},
     [OUTPUTS] = {"outputs", required_argument, NULL, OUTPUTS},
     [GRAPH] = {"graph", no_argument, NULL, GRAPH},
+    [PROVIDER] = {"provider", required_argument, NULL, PROVIDER},
+    [NO_FALLBACK] = {"no-fallback", no_argument, NULL, NO_FALLBACK},
     [LOG] = {"log", required_argument, NULL, LOG},
     [SAMPLE] = {"sample", required_argument, NULL, SAMPLE},
     [SAMPLE_COMMAND] = {"sample-command", required_argument, NULL, SAMPLE_COMMAND},
@@ -146,6 +150,8 @@ static void take(struct Options *options, enum Name name, const char *text) {
     case WARMUP: options->warmup = whole_number(name, text, 0, INT64_MAX); break;
     case OUTPUTS: append(&options->outputs, text); break;
     case GRAPH: options->graph = true; break;
+    case PROVIDER: options->provider = text; break;
+    case NO_FALLBACK: options->no_fallback = true; break;
     case LOG: options->log = text; break;
     case SAMPLE: append(&options->samples, text); break;
     case SAMPLE_COMMAND: options->sample_command = text; break;
@@ -171,6 +177,12 @@ static void check_session(const struct Options *options, const bool given[NAMES]
             fail(USAGE, "--%s is needed", NAMED[NEEDED[i]].name);
     if (given[INPUTS] == given[SEED])
         fail(USAGE, "either --inputs or --seed is needed");
+    for (enum Name name = PROVIDER; name <= NO_FALLBACK; name++)
+        if (given[name] && strcmp(options->runtime, "onnxruntime"))
+            fail(USAGE, "--%s has a meaning only with --runtime onnxruntime", NAMED[name].name);
+    if (options->no_fallback && !strcmp(options->provider, CPU_PROVIDER))
+        fail(USAGE, "--no-fallback needs a --provider other than %s: from that there is nothing to fall back",
+             CPU_PROVIDER);
     if (given[PERIOD])
         fail(USAGE, "--period-s has a meaning only with --sample");
     if (given[MAX_DURATION] && options->max_duration_s <= 0)
@@ -178,7 +190,7 @@ static void check_session(const struct Options *options, const bool given[NAMES]
 }
 
 struct Options read_options(int count, char **words) {
-    struct Options options = {.precision = "fp32", .threads = 1, .streams = 1, .warmup = -1};
+    struct Options options = {.precision = "fp32", .threads = 1, .streams = 1, .warmup = -1, .provider = CPU_PROVIDER};
     bool given[NAMES] = {false};
     opterr = 0;
     for (int name; (name = getopt_long(count, words, "", NAMED, NULL)) != -1;) {

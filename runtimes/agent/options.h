@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+static const char CPU_PROVIDER[] = "CPUExecutionProvider";
+
 struct Words {
     const char **items;
     size_t count;
@@ -25,6 +27,8 @@ struct Options {
     double min_duration_s, max_duration_s;
     int64_t warmup;  // -1: until the times are steady
     bool graph;
+    const char *provider;  // ONNX Runtime's own name for it
+    bool no_fallback;
     struct Words samples;  // files to read, with `sample_command` the other way to use this program
     const char *sample_command;
     double period_s;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "graph.h"
+#include "options.h"
 #include "tensor.h"
 
 enum { VERSION_BYTES = 64, UNKNOWN_BYTES = -1 };
@@ -22,8 +23,8 @@ struct Runtime {
     // Loads the library and all of it that needs no model: MISSING_RUNTIME or WRONG_LIBRARY. Called once.
     void (*open)(const char *library, char version[VERSION_BYTES]);
 
-    // Loads and compiles a model for `threads` threads; `profiled` for one that `graph` will be asked about.
-    struct Model *(*load)(const char *path, int threads, bool profiled);
+    // Loads and compiles the model that is wanted; `profiled` for one that `graph` will be asked about.
+    struct Model *(*load)(const struct Options *wanted, bool profiled);
 
     // Takes the inputs' shapes, now without open sizes, and the memory that every sample will be in.
     void (*bind)(struct Model *model);

@@ -169,14 +169,15 @@ static void describe_model(struct LrtModel *own) {
     }
 }
 
-static struct Model *load(const char *path, int threads, bool profiled) {
+static struct Model *load(const struct Options *wanted, bool profiled) {
+    const char *path = wanted->model;
     struct LrtModel *own = allocate(1, sizeof *own);
     check_tflite_file(path);
-    int status = compile(own, path, threads, profiled);
+    int status = compile(own, path, wanted->threads, profiled);
     if (status) {
         char heard[1024], words[1200];
         begin_listening();
-        compile(own, path, threads, profiled);  // once more, for the reason that it prints
+        compile(own, path, wanted->threads, profiled);  // once more, for the reason that it prints
         end_listening(heard, sizeof heard);
         sprintf(words, "LiteRT gives status %d %s", status, heard);
         fail_with_words(status == MEMORY_RAN_OUT ? OUT_OF_MEMORY : UNREADABLE_MODEL, path, words);

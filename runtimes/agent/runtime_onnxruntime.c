@@ -1,4 +1,4 @@
-// ONNX Runtime on the CPU: libonnxruntime.so through its table of functions, which is only ever appended to.
+// ONNX Runtime: libonnxruntime.so through its table of functions, on the CPU or on another execution provider.
 #define _GNU_SOURCE
 #include <glob.h>
 #include <stdio.h>
@@ -9,81 +9,12 @@
 #include "failure.h"
 #include "json.h"
 #include "library.h"
+#include "onnxruntime_interface.h"
+#include "onnxruntime_provider.h"
+#include "options.h"
 #include "runtime.h"
 
-typedef struct Status Status;
-typedef struct Env Env;
-typedef struct SessionOptions SessionOptions;
-typedef struct Session Session;
-typedef struct Value Value;
-typedef struct TypeInfo TypeInfo;
-typedef struct TensorInfo TensorInfo;
-typedef struct MemoryInfo MemoryInfo;
-typedef struct Allocator Allocator;
-typedef struct Pairs Pairs;
-
-// The functions used: X(place in the table, type, name, arguments).
-#define FUNCTIONS(X) \
-    X(2, const char *, GetErrorMessage, (const Status *)) \
-    X(3, Status *, CreateEnv, (int severity, const char *name, Env **)) \
-    X(7, Status *, CreateSession, (const Env *, const char *path, const SessionOptions *, Session **)) \
-    X(9, Status *, Run, \
-      (Session *, const void *options, const char *const *inputs, const Value *const *, size_t, \
-       const char *const *outputs, size_t, Value **)) \
-    X(10, Status *, CreateSessionOptions, (SessionOptions **)) \
-    X(13, Status *, SetSessionExecutionMode, (SessionOptions *, int mode)) \
-    X(14, Status *, EnableProfiling, (SessionOptions *, const char *prefix)) \
-    X(24, Status *, SetIntraOpNumThreads, (SessionOptions *, int)) \
-    X(25, Status *, SetInterOpNumThreads, (SessionOptions *, int)) \
-    X(30, Status *, SessionGetInputCount, (const Session *, size_t *)) \
-    X(31, Status *, SessionGetOutputCount, (const Session *, size_t *)) \
-    X(33, Status *, SessionGetInputTypeInfo, (const Session *, size_t, TypeInfo **)) \
-    X(36, Status *, SessionGetInputName, (const Session *, size_t, Allocator *, char **)) \
-    X(37, Status *, SessionGetOutputName, (const Session *, size_t, Allocator *, char **)) \
-    X(49, Status *, CreateTensorWithDataAsOrtValue, \
-      (const MemoryInfo *, void *, size_t bytes, const int64_t *shape, size_t rank, int type, Value **)) \
-    X(50, Status *, IsTensor, (const Value *, int *)) \
-    X(51, Status *, GetTensorMutableData, (Value *, void **)) \
-    X(55, Status *, CastTypeInfoToTensorInfo, (const TypeInfo *, const TensorInfo **)) \
-    X(60, Status *, GetTensorElementType, (const TensorInfo *, int *)) \
-    X(61, Status *, GetDimensionsCount, (const TensorInfo *, size_t *)) \
-    X(62, Status *, GetDimensions, (const TensorInfo *, int64_t *, size_t)) \
-    X(65, Status *, GetTensorTypeAndShape, (const Value *, TensorInfo **)) \
-    X(69, Status *, CreateCpuMemoryInfo, (int allocator, int memory, MemoryInfo **)) \
-    X(76, Status *, AllocatorFree, (Allocator *, void *)) \
-    X(78, Status *, GetAllocatorWithDefaultOptions, (Allocator **)) \
-    X(92, void, ReleaseEnv, (Env *)) \
-    X(93, void, ReleaseStatus, (Status *)) \
-    X(94, void, ReleaseMemoryInfo, (MemoryInfo *)) \
-    X(95, void, ReleaseSession, (Session *)) \
-    X(96, void, ReleaseValue, (Value *)) \
-    X(98, void, ReleaseTypeInfo, (TypeInfo *)) \
-    X(99, void, ReleaseTensorTypeAndShapeInfo, (TensorInfo *)) \
-    X(100, void, ReleaseSessionOptions, (SessionOptions *)) \
-    X(110, Status *, SessionEndProfiling, (Session *, Allocator *, char **path)) \
-    X(130, Status *, AddSessionConfigEntry, (SessionOptions *, const char *key, const char *value)) \
-    X(131, Status *, CreateAllocator, (const Session *, const MemoryInfo *, Allocator **)) \
-    X(132, void, ReleaseAllocator, (Allocator *))
-// These came with version 23 of the table.
-#define STATISTICS_FUNCTIONS(X) \
-    X(297, const char *, GetKeyValue, (const Pairs *, const char *key)) \
-    X(300, void, ReleaseKeyValuePairs, (Pairs *)) \
-    X(319, Status *, AllocatorGetStats, (const Allocator *, Pairs **))
-
-enum { OLDEST_TABLE = 11, STATISTICS_TABLE = 23, WARNINGS = 2, SEQUENTIAL = 0, ARENA = 1, DEFAULT_MEMORY = 0 };
-
-struct Base {
-    const void *const *(*GetApi)(uint32_t version);
-    const char *(*GetVersionString)(void);
-};
-
-static struct {
-#define DECLARE(place, type, name, arguments) type(*name) arguments;
-    FUNCTIONS(DECLARE)
-    STATISTICS_FUNCTIONS(DECLARE)
-#undef DECLARE
-} ort;
-
+static struct OrtFunctions ort;
 static void *library;
 static Env *env;
 static Allocator *heap;
@@ -124,6 +55,9 @@ static void open_onnxruntime(const char *path, char version[VERSION_BYTES]) {
              OLDEST_TABLE);
 #define FETCH(place, type, name, arguments) ort.name = (type(*) arguments)(uintptr_t)table[place];
     FUNCTIONS(FETCH)
+    if (statistics || base->GetApi(PROVIDER_TABLE)) {
+        PROVIDER_FUNCTIONS(FETCH)
+    }
     if (statistics) {
         STATISTICS_FUNCTIONS(FETCH)
     }
@@ -202,25 +136,36 @@ static void profile_into_a_folder(SessionOptions *options) {
     CHECK(EnableProfiling, options, prefix);
 }
 
-static SessionOptions *options_for(int threads, bool profiled) {
+static SessionOptions *session_options(const struct Options *wanted, bool profiled) {
     SessionOptions *options;
     CHECK(CreateSessionOptions, &options);
     CHECK(SetSessionExecutionMode, options, SEQUENTIAL);
-    CHECK(SetIntraOpNumThreads, options, threads);
+    CHECK(SetIntraOpNumThreads, options, wanted->threads);
     CHECK(SetInterOpNumThreads, options, 1);
     // On x86 without VNNI sums of uint8 x int8 would saturate.
     CHECK(AddSessionConfigEntry, options, "session.x64quantprecision", "1");
+    append_provider(&ort, options, wanted);
     if (profiled)
         profile_into_a_folder(options);
     return options;
 }
 
-static struct Model *load(const char *path, int threads, bool profiled) {
+static Session *session_of(const struct Options *wanted, bool profiled) {
+    Session *session;
+    SessionOptions *options = session_options(wanted, profiled);
+    Status *status = ort.CreateSession(env, wanted->model, options, &session);
+    if (status && wanted->no_fallback && strstr(ort.GetErrorMessage(status), "fallback to CPU EP"))
+        fail(FALLBACK, "%s: %s leaves nodes of it to the CPU; --graph without --no-fallback tells which",
+             wanted->model, wanted->provider);
+    check(status, UNREADABLE_MODEL, wanted->model);
+    ort.ReleaseSessionOptions(options);
+    return session;
+}
+
+static struct Model *load(const struct Options *wanted, bool profiled) {
     struct OrtModel *own = allocate(1, sizeof *own);
     struct Model *model = &own->model;
-    SessionOptions *options = options_for(threads, profiled);
-    check(ort.CreateSession(env, path, options, &own->session), UNREADABLE_MODEL, path);
-    ort.ReleaseSessionOptions(options);
+    own->session = session_of(wanted, profiled);
     CHECK(SessionGetInputCount, own->session, &model->input_count);
     CHECK(SessionGetOutputCount, own->session, &model->output_count);
     model->inputs = allocate(model->input_count, sizeof *model->inputs);

@@ -194,11 +194,12 @@ static int ir_version(const char *path) {
     return key && key < net + strcspn(net, ">") ? atoi(key + strlen(KEY)) : 0;
 }
 
-static struct Model *load(const char *path, int threads, bool profiled) {
+static struct Model *load(const struct Options *wanted, bool profiled) {
+    const char *path = wanted->model;
     struct OvModel *own = allocate(1, sizeof *own);
     struct Model *model = &own->model;
     char count[16];
-    snprintf(count, sizeof count, "%d", threads);
+    snprintf(count, sizeof count, "%d", wanted->threads);
     // Pairs of name and value. Left to itself, OpenVINO computes fp32 models in bf16 or fp16.
     int status = ov.ov_core_compile_model_from_file(core, path, "CPU", 8, &own->compiled, "INFERENCE_PRECISION_HINT",
                                                     "f32", "INFERENCE_NUM_THREADS", count, "NUM_STREAMS", "1",

@@ -87,7 +87,7 @@ static void tell_memory(int64_t before_load_bytes, int64_t arena_bytes) {
 
 static struct Model *ready_model(const struct Runtime *runtime, const struct Options *options, struct Samples *samples,
                                  bool profiled) {
-    struct Model *model = runtime->load(options->model, options->threads, profiled);
+    struct Model *model = runtime->load(options, profiled);
     fit_samples(samples, model);
     runtime->bind(model);
     put_sample(samples, 0, model);
@@ -97,7 +97,7 @@ static struct Model *ready_model(const struct Runtime *runtime, const struct Opt
 static struct Model *first_model(const struct Runtime *runtime, const struct Options *options,
                                  struct Samples *samples) {
     double began_s = now_s();
-    struct Model *model = runtime->load(options->model, options->threads, false);
+    struct Model *model = runtime->load(options, false);
     tell_seconds("init", now_s() - began_s);
     fit_samples(samples, model);
     if (options->outputs.count > model->output_count)

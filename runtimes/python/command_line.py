@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RUNTIMES = ("onnxruntime", "openvino", "litert")
+CPU_PROVIDER = "CPUExecutionProvider"
 SEEDS = 2**64
 MOST_THREADS = 1024
 MOST_INFERENCES = 2**63 - 1
@@ -34,7 +35,23 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     Raises AgentError ("usage").
     """
     watching = any(word.partition("=")[0] in ("--sample", "--sample-command") for word in argv)
-    return (_watching() if watching else _running()).parse_args(argv)
+    parser = _watching() if watching else _running()
+    options = parser.parse_args(argv)
+    if options.sample is None:
+        _settle_provider(parser, options)
+    return options
+
+
+def _settle_provider(parser: Parser, options: argparse.Namespace) -> None:
+    """Put the default in place of no provider, and report what has no meaning."""
+    for word, given in (("--provider", options.provider is not None), ("--no-fallback", options.no_fallback)):
+        if given and options.runtime != "onnxruntime":
+            parser.error(f"{word} has a meaning only with --runtime onnxruntime")
+    options.provider = options.provider or CPU_PROVIDER
+    if options.no_fallback and options.provider == CPU_PROVIDER:
+        parser.error(
+            f"--no-fallback needs a --provider other than {CPU_PROVIDER}: from that there is nothing to fall back"
+        )
 
 
 def _running() -> Parser:
@@ -58,6 +75,8 @@ def _running() -> Parser:
         "--outputs", type=Path, action="append", default=[], help="run every sample once and save an output here"
     )
     parser.add_argument("--graph", action="store_true", help="report which nodes the runtime executed")
+    parser.add_argument("--provider", metavar="NAME", help="ONNX Runtime's execution provider")
+    parser.add_argument("--no-fallback", action="store_true", help="fail where it leaves a node to the CPU")
     parser.add_argument("--log", type=Path, help="keep every message here too, and work on without a listener")
     return parser
 

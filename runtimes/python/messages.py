@@ -28,6 +28,7 @@ EXIT_CODES = {
     "write-failed": 16,
     "old-runtime": 17,
     "wrong-library": 18,
+    "fallback": 19,
 }
 SILENCE_S = 5.0
 

@@ -3,10 +3,11 @@
 A runtime is a module `runtime_NAME.py` beside this file with
 
     PACKAGE, VERSION             what is installed
-    load(model, threads, fit)    -> the call that runs it: one array for each input -> one array for each output
-    graph(model, threads, fit, sample) -> one dict for each node that the runtime executed
+    load(options, fit)           -> the call that runs the model: one array for each input -> one for each output
+    graph(options, fit, sample)  -> one dict for each node that the runtime executed
     too_old(model, text)         -> the versions, where the failure `text` of loading says that the runtime is too old
 
+`options` is the command line.
 `fit` takes (name, shape, dtype) of each input that the model has, None for an open dimension, and returns the shapes
 that it will be given.
 """
@@ -44,17 +45,16 @@ def run_session(options: argparse.Namespace, channel: Channel) -> None:
     runtime = _import_runtime(options.runtime, channel)
     require_file(options.model)
     source = Source(options.inputs, options.seed)
-    model = (str(options.model), options.threads, source.fit)
     rss_before_load_bytes = memory_bytes("VmRSS")
 
     started = monotonic()
     with _failing_as("unreadable-model", runtime, options.model):
-        run = runtime.load(*model)
+        run = runtime.load(options, source.fit)
     channel.emit("init", seconds=monotonic() - started)
     with _failing_as("runtime-failed", runtime):
         channel.emit("first", seconds=timed(run, source.samples[0]))
         if options.iterations > 0 or options.min_duration_s > 0:
-            copies = [run, *(runtime.load(*model) for _ in range(options.streams - 1))]
+            copies = [run, *(runtime.load(options, source.fit) for _ in range(options.streams - 1))]
             measure_times(copies, source.samples, options, channel)
         if options.outputs:
             save_outputs(run, source.samples, options.outputs, channel)
@@ -66,7 +66,7 @@ def run_session(options: argparse.Namespace, channel: Channel) -> None:
     )
     if options.graph:
         with _failing_as("runtime-failed", runtime):
-            nodes = runtime.graph(*model, source.samples[0])
+            nodes = runtime.graph(options, source.fit, source.samples[0])
         channel.emit("graph", nodes=nodes)
         channel.emit("precision", requested=options.precision, actual=precision_of(nodes))
     channel.emit("done")

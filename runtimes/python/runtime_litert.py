@@ -18,6 +18,8 @@ except ModuleNotFoundError:
     PACKAGE = "tflite-runtime"
 
 if TYPE_CHECKING:
+    import argparse
+
     from model_inputs import Fit, Run, Wanted
 
 VERSION = importlib.metadata.version(PACKAGE)
@@ -26,9 +28,9 @@ _TOO_OLD = re.compile(r"schema version \d+ not equal to supported version|old TF
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "float64": "fp64"}
 
 
-def load(model: str, threads: int, fit: Fit) -> Run:
+def load(options: argparse.Namespace, fit: Fit) -> Run:
     """Return the call that runs the model; each operator computes in the types of its tensors."""
-    interpreter = _interpreter(model, threads, fit)
+    interpreter = _interpreter(str(options.model), options.threads, fit)
     inputs = [tensor["index"] for tensor in interpreter.get_input_details()]
     outputs = [tensor["index"] for tensor in interpreter.get_output_details()]
 
@@ -41,9 +43,9 @@ def load(model: str, threads: int, fit: Fit) -> Run:
     return run
 
 
-def graph(model: str, threads: int, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
+def graph(options: argparse.Namespace, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
     """Return the model's operators with their tensors' types and who executes each, after one run on `sample`."""
-    interpreter = _interpreter(model, threads, fit)
+    interpreter = _interpreter(str(options.model), options.threads, fit)
     for details, tensor in zip(interpreter.get_input_details(), sample, strict=True):
         interpreter.set_tensor(details["index"], tensor)
     interpreter.invoke()

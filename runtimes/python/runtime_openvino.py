@@ -12,6 +12,8 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # this is 
 import openvino  # noqa: E402  must come after the line above
 
 if TYPE_CHECKING:
+    import argparse
+
     import numpy as np
     from model_inputs import Fit, Run, Wanted
 
@@ -38,9 +40,9 @@ _IR_VERSION = re.compile(rb'<net\b[^>]*\bversion="(\d+)"')
 _NOT_EXECUTED = ("Input", "Output", "Const")
 
 
-def load(model: str, threads: int, fit: Fit) -> Run:
+def load(options: argparse.Namespace, fit: Fit) -> Run:
     """Return the call that runs the model; float parts, of an INT8 model too, are pinned to f32."""
-    compiled = _compile(model, threads, fit)
+    compiled = _compile(str(options.model), options.threads, fit)
     request = compiled.create_infer_request()
     # OpenVINO gives bf16 out as numpy's float16 with the same bits, which is another number.
     known = [port.get_element_type().get_type_name() in _DTYPES for port in compiled.outputs]
@@ -52,9 +54,9 @@ def load(model: str, threads: int, fit: Fit) -> Run:
     return run
 
 
-def graph(model: str, threads: int, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
+def graph(options: argparse.Namespace, fit: Fit, sample: list[np.ndarray]) -> list[dict[str, Any]]:
     """Return the nodes of the graph that OpenVINO compiled for execution, after running it once on `sample`."""
-    compiled = _compile(model, threads, fit)
+    compiled = _compile(str(options.model), options.threads, fit)
     compiled.create_infer_request().infer(sample)
     nodes = []
     for operation in compiled.get_runtime_model().get_ordered_ops():

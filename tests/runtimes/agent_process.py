@@ -15,12 +15,12 @@ FAKE_RUNTIME = """
 import os, sys, threading, time
 import numpy as np
 PACKAGE, VERSION = "fake", "1"
-def load(model, threads, fit):
+def load(options, fit):
     fit([("x", (1, 2), "float32")])
     return lambda sample: [sample[0] * 2]
 def too_old(model, text):
     return None
-def graph(model, threads, fit, sample):
+def graph(options, fit, sample):
     return []
 """
 

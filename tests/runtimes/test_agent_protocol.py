@@ -67,7 +67,7 @@ def test_streams_run_copies_of_the_model_side_by_side(tmp_path):
         tmp_path,
         "both = threading.Barrier(2, timeout=20)\n"
         "calls = []\n"
-        "def load(model, threads, fit):\n"
+        "def load(options, fit):\n"
         "    fit([('x', (1, 2), 'float32')])\n"
         "    print('loaded', file=sys.stderr)\n"
         "    def run(sample):\n"
@@ -87,7 +87,7 @@ def test_a_stream_that_fails_ends_the_session_and_not_only_itself(tmp_path):
     agent, arguments = fake_agent(
         tmp_path,
         "copies = []\n"
-        "def load(model, threads, fit):\n"
+        "def load(options, fit):\n"
         "    fit([('x', (1, 2), 'float32')])\n"
         "    copies.append(1)\n"
         "    second = len(copies) == 2\n"
@@ -183,7 +183,7 @@ def test_what_libraries_print_on_stdout_goes_to_stderr(tmp_path):
         tmp_path,
         "import ctypes\n"
         "print('chatter from python')\n"
-        "def load(model, threads, fit):\n"
+        "def load(options, fit):\n"
         "    fit([('x', (1, 2), 'float32')])\n"
         "    libc = ctypes.CDLL(None)\n"
         "    libc.puts(b'chatter from C')\n"

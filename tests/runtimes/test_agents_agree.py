@@ -108,6 +108,9 @@ def test_a_folder_a_pipe_and_a_name_too_long_are_missing_files(tiny, tmp_path):
         ["--affinity", "0-3000000000"],
         ["--min-duration-s", "0x1"],
         ["--max-duration-s", "1e300"],
+        ["--no-fallback"],
+        ["--no-fallback", "--provider", "CPUExecutionProvider"],
+        ["--prov", "CPUExecutionProvider"],
     ],
 )
 def test_a_word_that_cannot_be_is_a_usage_error(words, tiny):
@@ -128,6 +131,46 @@ def test_a_word_of_sampling_that_cannot_be_is_a_usage_error(words):
         done = subprocess.run([*agent, *words], capture_output=True, text=True, check=False, timeout=20)
         said = [json.loads(line) for line in done.stdout.splitlines()]
         assert failure((done.returncode, said, ""))[:2] == (2, "usage"), said
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "litert"])
+@pytest.mark.parametrize("words", [["--provider", "CPUExecutionProvider"], ["--no-fallback"]])
+def test_only_onnx_runtime_has_providers(runtime, words, tiny):
+    session = ["--model", tiny(runtime).models["fp32"], "--seed", 1, *words]
+    for message in assert_both_fail(2, "usage", runtime, *session):
+        assert message == f"{words[0]} has a meaning only with --runtime onnxruntime", "it names something else"
+
+
+def test_a_provider_that_the_build_lacks_is_named_with_those_there_are(tiny):
+    import onnxruntime
+
+    there = ", ".join(onnxruntime.get_available_providers())
+    session = ["--model", tiny("onnxruntime").models["fp32"], "--seed", 1]
+    for words in (["TensorrtExecutionProvider", "--no-fallback"], ["NoSuchProvider"]):
+        told = assert_both_fail(10, "missing-runtime", "onnxruntime", *session, "--provider", *words)
+        assert told == [f"this build of ONNX Runtime has no {words[0]}; it has {there}"] * 2, told
+
+
+def test_the_cpu_may_be_asked_for_by_name(tiny):
+    session = ["--model", tiny("onnxruntime").models["fp32"], "--seed", 1, "--provider", "CPUExecutionProvider"]
+    for code, messages, stderr in run_both("onnxruntime", *session, "--graph"):
+        assert code == 0, (messages, stderr)
+        ran = {node["executor"] for node in only(messages, "graph")["nodes"]}
+        assert ran == {"CPUExecutionProvider"}, "another one ran"
+
+
+def test_a_provider_that_leaves_nodes_to_the_cpu_is_refused_only_without_fallback(tiny):
+    import onnxruntime
+
+    wanted = "AzureExecutionProvider"  # in the wheels for CPUs, and no node of a network is ever its own
+    if wanted not in onnxruntime.get_available_providers():
+        pytest.skip(f"this build of ONNX Runtime has no {wanted}")
+    session = ["--model", tiny("onnxruntime").models["fp32"], "--seed", 1, "--provider", wanted]
+    for code, messages, stderr in run_both("onnxruntime", *session, "--graph"):
+        assert code == 0, (messages, stderr)
+        assert {node["executor"] for node in only(messages, "graph")["nodes"]} == {"CPUExecutionProvider"}
+    for message in assert_both_fail(19, "fallback", "onnxruntime", *session, "--no-fallback"):
+        assert f"{wanted} leaves nodes of it to the CPU; --graph without --no-fallback tells which" in message
 
 
 def test_outputs_never_take_the_place_of_what_is_no_file(tiny, tmp_path):
