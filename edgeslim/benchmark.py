@@ -109,11 +109,13 @@ def bench(
 def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> list[Entry]:
     """Return an artifact's files whose runtime is installed; `only` is the path of one of them.
 
+    Those of a GPU's artifact ask for its execution provider: where that is missing nothing runs in its place.
     Raises BadInput where there is none.
     """
+    asked = () if manifest.gpu is None else manifest.gpu.agent_arguments
     found = [
         Entry(
-            Candidate(f"{model.format} {model.precision}", model.runtime, folder / model.path, model.precision),
+            Candidate(f"{model.format} {model.precision}", model.runtime, folder / model.path, model.precision, asked),
             model,
             folder,
         )

@@ -15,6 +15,7 @@ SOURCE = Path(__file__).with_name("artifact_files") / "tensorrt" / BUILDER
 FLAGS = dict.fromkeys(("fp32", "fp16", "int8"), ("--stronglyTyped", "--noTF32"))
 PROVIDER = "TensorrtExecutionProvider"
 SESSION_ENTRIES = {"session.disable_cpu_ep_fallback": "1"}
+AGENT_ARGUMENTS = ("--provider", PROVIDER, "--no-fallback")  # the agent sets the entry for the second
 
 
 def copy_builder(staging: Path) -> None:
@@ -55,4 +56,5 @@ def gpu_files(plan: HalfPlan, check: HalfCheck, profile: DeviceProfile) -> GpuFi
         flags={precision: FLAGS[precision] for precision in support.precisions},
         provider=PROVIDER,
         session_entries=SESSION_ENTRIES,
+        agent_arguments=AGENT_ARGUMENTS,
     )

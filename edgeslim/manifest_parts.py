@@ -54,7 +54,8 @@ class GpuFiles(Part):
     """What a GPU needs beyond the model files: how they were checked, and how engines are built on the device.
 
     `flags`: trtexec's, for the precision of each file. `provider`, `session_entries`: what a session of ONNX Runtime on
-    the device asks for, so that nothing falls back to the CPU unseen.
+    the device asks for, so that nothing falls back to the CPU unseen; `agent_arguments`: the same in the words of
+    edgeslim's agents, which `edgeslim bench` gives them.
     """
 
     checked_on: str
@@ -69,3 +70,4 @@ class GpuFiles(Part):
     flags: dict[str, tuple[str, ...]]
     provider: str
     session_entries: dict[str, str]
+    agent_arguments: tuple[str, ...]

@@ -27,12 +27,16 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model file to measure; `precision` ("fp32" or "int8") is what it is meant to be."""
+    """One model file to measure; `precision` ("fp32" or "int8") is what it is meant to be.
+
+    `arguments` are the agent's options that this file needs wherever it runs.
+    """
 
     label: str
     runtime: str
     model: Path
     precision: str
+    arguments: tuple[str, ...] = ()
 
 
 class CutShort(DeviceFailed):
@@ -76,7 +80,7 @@ class Device:
         if candidate.model not in self._models:
             self._models[candidate.model] = self.target.push(*files_of(candidate.model))
         what = ["--runtime", candidate.runtime, "--model", self._models[candidate.model]]
-        argv = [*agent.argv, *what, "--precision", candidate.precision, *wishes]
+        argv = [*agent.argv, *what, "--precision", candidate.precision, *candidate.arguments, *wishes]
         if memory_limit_bytes is not None:
             argv = limited(argv, memory_limit_bytes, self.target.look(CGROUPS))
         if self.target.address == "local":

@@ -24,7 +24,8 @@ def gpu_lines(manifest: Manifest) -> list[str]:
         "Runtime",
         f"numerics: {made.checked_on}; no time was measured",
         f"on the device: python3 {made.builder} (TensorRT {made.min_tensorrt_version} or newer); ONNX Runtime there: "
-        f"{made.provider}, {', '.join(f'{key}={value}' for key, value in made.session_entries.items())}",
+        f"{made.provider}, {', '.join(f'{key}={value}' for key, value in made.session_entries.items())}; "
+        f"edgeslim's agent: {' '.join(made.agent_arguments)}",
     ]
 
 

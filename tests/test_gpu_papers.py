@@ -5,10 +5,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from installed import skip_without
 from rich.console import Console
 from small_artifact import stage
 from test_gpu import DEVICE, check
 
+from edgeslim.benchmark import entries_of
 from edgeslim.device_profile import load_profile
 from edgeslim.gpu_papers import FLAGS, gpu_files
 from edgeslim.half_plan import HalfOperator, HalfPlan
@@ -32,6 +34,7 @@ def test_the_summary_lists_what_stays_fp32_and_says_that_nothing_ran_on_a_gpu(tm
         "nothing ran on a GPU; no time was measured",
         "python3 build_engine.py (TensorRT 10.3 or newer)",
         "TensorrtExecutionProvider, session.disable_cpu_ep_fallback=1",
+        "edgeslim's agent: --provider TensorrtExecutionProvider --no-fallback",
     ):
         assert part in text, f"the summary does not say: {part}"
 
@@ -42,6 +45,19 @@ def test_every_precision_of_the_device_has_flags_and_all_are_strict():
     assert all("--stronglyTyped" in flags for flags in FLAGS.values()), "TensorRT may choose precisions"
     with pytest.raises(ValueError, match="raspberry-pi-4 has no TensorRT"):
         gpu_files(PLAN, check(), load_profile("raspberry-pi"))
+
+
+def test_a_bench_starts_the_agent_with_the_arguments_that_the_manifest_names(tmp_path: Path):
+    skip_without("onnxruntime")
+    plain = stage(tmp_path / "staging")
+    made = gpu_files(PLAN, check(), DEVICE)
+    for manifest, wanted in (
+        (plain, ()),
+        (plain.model_copy(update={"gpu": made}), ("--provider", "TensorrtExecutionProvider", "--no-fallback")),
+    ):
+        (entry,) = entries_of(tmp_path / "staging", manifest, plain.primary)
+        assert entry.candidate.arguments == wanted, "a GPU's file may fall to the CPU unseen, or a CPU's asks for one"
+    assert made.provider in made.agent_arguments, "manifest and agent ask for two providers"
 
 
 def test_inspection_marks_a_weight_that_the_file_holds_otherwise():

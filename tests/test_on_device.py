@@ -1,5 +1,6 @@
 """A session on a device survives a connection that is cut, and a reboot keeps what was written before it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def run(pi, candidate, **limits):
 def test_a_session_is_read_whole(pi, candidate):
     session = run(pi, candidate)
     assert (session.hello.runtime_version, len(session.samples_s)) == ("1.32.0", 120)
+
+
+def test_what_a_file_asks_for_wherever_it_runs_reaches_the_agent(pi, candidate):
+    pi.answer({"argv": "--provider One --no-fallback --inputs", "exit": 19, "lines": [ERROR % "fallback"]})
+    run(pi, candidate)
+    with pytest.raises(DeviceFailed, match="fallback: why") as failed:
+        run(pi, replace(candidate, arguments=("--provider", "One", "--no-fallback")))
+    assert failed.value.status == "fallback"
 
 
 def test_a_session_whose_connection_was_cut_is_fetched_once_the_agent_has_ended(pi, candidate):

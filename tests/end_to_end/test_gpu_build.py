@@ -72,6 +72,7 @@ def test_the_artifact_carries_the_builder_and_verifies(gpu: Built) -> None:
     manifest = json.loads((gpu.folder / "manifest.json").read_text())
     jsonschema.validate(manifest, json.loads((gpu.folder / "manifest.schema.json").read_text()))
     assert manifest["gpu"]["session_entries"] == {"session.disable_cpu_ep_fallback": "1"}
+    assert manifest["gpu"]["agent_arguments"] == ["--provider", "TensorrtExecutionProvider", "--no-fallback"]
     done = edgeslim("verify", str(gpu.folder), "--json")
     assert done.returncode == 0, done.stderr
     assert {replay["status"] for replay in json.loads(done.stdout)["replays"]} == {"passed"}
@@ -79,6 +80,14 @@ def test_the_artifact_carries_the_builder_and_verifies(gpu: Built) -> None:
     done = subprocess.run(script, capture_output=True, text=True, env={"PATH": "/nowhere"}, check=False)
     assert done.returncode == 7, "an engine was built here"
     assert "trtexec is neither on PATH" in done.stderr
+
+
+def test_a_bench_where_there_is_no_tensorrt_names_it_and_times_nothing_on_the_cpu(gpu: Built) -> None:
+    done = edgeslim("bench", str(gpu.folder), "--processes", "1")
+    assert done.returncode == 4, done.stderr
+    text = " ".join(done.stderr.split())
+    assert "this build of ONNX Runtime has no TensorrtExecutionProvider; it has" in text, "the reason is not named"
+    assert not list((gpu.folder / "measurements").glob("*-local")), "something was measured"
 
 
 def test_the_example_runs_the_fp16_file_on_a_cpu(gpu: Built, tmp_path: Path) -> None:
