@@ -188,6 +188,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     """
     from edgeslim.plots import inspection_plot, require_matplotlib
     from edgeslim.show import depth_table, inspection_data, ledger_table, trials_table
+    from edgeslim.show_compiled import simulation_table
     from edgeslim.show_gpu import half_table
 
     if plot is not None:
@@ -202,6 +203,8 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
         STDOUT.print(depth_table(found.error_by_depth, found.error_images))
         if found.half:
             STDOUT.print(half_table(found.half))
+        if found.simulation is not None:
+            STDOUT.print(simulation_table(found.simulation))
         STDOUT.print(ledger_table(found.ledger, everything=everything))
 
 

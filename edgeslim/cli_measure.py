@@ -75,7 +75,9 @@ def bench(
 
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
     """
+    from edgeslim.artifact import open_artifact
     from edgeslim.benchmark import BenchReport, CutOff
+    from edgeslim.show_compiled import untimed_lines
     from edgeslim.show_measurements import measurement_data, measurement_table, place_of
 
     kinds = _kinds(fail_on)
@@ -102,7 +104,9 @@ def bench(
     if as_json:
         print_json([measurement_data(one) for one in measured])
     elif measured:
-        STDOUT.print(measurement_table(measured, place_of(measured, artifact), report.folder))
+        with open_artifact(artifact) as opened:
+            notes = untimed_lines(opened.manifest)
+        STDOUT.print(measurement_table(measured, place_of(measured, artifact), report.folder, notes))
     if cut is not None:
         raise cut
     if plot is not None:

@@ -44,11 +44,12 @@ from edgeslim.manifest_parts import GpuFiles, HalfCheck
 from edgeslim.measurement import Measurement, save
 from edgeslim.model import Model, name_of
 from edgeslim.npu import NpuFile
-from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled
+from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
 from edgeslim.numerics import Grid, Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
+from edgeslim.simulation import save_simulation
 from edgeslim.trial import save_trials
 
 VERSION = "1.0.0"
@@ -107,6 +108,7 @@ def stage(staging: Path, made: Made) -> Manifest:
             shutil.copyfile(file, staging / _folder(one) / file.name)
     if made.npu is not None:
         copy_compiled(made.npu, staging)
+        save_simulation(simulation(made.npu, made.profile.name), staging / MEASUREMENTS)
     if made.half is not None:
         copy_builder(staging)
     golden = golden_images(made.data.evaluation)

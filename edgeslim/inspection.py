@@ -12,6 +12,7 @@ from edgeslim.ledger import Row, load_spellings, read_ledger
 from edgeslim.manifest import LayerError, Manifest
 from edgeslim.manifest_parts import OperatorPrecision
 from edgeslim.numerics import Numerics, load_numerics
+from edgeslim.simulation import Simulation, load_simulation
 from edgeslim.trial import Trial, load_trials
 
 UNREAD = "the build could not read it there"
@@ -44,8 +45,8 @@ class HalfRow:
 class Inspection:
     """Ledger rows by INT8 file, the error by depth in graph order, and what pruning tried.
 
-    Without error in an artifact that was not quantized; without trials in one for which no width was sought, and in
-    an archive, which holds no times.
+    Without error in an artifact that was not quantized; without trials in one for which no width was sought, without a
+    simulation in one for no NPU, and without both in an archive, which holds no times.
     """
 
     ledger: Mapping[str, Sequence[Row]]
@@ -53,6 +54,7 @@ class Inspection:
     error_by_depth: Sequence[DepthRow]
     trials: Sequence[Trial]
     half: Sequence[HalfRow] = ()  # of a device with a GPU
+    simulation: Simulation | None = None  # of one with an NPU
 
 
 def inspect(path: Path) -> Inspection:
@@ -76,7 +78,8 @@ def inspect(path: Path) -> Inspection:
             rows = _depth_rows(manifest, plan, ledger)
             trials = load_trials(artifact.folder / MEASUREMENTS)
             half = _half_rows(manifest, artifact.folder)
-            return Inspection(ledger, errors.images if errors else 0, rows, trials, half)
+            simulated = load_simulation(artifact.folder / MEASUREMENTS)
+            return Inspection(ledger, errors.images if errors else 0, rows, trials, half, simulated)
         except EdgeslimError:
             raise
         except Exception as error:

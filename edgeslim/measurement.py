@@ -317,6 +317,8 @@ class Measurement:
     def from_json(text: str, source: str = "measurement") -> "Measurement":
         """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
         version = _format_of(text)
+        if version is not None and version.startswith("edgeslim-simulation/"):
+            raise BadInput(f"{source}: holds what a compiler simulates; only what was measured can be compared")
         if version not in (None, FORMAT):
             raise BadInput(
                 f"{source}: was written by another edgeslim ({version}; this one reads {FORMAT}); measure again"

@@ -1,11 +1,13 @@
 """What an artifact holds of a compiled network: the file, Vela's configuration and reports, and what they say."""
 
+import hashlib
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from edgeslim.manifest import CompiledFile, CpuOperator, Simulated
 from edgeslim.npu import NpuFile
+from edgeslim.simulation import Figures, Simulation
 from edgeslim.vela import KNOWN_ERROR, PACKAGE, VERSION
 from edgeslim.vela_config import CONFIG, config_sha256
 from edgeslim.vela_report import NOT_TOLD, counts
@@ -57,4 +59,23 @@ def compiled_file(npu: NpuFile, made_from: str) -> CompiledFile:
         npu_pct=best.placement.npu_pct,
         simulated=Simulated(**asdict(best.estimate), known_error=KNOWN_ERROR),
         reports=(LAYERS, SUMMARY, LOG),
+    )
+
+
+def simulation(npu: NpuFile, device: str) -> Simulation:
+    """Return what Vela simulates for each of its goals, as it is kept beside the measurements."""
+    best, compiler = npu.best, npu.compiler
+    return Simulation(
+        label=f"tflite int8 on {compiler.accelerator_config}",
+        device=device,
+        model=compiled_path(npu),
+        model_sha256=hashlib.sha256(best.file.read_bytes()).hexdigest(),
+        compiler=PACKAGE,
+        compiler_version=VERSION,
+        accelerator_config=compiler.accelerator_config,
+        system_config=compiler.system_config,
+        memory_mode=str(compiler.memory_mode),
+        config_sha256=config_sha256(),
+        goals=tuple(Figures(goal=one.goal, kept=one is best, **asdict(one.estimate)) for one in (best, *npu.others)),
+        known_error=KNOWN_ERROR,
     )

@@ -1,6 +1,12 @@
 """What a person reads about a file compiled for an NPU: where its operators run, and what the compiler simulates."""
 
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from edgeslim.artifact import MEASUREMENTS
 from edgeslim.manifest import Manifest, ReferenceKernels
+from edgeslim.simulation import FILE, Simulation
 from edgeslim.units import show_bytes, show_seconds
 
 
@@ -20,9 +26,40 @@ def compiled_lines(manifest: Manifest) -> list[str]:
         f"{show_bytes(told.sram_bytes)}, flash {show_bytes(told.flash_bytes)}, DRAM {show_bytes(told.dram_bytes)}; "
         f"moved: SRAM {show_bytes(told.sram_moved_bytes)}, flash {show_bytes(told.flash_moved_bytes)}, DRAM "
         f"{show_bytes(told.dram_moved_bytes)}",
-        f"known error of the simulation: {told.known_error}",
+        f"known error of the simulation: {told.known_error}; all goals: {MEASUREMENTS}/{FILE}",
         *(_reference(model.reference_kernels) for model in manifest.models if model.reference_kernels is not None),
     ]
+
+
+def untimed_lines(manifest: Manifest) -> list[str]:
+    """Return what a bench must say of a compiled file, which it cannot time; none where there is none."""
+    made = manifest.compiled
+    if made is None:
+        return []
+    return [f"{made.path} runs on an NPU and was not timed; what is simulated of it: {MEASUREMENTS}/{FILE}"]
+
+
+def simulation_table(found: Simulation) -> RenderableType:
+    """Return what the compiler simulates for each goal; the star marks the file that was kept."""
+    table = Table(title=f"{found.model}: simulated by {found.compiler}, not measured (* kept)", title_justify="left")
+    table.add_column("goal", no_wrap=True)
+    for column in ("an inference", "cycles", "SRAM", "flash", "DRAM", "SRAM moved", "flash moved", "DRAM moved"):
+        table.add_column(column, justify="right")
+    for one in found.goals:
+        sizes = (
+            one.sram_bytes, one.flash_bytes, one.dram_bytes,
+            one.sram_moved_bytes, one.flash_moved_bytes, one.dram_moved_bytes,
+        )  # fmt: skip
+        name = f"{one.goal}{' *' if one.kept else ''}"
+        table.add_row(name, show_seconds(one.inference_s), f"{one.cycles:,}", *map(show_bytes, sizes))
+    return Group(
+        table,
+        Text(
+            f"{found.compiler} {found.compiler_version}, {found.accelerator_config}, {found.system_config}, "
+            f"{found.memory_mode}; kept in {MEASUREMENTS}/{FILE}"
+        ),
+        Text(f"known error of the simulation: {found.known_error}"),
+    )
 
 
 def _reference(found: ReferenceKernels) -> str:

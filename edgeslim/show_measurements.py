@@ -59,10 +59,12 @@ def _on_a(device: str, where: Place) -> bool:
     return where.architecture == profile.architecture and (marks.any_machine or any(named))
 
 
-def measurement_table(measured: Sequence[Measurement], where: str, folder: Path | None = None) -> RenderableType:
+def measurement_table(
+    measured: Sequence[Measurement], where: str, folder: Path | None = None, notes: Sequence[str] = ()
+) -> RenderableType:
     """Return latency, memory and energy of every file, where and how they were taken, and every doubt about them.
 
-    `folder` is where the raw times are kept.
+    `folder` is where the raw times are kept, `notes` what else a reader must know.
     """
     table = Table()
     metered = any(one.power is not None for one in measured)
@@ -79,7 +81,7 @@ def measurement_table(measured: Sequence[Measurement], where: str, folder: Path 
     agents = dict.fromkeys(f"{one.runtime}: agent {one.agent}; {one.library}" for one in measured)
     powers = dict.fromkeys(f"energy: {_meter(one)}" for one in measured)
     kept = [] if folder is None else [f"raw times: {folder}"]
-    lines = [f"measured on {where}", *agents, *powers, *_doubts(measured), *kept]
+    lines = [f"measured on {where}", *agents, *powers, *_doubts(measured), *notes, *kept]
     return Group(table, *(Text(line) for line in lines))
 
 

@@ -16,8 +16,8 @@ LAYERS = (
     "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
     "npu_limits sourced",
     "emulation_facts",
-    "device_profile measurement manifest_parts fake_quant half moments pruning.labels probes.worker agent_program "
-    "memory_limit",
+    "device_profile measurement simulation manifest_parts fake_quant half moments pruning.labels probes.worker "
+    "agent_program memory_limit",
     "endings vela_config manifest legalize estimate emulated_tree",
     "legalize.*",
     "ssh_connection",

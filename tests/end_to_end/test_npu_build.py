@@ -69,6 +69,29 @@ def test_every_operator_is_on_the_npu_and_vela_is_named_with_its_configuration(n
     assert hashlib.sha256(config).hexdigest() == made["config_sha256"]
 
 
+def test_what_vela_simulates_lies_among_the_measurements_and_outside_the_hashes(npu: Built) -> None:
+    held = json.loads((npu.folder / "measurements" / "simulated-vela.json").read_text())
+    made = manifest(npu)["compiled"]
+    (kept,) = [one for one in held["goals"] if one["kept"]]
+    assert {one["goal"] for one in held["goals"]} == {"Performance", "Size"}
+    assert (held["kind"], held["model"], kept["goal"]) == ("simulated", made["path"], made["goal"])
+    assert held["model_sha256"] == hashlib.sha256((npu.folder / made["path"]).read_bytes()).hexdigest()
+    simulated = made["simulated"]
+    assert held["known_error"] == simulated["known_error"]
+    assert all(simulated[key] == value for key, value in kept.items() if key not in ("goal", "kept"))
+    assert "simulated-vela.json" not in (npu.folder / "SHA256SUMS").read_text(), "measurements are hashed"
+    done = edgeslim("inspect", str(npu.folder), "--json")
+    assert json.loads(done.stdout)["simulated"] == held, "inspect says something else"
+
+
+def test_a_bench_times_the_plain_file_and_points_to_what_is_simulated(npu: Built) -> None:
+    done = edgeslim("bench", str(npu.folder), "--processes", "1", "--min-duration", "10ms")
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert "runs on an NPU and was not timed; what is simulated of it: measurements/simulated-vela.json" in text
+    shutil.rmtree(next((npu.folder / "measurements").glob("*-local")))
+
+
 def test_the_artifact_holds_plain_and_compiled_file_and_the_reports(npu: Built) -> None:
     made = manifest(npu)["compiled"]
     assert (npu.folder / made["path"]).stat().st_size == made["bytes"]
