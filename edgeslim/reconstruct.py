@@ -103,6 +103,8 @@ def _differs(
     values: Mapping[str, tuple[Batches, Batches]],
 ) -> bool:
     """Tell whether a node may yield another value in the other network."""
+    if node.target is not twin.target or _constants(node) != _constants(twin):
+        return True
     if len(node.all_input_nodes) != len(twin.all_input_nodes):
         return True
     for source, copied in zip(node.all_input_nodes, twin.all_input_nodes, strict=True):
@@ -115,6 +117,11 @@ def _differs(
             if two is None or one.shape != two.shape or not torch.equal(one, two):
                 return True
     return False
+
+
+def _constants(node: fx.Node) -> tuple[Any, Any]:
+    """Return a node's arguments with nothing in the place of other nodes."""
+    return fx.node.map_arg(node.args, lambda _: None), fx.node.map_arg(node.kwargs, lambda _: None)
 
 
 def reconstruct(

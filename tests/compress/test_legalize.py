@@ -13,7 +13,7 @@ from edgeslim.compress import fold, legalize
 from edgeslim.context import Context
 from edgeslim.device_profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.graph import copy_of
+from edgeslim.graph import ATEN, copy_of
 from edgeslim.model import Model
 from edgeslim.npu_rules import violations
 
@@ -153,6 +153,22 @@ def test_a_recovery_brings_the_network_nearer_to_what_it_was():
             for graph in (plain, after.graph)
         ]
     assert errors[1] < 0.5 * errors[0], errors
+
+
+def test_operators_that_were_exchanged_one_for_one_are_recovered_from_too():
+    before = folded(gated())
+    plain = copy_of(before.graph)
+    for node in plain.graph.nodes:
+        node.target = ATEN.hardsigmoid.default if node.target is ATEN.sigmoid.default else node.target
+    plain.recompile()
+    after = legalize.apply(before, legalize.Settings(("hard_sigmoid=yes",)), on())
+    images = torch.cat(list(random_images(24).tensors()))
+    with torch.no_grad():
+        errors = [
+            sum(float((graph(image) - before.graph(image)).square().sum()) for image in images.split(1))
+            for graph in (plain, after.graph)
+        ]
+    assert errors[1] < 0.5 * errors[0], f"nothing was fitted to what the new operators give: {errors}"
 
 
 def test_an_npu_without_sigmoid_gets_hard_sigmoid():
