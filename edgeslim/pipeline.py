@@ -27,6 +27,7 @@ from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import require_format
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
+from edgeslim.graph import copy_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import Judged, judge_all, time_all
 from edgeslim.measurement import Measurement
@@ -201,7 +202,10 @@ def check(
 
 def preflight(model: Model, profile: DeviceProfile, rewriting: legalize.Settings) -> Preflight:
     """Ask every rule; what the wanted rewrites cure is no reason."""
-    found = [] if profile.npu is None else violations(fold.folded(model.network, model.input_shape)[0], profile)
+    found = []
+    if profile.npu is not None:
+        graph, _ = fold.folded_graph(copy_of(model.graph), model.input_shape)  # not traced once more: it takes seconds
+        found = violations(graph, profile)
     cured = [one for one in found if rewriting.cures(one)]
     left = [str(one) for one in found if not rewriting.cures(one)]
     return Preflight((*checks.refusals(model, profile), *left), tuple(str(one) for one in cured))

@@ -36,7 +36,11 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
 
 def folded(network: nn.Module, shape: tuple[int, ...]) -> tuple[fx.GraphModule, int]:
     """Return a network traced for an input of `shape` and folded as `apply` says, and how many batch norms it had."""
-    graph = trace(network, shape)
+    return folded_graph(trace(network, shape), shape)
+
+
+def folded_graph(graph: fx.GraphModule, shape: tuple[int, ...]) -> tuple[fx.GraphModule, int]:
+    """Return a graph traced for an input of `shape` as `folded` does; the graph itself is used up."""
     norms = [n for n in graph.graph.nodes if n.target is ATEN.batch_norm.default]
     with torch.no_grad():
         for norm in norms:
