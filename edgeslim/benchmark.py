@@ -22,9 +22,10 @@ from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFail
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
 from edgeslim.installed import runtime_available
 from edgeslim.manifest import Manifest, ModelFile
-from edgeslim.measurement import Caution, Measurement, Record, load, save
+from edgeslim.measurement import Caution, Measurement, load
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
 from edgeslim.on_device import Candidate, Device, open_device
+from edgeslim.records import Record, save
 from edgeslim.verification import golden_fault
 
 TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it

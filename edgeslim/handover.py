@@ -41,7 +41,7 @@ from edgeslim.manifest import (
     Tolerance,
 )
 from edgeslim.manifest_parts import GpuFiles, HalfCheck
-from edgeslim.measurement import Measurement, save
+from edgeslim.measurement import Measurement
 from edgeslim.model import Model, name_of
 from edgeslim.npu import NpuFile
 from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
@@ -49,6 +49,7 @@ from edgeslim.numerics import Grid, Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
+from edgeslim.records import save
 from edgeslim.simulation import save_simulation
 from edgeslim.trial import save_trials
 

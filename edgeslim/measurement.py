@@ -1,11 +1,10 @@
 """What was measured: raw times of fresh processes, the statistics read from them, and every reason to doubt them."""
 
 import json
-import re
 import statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -333,35 +332,6 @@ class Measurement:
 
 
 _ADAPTER = TypeAdapter(Measurement)
-
-
-class Record(Protocol):
-    """What can be kept beside an artifact: a measurement, or what was found out about a file in another way."""
-
-    @property
-    def label(self) -> str:
-        """The file it is of."""
-
-    def to_json(self) -> str:
-        """Return all of it."""
-
-
-def save(measurements: Iterable[Record], folder: Path) -> None:
-    """Write each measurement, raw times included, into `folder` as LABEL.json, whole or not at all.
-
-    BadInput for two whose labels make one name; OSError where the folder cannot be written to.
-    """
-    texts: dict[str, str] = {}
-    for one in measurements:
-        name = re.sub(r"[^\w.+-]+", "_", one.label) + ".json"
-        if name in texts:
-            raise BadInput(f"two measurements would be saved as {folder / name}; give them labels that differ")
-        texts[name] = one.to_json()
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
 
 
 def load(file: Path) -> Measurement:

@@ -19,9 +19,10 @@ from edgeslim.benchmark import CutOff, bench, compare, entries_of, find_meter, m
 from edgeslim.comparison import METRICS
 from edgeslim.errors import BadInput, DeviceFailed, IntegrityFailed, InvalidMeasurement, ToolFailed
 from edgeslim.harness import Workload
-from edgeslim.measurement import load, save
+from edgeslim.measurement import load
 from edgeslim.memory_limit import OUT_OF_MEMORY
 from edgeslim.on_device import open_device
+from edgeslim.records import save
 
 LABELS = ["onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"]
 NOBODY = 65534

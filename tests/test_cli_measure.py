@@ -16,8 +16,9 @@ from recorded_device import THROTTLED, RecordedDevice, process, put_compilers, r
 
 from edgeslim.artifact import MEASUREMENTS, archive_path
 from edgeslim.errors import DEVICE_STATUSES
-from edgeslim.measurement import load, save
+from edgeslim.measurement import load
 from edgeslim.memory_limit import NO_GROUP, OUT_OF_MEMORY
+from edgeslim.records import save
 
 LABELS = ["onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"]
 MEDIANS = [0.010 + n / 1e5 for n in range(9)]

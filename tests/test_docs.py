@@ -36,9 +36,11 @@ def test_the_public_surface_is_pinned() -> None:
         "build",
         "check",
         "compare",
+        "emulate",
         "inspect",
         "load_profile",
         "probe",
+        "profile",
         "sensitivity",
         "verify",
     ]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from made_measurements import PLACE, doubt, made_of, measured, metered, noise, process
 
 from edgeslim.errors import BadInput, InvalidMeasurement
-from edgeslim.measurement import FORMAT, Measurement, Power, bootstrap_interval, load, save
+from edgeslim.measurement import FORMAT, Measurement, Power, bootstrap_interval, load
+from edgeslim.records import save
 
 
 def sustained(*samples_s):

@@ -1,0 +1,37 @@
+"""What is kept beside an artifact: a JSON file for each record."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from edgeslim.errors import BadInput
+
+
+class Record(Protocol):
+    """What can be kept beside an artifact: a measurement, or what was found out about a file in another way."""
+
+    @property
+    def label(self) -> str:
+        """The file it is of."""
+
+    def to_json(self) -> str:
+        """Return all of it."""
+
+
+def save(records: Iterable[Record], folder: Path) -> None:
+    """Write each record, a measurement with its raw times, into `folder` as LABEL.json, whole or not at all.
+
+    BadInput for two whose labels make one name; OSError where the folder cannot be written to.
+    """
+    texts: dict[str, str] = {}
+    for one in records:
+        name = re.sub(r"[^\w.+-]+", "_", one.label) + ".json"
+        if name in texts:
+            raise BadInput(f"two records would be saved as {folder / name}; give them labels that differ")
+        texts[name] = one.to_json()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        part = folder / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(folder / name)
