@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgeslim.context import Context
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import simulate
-from edgeslim.emulator import open_emulator, require_tools
+from edgeslim.emulator import open_emulator
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
-from edgeslim.judge import Judged, sample_inputs
 from edgeslim.on_device import Candidate
+from edgeslim.progress import Progress, silent
 from edgeslim.units import show_seconds
 
 TIME_LIMIT_S = 300.0
@@ -28,27 +28,26 @@ class DeviceTimes:
         return next((one for one in self.simulations if one.label == label), None)
 
 
-def device_times(files: Sequence[Judged], context: Context) -> DeviceTimes:
-    """Return estimates for files of a build; none where this machine is the device, or nobody knows what counts cost.
+def device_times(
+    files: Sequence[tuple[Candidate, Path]], profile: DeviceProfile, threads: int, progress: Progress = silent
+) -> DeviceTimes:
+    """Return estimates for files, each with an .npy of samples for it.
 
-    Where an estimate could be had and cannot here, `missing` says what for; nothing fails for it.
+    There are none where this machine is the device, or where nobody knows what counts cost there. Where an estimate
+    could be had and cannot here, `missing` says what for; nothing fails for it.
     """
-    profile = context.profile
     if is_this_machine(profile) or profile.emulation is None or profile.estimator is None:
         return DeviceTimes()
     found: list[EmulatedInference] = []
     missing: list[str] = []
     try:
-        require_tools()
         with open_emulator(profile) as emulator:
-            for number, one in enumerate(files):
-                context.progress(f"emulating {one.label}", number / len(files))
-                candidate = Candidate(one.label, one.runtime, one.job.target, one.job.precision)
-                inputs = sample_inputs(one.runtime, context.work)
+            for number, (candidate, inputs) in enumerate(files):
+                progress(f"emulating {candidate.label}", number / len(files))
                 try:
-                    found.append(simulate(candidate, inputs, emulator, context.threads, TIME_LIMIT_S))
+                    found.append(simulate(candidate, inputs, emulator, threads, TIME_LIMIT_S))
                 except DeviceFailed as error:
-                    missing.append(f"no time of {one.label} on a {profile.title}: {error}")
+                    missing.append(f"no time of {candidate.label} on a {profile.title}: {error}")
     except (BadInput, ToolFailed) as error:
         missing.append(f"no times on a {profile.title}: {error}")
     return DeviceTimes(tuple(found), tuple(missing))

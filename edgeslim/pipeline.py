@@ -29,11 +29,12 @@ from edgeslim.export import require_format
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.graph import copy_of
 from edgeslim.handover import Made, stage
-from edgeslim.judge import Judged, judge_all, time_all
+from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model, load_model, name_of
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.npu_rules import violations
+from edgeslim.on_device import Candidate
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
@@ -147,7 +148,11 @@ def _on_the_device(
     twin = None if primary is None else twin_of(primary, judged)
     if primary is None or twin is None or context.profile.compiler or context.profile.tensorrt:
         return DeviceTimes(), [], []
-    times = device_times([primary, twin], context)
+    files = [
+        (Candidate(one.label, one.runtime, one.job.target, one.job.precision), sample_inputs(one.runtime, context.work))
+        for one in (primary, twin)
+    ]
+    times = device_times(files, context.profile, context.threads, context.progress)
     too_slow, unsure = beyond_latency(times, primary.label, recipe.max_latency_s)
     return times, too_slow, [*unsure, *paradox(times, primary.label, twin.label)]
 

@@ -1,0 +1,88 @@
+"""What a build says of the device: estimates, what they may decide, and what stands in their way."""
+
+import numpy as np
+import pytest
+from emulated_core import skip_without_emulator
+
+from edgeslim.device_profile import load_profile
+from edgeslim.device_times import DeviceTimes, beyond_latency, calibrated_for, device_times, paradox, require_judge
+from edgeslim.errors import BadInput
+from edgeslim.on_device import Candidate
+from edgeslim.show_emulation import time_lines
+
+PI = load_profile("raspberry-pi-4")
+CALIBRATED = PI.model_copy(update={"estimator": PI.estimator.model_copy(update={"runtime": "litert"})})
+
+
+@pytest.fixture(scope="module")
+def files(tiny, tmp_path_factory):
+    """The tiny network's INT8 and fp32 TFLite files, with samples."""
+    skip_without_emulator()
+    models, folder = tiny("litert"), tmp_path_factory.mktemp("samples")
+    made = []
+    for precision in ("int8", "fp32"):
+        inputs = folder / f"{precision}.npy"
+        np.save(inputs, models.inputs[precision])
+        made.append((Candidate(f"tflite {precision}", "litert", models.models[precision], precision), inputs))
+    return made
+
+
+@pytest.fixture(scope="module")
+def times(files):
+    """What they take on a board whose estimator knows LiteRT."""
+    return device_times(files, CALIBRATED, 1)
+
+
+def test_a_build_says_what_its_files_take_on_the_device_and_how_sure_that_is(files):
+    (line,) = time_lines(device_times(files, PI, 1), PI.title)
+    assert line.startswith("on a Raspberry Pi 4 Model B, 1 thread: tflite int8 ")
+    assert "(estimated, ncnn-fitted, not calibrated for litert int8), tflite fp32 " in line
+    assert "(estimated, ncnn-fitted, carried over to litert fp32)" in line
+
+
+def test_a_device_that_cannot_be_emulated_has_no_times_and_nothing_is_said(files):
+    assert device_times(files, load_profile("intel-n100"), 1) == DeviceTimes()
+
+
+def test_what_is_missing_here_is_said_and_nothing_fails(files, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = device_times(files, PI, 1)
+    assert found.simulations == ()
+    (reason,) = time_lines(found, PI.title)
+    assert reason.startswith(
+        "no times on a Raspberry Pi 4 Model B: devices cannot be emulated here: qemu-aarch64 is not"
+    )
+
+
+def test_a_calibrated_estimate_judges_the_demanded_latency(times):
+    estimate = times.of("tflite int8").estimate
+    assert estimate.decisive
+    (reason,), _ = beyond_latency(times, "tflite int8", estimate.s / 2)
+    assert "tflite int8 takes" in reason
+    assert "are allowed (--max-latency)" in reason
+    assert beyond_latency(times, "tflite int8", 2 * estimate.high_s) == ([], [])
+    reasons, (doubt,) = beyond_latency(times, "tflite int8", (estimate.s + estimate.high_s) / 2)
+    assert (reasons, "litert-fitted" in doubt) == ([], True)
+
+
+def test_an_estimate_that_is_not_calibrated_judges_nothing(files):
+    times = device_times(files, PI, 1)
+    assert beyond_latency(times, "tflite int8", 1e-9) == ([], [])
+    assert paradox(times, "tflite int8", "tflite fp32") == []
+
+
+def test_a_file_that_should_be_faster_and_is_not_is_named(times):
+    faster, slower = sorted(("tflite int8", "tflite fp32"), key=lambda label: times.of(label).estimate.s)
+    assert paradox(times, faster, slower) == []
+    (warning,) = paradox(times, slower, faster)
+    assert f"no less than {faster} with" in warning
+
+
+def test_a_latency_can_be_demanded_where_the_estimator_knows_the_runtime():
+    require_judge(CALIBRATED)
+    assert calibrated_for(CALIBRATED, "litert")
+    assert not calibrated_for(CALIBRATED, "onnxruntime")
+    with pytest.raises(
+        BadInput, match=r"judged on a raspberry-pi-4 only, which this machine is not, or with a profile"
+    ):
+        require_judge(PI)
