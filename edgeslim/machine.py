@@ -73,7 +73,7 @@ def machine_of(files: Mapping[str, str], architecture: str, libc: str = "", wher
         cpu_model=processors[0].get("model name", f"CPU part {' and '.join(parts)}"),
         cpu_flags=tuple(flags.split()),
         cores=len(processors),
-        ram_bytes=_ram_bytes(_required(files, MEMINFO, where), where),
+        ram_bytes=_memory_bytes(_required(files, MEMINFO, where), "MemTotal", where),
         kernel=_required(files, KERNEL, where),
         governor=_optional(files, GOVERNOR),
         os_name=name[1] if name else None,
@@ -108,11 +108,17 @@ def _processors(cpuinfo: str) -> list[dict[str, str]]:
     return [block for block in blocks if "processor" in block]
 
 
-def _ram_bytes(meminfo: str, where: Path) -> int:
+def available_bytes(files: Mapping[str, str] | None = None, root: Path = Path("/")) -> int:
+    """Return what programs can still have of a machine's memory, by default of this one's; ToolFailed as above."""
+    read = small_files(root, [MEMINFO]) if files is None else files
+    return _memory_bytes(_required(read, MEMINFO, root), "MemAvailable", root)
+
+
+def _memory_bytes(meminfo: str, name: str, where: Path) -> int:
     for line in meminfo.splitlines():
-        if line.startswith("MemTotal:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ToolFailed(f"{where / MEMINFO[1:]}: no `MemTotal` in it; expected Linux's memory figures")
+    raise ToolFailed(f"{where / MEMINFO[1:]}: no `{name}` in it; expected Linux's memory figures")
 
 
 def _required(files: Mapping[str, str], path: str, where: Path) -> str:

@@ -33,14 +33,19 @@ _WORDS = (
 
 
 class Connection:
-    """A host as OpenSSH knows it; one master connection carries every command. `folder` holds its socket."""
+    """A host as OpenSSH knows it; one master connection carries every command. `folder` holds its socket.
 
-    def __init__(self, address: str, host: str, port: str | None, folder: Path) -> None:
+    `config` is OpenSSH's configuration, by default $EDGESLIM_SSH_CONFIG or the user's own.
+    """
+
+    def __init__(
+        self, address: str, host: str, port: str | None, folder: Path, config: Path | str | None = None
+    ) -> None:
         ssh = shutil.which("ssh")
         if ssh is None:
             raise ToolFailed("ssh is not installed; on Debian: apt-get install openssh-client")
         self.address = address
-        config = os.environ.get("EDGESLIM_SSH_CONFIG")
+        config = config or os.environ.get("EDGESLIM_SSH_CONFIG")
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": CONNECT_TIMEOUT_S,
@@ -52,7 +57,7 @@ class Connection:
         self._master: subprocess.Popen[bytes] | None = None
         self._argv = [
             ssh,
-            *(["-F", config] if config else []),
+            *(["-F", str(config)] if config else []),
             *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
             *(["-p", port] if port else []),
             host,

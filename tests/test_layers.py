@@ -20,7 +20,7 @@ LAYERS = (
     "agent_program memory_limit",
     "endings vela_config manifest legalize estimate emulated_tree",
     "legalize.*",
-    "ssh_connection",
+    "ssh_connection virtual_machine",
     "model pruning.blocks pruning.channels reconstruct runtime_libraries comparison conditions",
     "data recipe rounding pruning.importance pruning.sizes targets meters",
     "context pruning.sensitivity targets.* meters.* energy",

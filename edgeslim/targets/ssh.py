@@ -254,24 +254,30 @@ class SshTarget:
 
 
 @contextmanager
-def open_target(address: str) -> Iterator[SshTarget]:
+def open_target(
+    address: str, *, config: Path | None = None, root: str | None = None, called: str | None = None
+) -> Iterator[SshTarget]:
     """Yield the board at `ssh://user@host:port`; user and port may be left to OpenSSH's configuration.
 
-    Raises BadInput for another form of address, ToolFailed without an ssh client, and DeviceFailed.
+    `config` is that configuration and `root` edgeslim's folder on the board, by default what EDGESLIM_SSH_CONFIG and
+    EDGESLIM_REMOTE say; `called` stands for the address in what is said of it. Raises BadInput for another form of
+    address, ToolFailed without an ssh client, and DeviceFailed.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise BadInput(f"target `{address}`: expected ssh://user@host:port, such as ssh://pi@192.168.1.20:22")
     user, host, port = found.groups()
+    called = called or address
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as folder:
-        connection = Connection(address, f"{user}@{host.strip('[]')}" if user else host.strip("[]"), port, Path(folder))
-        wanted = os.environ.get("EDGESLIM_REMOTE")
-        root = shlex.quote(wanted) if wanted else "${XDG_CACHE_HOME:-$HOME/.cache}/edgeslim"
+        host = f"{user}@{host.strip('[]')}" if user else host.strip("[]")
+        connection = Connection(called, host, port, Path(folder), config)
+        wanted = root or os.environ.get("EDGESLIM_REMOTE")
+        top_folder = shlex.quote(wanted) if wanted else "${XDG_CACHE_HOME:-$HOME/.cache}/edgeslim"
         name = f"run-{secrets.token_hex(8)}"
         try:
-            script = f'umask 077; root={root}; mkdir -p "$root/kept" "$root/{name}" && cd "$root" && pwd'
+            script = f'umask 077; root={top_folder}; mkdir -p "$root/kept" "$root/{name}" && cd "$root" && pwd'
             top = connection.ask(script, COMMAND_TIMEOUT_S).strip()
-            target = SshTarget(address, connection, top, f"{top}/{name}")
+            target = SshTarget(called, connection, top, f"{top}/{name}")
             try:
                 yield target
             finally:

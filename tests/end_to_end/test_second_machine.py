@@ -154,7 +154,7 @@ def test_a_memory_limit_of_control_groups_version_2_is_enforced_and_reported(mac
 
 
 def test_a_machine_with_too_little_memory_for_the_model_kills_the_agent_and_not_itself(machine, hungry):
-    machine.start(ram_mib=256, kernel_words="edgeslim.cgroup=1")
+    machine.start(256 * 2**20, kernel_words="edgeslim.cgroup=1")
     ended = starve(machine, hungry)
     assert ended.status == "oom", ended
     assert machine.ssh("echo alive") == "alive\n", "the ssh server was killed too"
