@@ -5,6 +5,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `build(source, device=...)`: compress, export, run and pack; a `BuildReport`
 - `bench(path, on=...)`: measure an artifact's files on a device; a `BenchReport`
 - `emulate(path, device=...)`: count what its files take on an emulated core, estimate times; an `EmulationReport`
+- `fits(path, ram_bytes, device=...)`: which of its files run in so much memory, on an emulated machine; a `FitReport`
 - `profile(path, device=...)`: what every operator of its ONNX file takes on an emulated core; an `OperatorProfile`
 - `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from edgeslim.benchmark import bench, compare
     from edgeslim.device_profile import load_profile
     from edgeslim.emulation import emulate
+    from edgeslim.fitting import fits
     from edgeslim.inspection import inspect
     from edgeslim.operator_counts import profile
     from edgeslim.pipeline import build, check
@@ -35,6 +37,7 @@ _HOME = {
     "check": "pipeline",
     "compare": "benchmark",
     "emulate": "emulation",
+    "fits": "fitting",
     "inspect": "inspection",
     "load_profile": "device_profile",
     "probe": "probing",
@@ -49,6 +52,7 @@ __all__ = [
     "check",
     "compare",
     "emulate",
+    "fits",
     "inspect",
     "load_profile",
     "probe",

@@ -15,11 +15,12 @@ from edgeslim.measurement import Kind
 
 if TYPE_CHECKING:
     from edgeslim.emulated_inference import EmulatedInference
+    from edgeslim.fitting import Fit
     from edgeslim.measurement import Measurement
 
 EMULATOR = "emulator"
 # What of a bench's options a count of instructions has a use for.
-USEFUL = {"artifact", "on", "threads", "time_limit", "fail_on", "as_json", "quiet"}
+USEFUL = {"artifact", "on", "threads", "time_limit", "ram", "fail_on", "as_json", "quiet"}
 
 TIME_LIMIT = click.option(
     "--time-limit", metavar="TIME", help="Of an emulator: end a process after so long (default 10min)."
@@ -36,6 +37,14 @@ def require_useful(context: click.Context) -> None:
             )
 
 
+def refuse_what_is_of_an_emulator(time_limit: str | None, ram: str | None) -> None:
+    """Raise BadInput for an option that means nothing on any other device."""
+    if time_limit is not None:
+        raise BadInput(f"--time-limit is of --on {EMULATOR}; elsewhere --max-duration ends the timing")
+    if ram is not None:
+        raise BadInput(f"--ram is of the emulated machine: --on {EMULATOR}")
+
+
 def bench_emulated(
     artifact: Path, device: str | None, threads: int, time_limit: str | None, kinds: tuple[Kind, ...], *,
     as_json: bool, quiet: bool,
@@ -46,7 +55,7 @@ def bench_emulated(
     with progress_on(quiet=quiet or as_json) as progress:
         report = edgeslim.emulate(
             artifact, device=device, threads=threads,
-            time_limit_s=_time_limit_s(time_limit),
+            time_limit_s=time_limit_seconds(time_limit),
             progress=lambda label, done, total: progress(f"emulating {label}", done / total),
         )  # fmt: skip
     if as_json:
@@ -56,7 +65,7 @@ def bench_emulated(
     require_believed(report.simulations, kinds)
 
 
-def require_believed(found: Sequence["Measurement | EmulatedInference"], kinds: tuple[Kind, ...]) -> None:
+def require_believed(found: Sequence["Measurement | EmulatedInference | Fit"], kinds: tuple[Kind, ...]) -> None:
     """Raise InvalidMeasurement where a record has a caution of one of these kinds."""
     failing = [f"{one.label}: {caution.text}" for one in found for caution in one.failing(kinds)]
     if failing:
@@ -79,7 +88,9 @@ def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, a
         raise BadInput(f"--on {on}: operators are counted on {EMULATOR} or {EMULATOR}:DEVICE alone")
     with progress_on(quiet=quiet or as_json) as progress:
         progress("emulating", 0.0)
-        found = edgeslim.profile(artifact, device=device or None, file=file, time_limit_s=_time_limit_s(time_limit))
+        found = edgeslim.profile(
+            artifact, device=device or None, file=file, time_limit_s=time_limit_seconds(time_limit)
+        )
     if as_json:
         rows = [{**asdict(one), "instructions_per_mac": one.instructions_per_mac} for one in found.operators]
         print_json({"file": found.file, "device": found.device.name, "emulator": found.emulator, "shares_of": found.by,
@@ -88,7 +99,8 @@ def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, a
         STDOUT.print(profile_table(found))
 
 
-def _time_limit_s(text: str | None) -> float:
+def time_limit_seconds(text: str | None) -> float:
+    """Return what --time-limit says, or how long a process may take without it."""
     from edgeslim.emulator import TIME_LIMIT_S
 
     return quantity(text, "seconds", "--time-limit") or TIME_LIMIT_S

@@ -1,6 +1,7 @@
 """The commands that measure: `bench`, `compare`, `probe`."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -8,7 +9,15 @@ import click
 
 import edgeslim
 from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on, quantity
-from edgeslim.cli_emulator import EMULATOR, TIME_LIMIT, bench_emulated, require_believed, require_useful
+from edgeslim.cli_emulator import (
+    EMULATOR,
+    TIME_LIMIT,
+    bench_emulated,
+    refuse_what_is_of_an_emulator,
+    require_believed,
+    require_useful,
+)
+from edgeslim.cli_fits import RAM, bench_fits
 from edgeslim.errors import BadInput, Refused
 from edgeslim.measurement import Kind
 from edgeslim.meters import METERS
@@ -63,13 +72,14 @@ MIN_DURATION = click.option(
 )  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
 @TIME_LIMIT
+@RAM
 @AS_JSON
 @QUIET
 @click.pass_context
 def bench(
     context: click.Context, /, artifact: Path, on: str, fail_on: str, plot: Path | None, as_json: bool, quiet: bool,
     library: str | None, meter: str | None, require_accelerator: str | None, any_device: bool, time_limit: str | None,
-    **wishes: Any,
+    ram: str | None, **wishes: Any,
 ) -> None:  # fmt: skip
     """Measure latency, memory and power of every file of ARTIFACT on a device, fp32 beside INT8.
 
@@ -84,10 +94,11 @@ def bench(
     scheme, _, device = on.partition(":")
     if scheme == EMULATOR:
         require_useful(context)
-        bench_emulated(artifact, device or None, wishes["threads"], time_limit, kinds, as_json=as_json, quiet=quiet)
+        (bench_emulated if ram is None else partial(bench_fits, ram))(
+            artifact, device or None, wishes["threads"], time_limit, kinds, as_json=as_json, quiet=quiet
+        )
         return
-    if time_limit is not None:
-        raise BadInput(f"--time-limit is of --on {EMULATOR}; elsewhere --max-duration ends the timing")
+    refuse_what_is_of_an_emulator(time_limit, ram)
     if plot is not None:
         _require_svg(plot)
     cut: CutOff | None = None

@@ -21,6 +21,7 @@ from edgeslim.export import child_environment
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.installed import runtime_available
 from edgeslim.machine import Machine, this_machine
+from edgeslim.virtual_machine import cure, missing_tools
 
 IMPORT_TIMEOUT_S = 120.0
 RAM_WANTED_BYTES = 3e9  # the default build; a network of the size of resnet50 takes twice that
@@ -73,6 +74,7 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
         *(of_agent(architecture) for architecture in ARCHITECTURES),
         of_ssh(),
         of_emulator(),
+        of_virtual_machine(),
         *of_machine(root),
         *(_disk(folder, use) for folder, use in ((Path.cwd(), "artifacts"), (Path(tempfile.gettempdir()), "work"))),
     ]
@@ -162,6 +164,15 @@ def of_emulator() -> Finding:
     except ToolFailed as error:
         return Finding("emulated core", "missing", str(error), "sudo tools/install_emulator")
     return Finding("emulated core", "ok", f"{tools.qemu} {tools.version}, libraries in {tools.libraries}")
+
+
+def of_virtual_machine() -> Finding:
+    """Return whether a machine can be emulated, to deploy to and to find out what fits into how much memory."""
+    missing = missing_tools()
+    if missing:
+        absent = f"not installed: {', '.join(missing)}; no machine can be emulated (bench --on emulator --ram)"
+        return Finding("emulated machine", "missing", absent, cure(missing))
+    return Finding("emulated machine", "ok", "qemu-system-aarch64 and what makes the machine are there")
 
 
 def of_cpu(machine: Machine) -> Finding:

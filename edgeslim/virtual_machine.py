@@ -112,7 +112,7 @@ class VirtualMachine:
         # setpriv: the kernel ends QEMU when edgeslim was killed and could not.
         return [
             *("setpriv", "--pdeathsig", "KILL", "qemu-system-aarch64", "-M", "virt", "-cpu", self._cpu, "-smp", "1"),
-            *("-m", f"{ram_bytes // 2**20}M", "-nographic", "-nodefaults", "-serial", f"file:{self._log}"),
+            *("-m", f"{ram_bytes // 1024}K", "-nographic", "-nodefaults", "-serial", f"file:{self._log}"),
             *("-kernel", str(self._made / "kernel"), "-initrd", str(self._made / "initrd.gz")),
             *("-append", f"console=ttyAMA0 quiet panic=-1 random.trust_cpu=on {kernel_words}"),
             *("-drive", f"file={self._made / 'disk.img'},format=raw,if=none,id=disk,snapshot=on"),
@@ -232,7 +232,7 @@ def _kept() -> Path:
 
 def _found(tool: str) -> str | None:
     """Return where a tool lies; those of file systems lie where only root looks."""
-    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    return shutil.which(tool, path=os.pathsep.join(filter(None, [os.environ.get("PATH"), "/usr/sbin", "/sbin"])))
 
 
 def _end(file: Path) -> str:

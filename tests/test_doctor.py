@@ -128,7 +128,7 @@ def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Find
     }
     agents = {f"agent for {name}" for name in ARCHITECTURES}
     expected = extras | agents | {f"format {name}" for name in FORMATS}
-    expected |= {"Python", "torch", "ssh", "emulated core", "CPU", "RAM", "disk"}
+    expected |= {"Python", "torch", "ssh", "emulated core", "emulated machine", "CPU", "RAM", "disk"}
     assert set(findings) == expected, "a subject is missing or unknown"
 
 

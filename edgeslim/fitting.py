@@ -1,0 +1,204 @@
+"""Does it fit? Every file of an artifact run on an emulated machine with the device's core and a given memory."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as validated_dataclass
+
+from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.benchmark import Entry, entries_of, keep, require_writable
+from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.emulation import SCHEME, Skipped
+from edgeslim.emulator import TIME_LIMIT_S, require_emulation
+from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
+from edgeslim.harness import sha256_of
+from edgeslim.machine import MEMINFO, available_bytes
+from edgeslim.measurement import Caution, Kind
+from edgeslim.on_device import Device
+from edgeslim.targets.ssh import open_target
+from edgeslim.verification import golden_fault
+from edgeslim.virtual_machine import REMOTE, require_ram, running_machine
+
+FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"
+RUNS = ("--warmup", "0", "--iterations", "5")  # after the golden vectors, in the same process
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@validated_dataclass(frozen=True, config=_STRICT)
+class Fit:
+    """Whether one model runs in one runtime in a machine's memory, with its processor and memory emulated.
+
+    The sizes are simulated: a real Linux counted them, on emulated hardware; they are None where the kernel ended the
+    process because memory ran out, and `reason` has its words. `ram_bytes` is the whole memory, `available_bytes` what
+    the system left of it; `golden_samples` golden vectors were replayed. Times under an
+    emulator mean nothing, so there is none.
+    """
+
+    label: str
+    runtime: str
+    runtime_version: str | None
+    library: str
+    model: str
+    model_sha256: str
+    precision_requested: str
+    device: str
+    core: str
+    threads: int
+    ram_bytes: int
+    available_bytes: int
+    fits: bool
+    reason: str | None
+    peak_rss_bytes: int | None
+    runtime_rss_bytes: int | None
+    arena_bytes: int | None
+    golden_samples: int
+    seen: tuple[Caution, ...]
+    kind: Literal["simulated"] = "simulated"
+    format: Literal["edgeslim-fit/1"] = FORMAT
+
+    def failing(self, kinds: tuple[Kind, ...]) -> list[Caution]:
+        """Return the cautions of some kinds."""
+        return [caution for caution in self.seen if caution.kind in kinds]
+
+    def to_json(self) -> str:
+        """Return everything as JSON text that `from_json` reads back equal."""
+        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+
+    @staticmethod
+    def from_json(text: str, source: str = "fit") -> "Fit":
+        """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
+            raise BadInput(f"{source}: {'; '.join(reasons)}") from error
+
+
+_ADAPTER = TypeAdapter(Fit)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What was found, a file each, and which files could not be asked; `folder` holds it too, None for an archive."""
+
+    device: DeviceProfile
+    found: tuple[Fit, ...]
+    skipped: tuple[Skipped, ...]
+    folder: Path | None
+
+
+def fits(
+    path: Path,
+    ram_bytes: int,
+    *,
+    device: str | None = None,
+    threads: int = 1,
+    time_limit_s: float = TIME_LIMIT_S,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> FitReport:
+    """Run every file of an artifact on an emulated machine with so much memory, and say which of them fit.
+
+    `device` is a profile's name or file, by default the one the artifact was built for. Each file is deployed over ssh
+    with its runtime, replays its golden vectors and runs on in one process, which the kernel ends if memory runs out:
+    that is a result, and the others go on. What fails in another way, or is known to, is skipped with the reason; where
+    all are, DeviceFailed has every one. `time_limit_s` is for each process. Raises BadInput, IntegrityFailed and
+    ToolFailed.
+    """
+    require_ram(ram_bytes)
+    with open_artifact(path) as artifact:
+        check_integrity(artifact.folder)
+        if path.is_dir():
+            require_writable(path)
+        profile = load_profile(device or artifact.manifest.compatible.device)
+        entries = entries_of(artifact.folder, artifact.manifest)
+        found: list[Fit] = []
+        skipped: list[Skipped] = []
+        with open_machine(profile, ram_bytes) as opened:
+            free_bytes = available_bytes(opened.target.look([MEMINFO]))
+            for number, entry in enumerate(entries):
+                if progress is not None:
+                    progress(entry.candidate.label, number, len(entries))
+                try:
+                    found.append(_fit(entry, opened, profile, (ram_bytes, free_bytes), threads, time_limit_s))
+                except (DeviceFailed, ToolFailed) as error:
+                    skipped.append(Skipped(entry.candidate.label, _why(error)))
+    if not found:
+        reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
+        raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")
+    return FitReport(profile, tuple(found), tuple(skipped), keep(found, path, f"{SCHEME}-{profile.name}-{ram_bytes}"))
+
+
+@contextmanager
+def open_machine(profile: DeviceProfile, ram_bytes: int) -> Iterator[Device]:
+    """Boot a machine with a device's core and so much memory, and yield it as a device; it ends with the context."""
+    emulation = require_emulation(profile)
+    with (
+        running_machine(emulation.qemu_cpu, ram_bytes) as machine,
+        open_target(
+            machine.address, config=machine.ssh_config, root=REMOTE, called=f"{SCHEME}:{profile.name}"
+        ) as target,
+    ):
+        yield Device(target)
+
+
+def _fit(
+    entry: Entry, device: Device, profile: DeviceProfile, memory: tuple[int, int], threads: int, time_limit_s: float
+) -> Fit:
+    """Run one file; `memory` is the whole and what is available, in bytes."""
+    candidate, target = entry.candidate, device.target
+    known = profile.failure(candidate.runtime, candidate.precision)
+    if known is not None and known.effect == "fails":
+        raise ToolFailed(f"the profile of {profile.name} knows that it fails: {known.text}")
+    deployed = device.deployed(candidate.runtime)
+    if deployed.agent != "c":
+        raise ToolFailed(f"the machine has no Python, so only the C agent runs there: {deployed.agent}")
+    made, golden = target.work_path("outputs.npy"), np.load(entry.folder / entry.model.golden_outputs)
+    inputs = target.push(entry.folder / entry.model.inputs[0].golden_inputs)
+    wishes = ["--threads", str(threads), "--inputs", inputs, "--outputs", made, *RUNS]
+    session, reason, fault = None, None, None
+    try:
+        session = device.run(candidate, wishes, time_limit_s)
+    except DeviceFailed as error:
+        if error.status != "oom":
+            raise
+        reason = str(error).splitlines()[0]  # what the agent wrote to stderr before it says nothing of it
+    else:
+        with TemporaryDirectory() as folder:
+            target.pull(made, Path(folder) / "outputs.npy")
+            fault = golden_fault(entry.model, np.load(Path(folder) / "outputs.npy"), golden, device.machine)
+    return Fit(
+        label=candidate.label,
+        runtime=candidate.runtime,
+        runtime_version=(session.hello.runtime_version if session else None) or deployed.version,
+        library=deployed.library,
+        model=candidate.model.name,
+        model_sha256=sha256_of(candidate.model),
+        precision_requested=candidate.precision,
+        device=profile.name,
+        core=profile.cores[0].name,
+        threads=threads,
+        ram_bytes=memory[0],
+        available_bytes=memory[1],
+        fits=session is not None,
+        reason=reason,
+        peak_rss_bytes=session.memory.peak_rss_bytes if session else None,
+        runtime_rss_bytes=session.memory.rss_before_load_bytes if session else None,
+        arena_bytes=session.memory.arena_bytes if session else None,
+        golden_samples=len(golden) if session else 0,
+        seen=(Caution("golden", fault, "`edgeslim verify` replays the golden vectors here"),) if fault else (),
+    )
+
+
+def _why(error: DeviceFailed | ToolFailed) -> str:
+    if not isinstance(error, DeviceFailed):
+        return str(error)
+    if error.status == "timeout":
+        return f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
+    return f"{error}; {error.next_step}"
