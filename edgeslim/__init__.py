@@ -7,6 +7,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `emulate(path, device=...)`: count what its files take on an emulated core, estimate times; an `EmulationReport`
 - `fits(path, ram_bytes, device=...)`: which of its files run in so much memory, on an emulated machine; a `FitReport`
 - `profile(path, device=...)`: what every operator of its ONNX file takes on an emulated core; an `OperatorProfile`
+- `calibrate(on, device=..., out=...)`: fit a device's estimator on a board, written as a profile; a `Calibration`
 - `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeslim.benchmark import bench, compare
+    from edgeslim.calibration import calibrate
     from edgeslim.device_profile import load_profile
     from edgeslim.emulation import emulate
     from edgeslim.fitting import fits
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _HOME = {
     "bench": "benchmark",
     "build": "pipeline",
+    "calibrate": "calibration",
     "check": "pipeline",
     "compare": "benchmark",
     "emulate": "emulation",
@@ -49,6 +52,7 @@ _HOME = {
 __all__ = [
     "bench",
     "build",
+    "calibrate",
     "check",
     "compare",
     "emulate",

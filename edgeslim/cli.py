@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 import edgeslim
+from edgeslim.cli_calibrate import calibrate
 from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_json, progress_on, quantity
 from edgeslim.cli_emulator import profile
 from edgeslim.cli_measure import bench, compare, probe
@@ -301,7 +302,7 @@ def doctor(as_json: bool) -> None:
         STDOUT.print(findings_table(findings))
 
 
-for command in (bench, compare, probe, profile):
+for command in (bench, compare, probe, profile, calibrate):
     commands.add_command(command)
 
 

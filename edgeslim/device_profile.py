@@ -16,8 +16,9 @@ from edgeslim.emulation_facts import Emulation, Estimator
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.machine import Machine, this_machine
 from edgeslim.npu_limits import NpuLimits
+from edgeslim.overlay import laid_over_base
 from edgeslim.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
-from edgeslim.strict_yaml import Section, read_strictly
+from edgeslim.strict_yaml import Section, read_strictly, validated
 
 RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -245,12 +246,14 @@ def all_profiles() -> list[DeviceProfile]:
 def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """Return the profile of a bundled device (by name or alias) or of a YAML file.
 
-    Anything that ends in .yaml or .yml or holds a path separator is a file. BadProfile names the near misses of an
+    Anything that ends in .yaml or .yml or holds a path separator is a file; one with the key `base` is laid over
+    another profile (edgeslim/overlay.py). BadProfile names the near misses of an
     unknown device, and says of a broken file which section and key is wrong and what was expected.
     """
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")) or os.sep in text:
-        return read_strictly(Path(text), DeviceProfile, BadProfile)
+        file = Path(text)
+        return validated(laid_over_base(file, _places()), file, DeviceProfile, BadProfile)
     if text in known_devices():
         return read_strictly(bundled("device_profiles") / f"{text}.yaml", DeviceProfile, BadProfile)
     names: list[str] = []
@@ -259,6 +262,10 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
             return profile
         names += [profile.name, *profile.aliases]
     raise BadProfile(f"unknown device `{text}`{near_misses(text, names)} (`edgeslim devices` lists them all)")
+
+
+def _places() -> dict[str, Path]:
+    return {name: bundled("device_profiles") / f"{name}.yaml" for name in known_devices()}
 
 
 def describe(profile: DeviceProfile) -> list[Fact]:

@@ -43,13 +43,19 @@ def read_strictly(file: Path, kind: type[_SectionT], error: type[BadInput]) -> _
 
     Raises `error` with one line for each thing that is wrong; a key that stands twice is wrong too.
     """
+    return validated(read_document(file, error), file, kind, error)
+
+
+def validated(written: Any, file: Path, kind: type[_SectionT], error: type[BadInput]) -> _SectionT:
+    """Return the `kind` of section that was read from `file`; raises `error` as `read_strictly`."""
     try:
-        return kind.model_validate(_read(file, error))
+        return kind.model_validate(written)
     except ValidationError as invalid:
         raise error("\n".join(f"{file.name}{explain(problem)}" for problem in invalid.errors())) from invalid
 
 
-def _read(file: Path, error: type[BadInput]) -> Any:
+def read_document(file: Path, error: type[BadInput]) -> Any:
+    """Return what a YAML file holds; raises `error` where it cannot be read, or a key stands twice in it."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as unreadable:

@@ -15,7 +15,7 @@ LAYERS = (
     "units bundled formats preprocessing default_model probes installed vela_report onnx_layers",
     "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
     "npu_limits sourced records",
-    "emulation_facts",
+    "emulation_facts overlay",
     "device_profile measurement simulation manifest_parts fake_quant half moments pruning.labels probes.worker "
     "agent_program memory_limit",
     "endings vela_config manifest legalize estimate emulated_tree",
@@ -32,7 +32,7 @@ LAYERS = (
     "compress verification inspection proof",
     "sensitivity_report benchmark",
     "produce judge probing emulation operator_counts",
-    "decide error_depth npu gpu device_times fitting",
+    "decide error_depth npu gpu device_times fitting calibration",
     "npu_papers gpu_papers",
     "handover",
     "pipeline",
@@ -42,7 +42,7 @@ LAYERS = (
     "cli_common",
     "cli_emulator",
     "cli_fits",
-    "cli_measure",
+    "cli_measure cli_calibrate",
     "cli",
 )
 # The package itself hands out the library's functions; run.py is copied into artifacts and runs without edgeslim.

@@ -1,0 +1,282 @@
+"""Fit a device's estimator on the user's own board: time a few small models there, count them here, solve for costs."""
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import yaml
+
+from edgeslim.benchmark import with_placement
+from edgeslim.device_profile import DeviceProfile, Precision, describes, load_profile
+from edgeslim.emulation_facts import Estimator
+from edgeslim.emulator import Emulator, open_emulator, require_emulation
+from edgeslim.errors import BadInput, InvalidMeasurement, MissingPackage, Refused, ToolFailed
+from edgeslim.estimate import Observation, learn_estimator
+from edgeslim.harness import Workload, measure
+from edgeslim.installed import require_runtime
+from edgeslim.machine import CPUINFO
+from edgeslim.measurement import Kind, Measurement
+from edgeslim.on_device import Candidate, Device, open_device
+from edgeslim.overlay import Calibrated, is_overlay
+from edgeslim.probes import Operator
+from edgeslim.progress import Progress, silent
+
+RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx"}
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+REFUSED: tuple[Kind, ...] = ("noisy", "throttled", "clocks")  # cautions that a user may accept; "fallback" never
+SERIAL = "/proc/device-tree/serial-number"
+INPUTS = 4  # different samples for each model
+WORKLOAD = Workload(processes=5, min_duration_s=0.3)
+
+# Small and large, from the first to the last layers of common networks; the second linear layer is beyond any L2.
+OPERATORS = (
+    Operator("conv", 28, 28, 64, 128),
+    Operator("conv", 14, 14, 96, 576),
+    Operator("conv", 7, 7, 320, 640),
+    Operator("conv", 112, 112, 3, 32, (3, 3), (2, 2), (1, 1)),
+    Operator("conv", 28, 28, 32, 64, (3, 3), (1, 1), (1, 1)),
+    Operator("conv", 14, 14, 128, 128, (3, 3), (1, 1), (1, 1)),
+    Operator("conv", 56, 56, 96, 96, (3, 3), (1, 1), (1, 1), groups=96),
+    Operator("conv", 14, 14, 384, 384, (3, 3), (1, 1), (1, 1), groups=384),
+    Operator("conv", 28, 28, 128, 128, (5, 5), (1, 1), (2, 2), groups=128),
+    Operator("linear", 1, 1, 1024, 512),
+    Operator("linear", 1, 1, 2048, 2048),
+    Operator("add", 56, 56, 64, 64),
+)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration found: the estimator, what it was done with, and where the overlay lies."""
+
+    base: str
+    estimator: Estimator
+    calibrated: Calibrated
+    out: Path
+
+
+def calibrate(
+    on: str,
+    *,
+    device: str,
+    out: Path,
+    runtime: str = "litert",
+    workload: Workload = WORKLOAD,
+    operators: Sequence[Operator] = OPERATORS,
+    accept: Sequence[Kind] = (),
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Calibration:
+    """Fit the estimator of a device on the board at an address, and write it as a profile laid over the device's.
+
+    Each operator becomes a model in fp32 and in INT8, which is counted on the emulated core and timed on the board.
+    `accept` names the cautions among REFUSED that may pass. Raises BadInput, Refused for a board that is not the
+    device, InvalidMeasurement for times that must not be believed, MissingPackage, ToolFailed and DeviceFailed.
+    """
+    _require_place(out, overwrite=overwrite)
+    if runtime not in RUNTIMES:
+        raise BadInput(f"runtime `{runtime}` cannot be calibrated; expected {' or '.join(RUNTIMES)}")
+    profile = load_profile(device)
+    base = _base(device, profile, out)
+    require_emulation(profile)
+    require_runtime(runtime)
+    with open_emulator(profile) as emulator, open_device(on) as board, TemporaryDirectory() as folder:
+        _require_board(board, profile)
+        _require_one_library(board, runtime)
+        models = _models(runtime, operators, Path(folder))
+        counts = _counted(models, emulator, Path(folder), progress)
+        inputs = {one.label: array for one, array in models.items()}
+        steps = len(models) * workload.processes
+        measured = measure(
+            list(models), inputs, workload, device=board,
+            progress=lambda label, done, _: progress(f"timing {label}", done / steps),
+        )  # fmt: skip
+        _require_believed(measured, accept)
+        calibrated = _calibrated(measured, board, emulator, runtime, workload, accept)
+    clock = profile.cores[0].max_clock
+    seen = [_observed(one, counts[one.label], clock.value or 0.0) for one in measured]
+    which = f"the board {calibrated.board}" if calibrated.board else "a board without a serial number"
+    source = f"edgeslim calibrate on {calibrated.date}: {calibrated.runtime} on {which}"
+    estimator = learn_estimator(seen, runtime, clock, source, None)
+    _write(out, base, calibrated, estimator)
+    return Calibration(base, estimator, calibrated, out)
+
+
+def _require_place(out: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work, a file that cannot be written or should not be."""
+    if out.suffix not in (".yaml", ".yml"):
+        raise BadInput(f"{out}: a profile is written; expected a name that ends in .yaml")
+    if not out.parent.is_dir():
+        raise BadInput(f"{out}: the folder {out.parent} is missing")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise BadInput(f"{out}: exists; choose another name, or ask to overwrite it")
+    if not os.access(out.parent, os.W_OK):
+        raise BadInput(f"{out}: the folder {out.parent} cannot be written to")
+
+
+def _require_board(board: Device, profile: DeviceProfile) -> None:
+    """Refuse a board that the profile does not describe, and a profile without a clock."""
+    machine = board.machine
+    if not describes(profile, machine):
+        raise Refused(
+            f"{board.target.address} is not a {profile.name}: it is a {machine.board or machine.cpu_model}, "
+            f"{machine.architecture}; its times would be fitted to another core's counts",
+            ["name the device that it is with --device; `edgeslim probe` compares the two"],
+        )
+    if profile.cores[0].max_clock.value is None:
+        raise BadInput(f"{profile.name}: the profile knows no `max_clock`, so cycles do not become seconds")
+
+
+def _require_one_library(board: Device, runtime: str) -> None:
+    """Refuse a board that would run another library than the one that is counted here."""
+    deployed = board.deployed(runtime)
+    if deployed.version is None:
+        raise Refused(
+            f"{board.target.address} would run {deployed.library}, and another one is counted here",
+            ["move it out of the usual places for the time of the calibration; this machine's version then travels"],
+        )
+
+
+def _models(runtime: str, operators: Sequence[Operator], folder: Path) -> dict[Candidate, np.ndarray]:
+    """Write a model of each operator in each precision; return it with its inputs, samples on axis 0."""
+    generator = np.random.default_rng(0)
+    found = {}
+    for operator in operators:
+        for precision in PRECISIONS:
+            label = f"{_name(operator)} {precision}"
+            file = folder / f"{label.replace(' ', '_')}{RUNTIMES[runtime]}"
+            shape, dtype = _write_model(runtime, operator, precision, file)
+            candidate = Candidate(label, runtime, file, precision)
+            samples = generator.standard_normal((INPUTS, *shape[1:]))
+            codes = np.iinfo(dtype) if dtype != np.float32 else None
+            if codes is not None:
+                samples = np.clip(samples * 40 + (codes.max + codes.min) / 2, codes.min, codes.max)
+            found[candidate] = samples.astype(dtype)
+    return found
+
+
+def _name(operator: Operator) -> str:
+    """Return "conv 3x3 28x28 32-64"; a depthwise one says so."""
+    size = f"{operator.height}x{operator.width} {operator.channels_in}-{operator.channels_out}"
+    if operator.kind != "conv":
+        return f"{operator.kind} {size}"
+    return f"{'depthwise' if operator.depthwise else 'conv'} {operator.kernel[0]}x{operator.kernel[1]} {size}"
+
+
+def _write_model(runtime: str, operator: Operator, precision: str, file: Path) -> tuple[tuple[int, ...], Any]:
+    """Write one operator as a model; return the shape and dtype of its inputs, which are alike."""
+    try:
+        if runtime == "litert":
+            from edgeslim.probes import tflite
+
+            file.write_bytes(tflite.model_of(operator, precision))
+            shape: tuple[int, ...] = (1, operator.height, operator.width, operator.channels_in)
+            integers: Any = np.int8
+        else:
+            from edgeslim.probes import onnx
+
+            file.write_bytes(onnx.model_of(operator, precision).SerializeToString())
+            shape, integers = (1, operator.channels_in, operator.height, operator.width), np.uint8
+    except ImportError as error:
+        package = {"litert": ("ai-edge-litert", "tflite"), "onnxruntime": ("onnx", "onnx")}[runtime]
+        raise MissingPackage(*package) from error
+    if operator.kind == "linear":
+        shape = (1, operator.channels_in)
+    return shape, integers if precision == "int8" else np.float32
+
+
+def _counted(
+    models: Mapping[Candidate, np.ndarray], emulator: Emulator, folder: Path, progress: Progress
+) -> dict[str, dict[str, int]]:
+    """Return what one inference of each model takes on the emulated core, caches warm, by its label."""
+    found = {}
+    for number, (one, array) in enumerate(models.items()):
+        progress(f"counting {one.label}", number / len(models))
+        inputs = folder / "inputs.npy"
+        np.save(inputs, array)
+        _, counted = emulator.count(one, ["--inputs", str(inputs), "--warmup", "1", "--iterations", "1"])
+        found[one.label] = counted[-1].counts
+    return found
+
+
+def _observed(one: Measurement, counts: Mapping[str, float], clock_hz: float) -> Observation:
+    network, _, told = one.label.rpartition(" ")
+    precision = next(known for known in PRECISIONS if known == told)
+    return Observation(network, precision, counts, one.median_s * clock_hz)
+
+
+def _require_believed(measured: Sequence[Measurement], accept: Sequence[Kind]) -> None:
+    """Raise InvalidMeasurement for every caution that was not accepted; a wrong precision never can be."""
+    refused = [kind for kind in (*REFUSED, "fallback") if kind not in accept or kind == "fallback"]
+    seen = [with_placement(one, None) for one in measured]
+    reasons = [f"{one.label}: {caution.text}; {caution.advice}" for one in seen for caution in one.failing(refused)]
+    if reasons:
+        raise InvalidMeasurement(
+            "\n".join(
+                [
+                    f"nothing was fitted, for the board's times must not be believed (--accept {','.join(REFUSED)} "
+                    "lets these pass, and the profile says so):",
+                    *(f"  - {reason}" for reason in reasons),
+                ]
+            )
+        )
+
+
+def _calibrated(
+    measured: Sequence[Measurement], board: Device, emulator: Emulator, runtime: str, workload: Workload,
+    accept: Sequence[Kind],
+) -> Calibrated:  # fmt: skip
+    first = measured[0]
+    seen = {caution.kind for one in measured for caution in one.cautions}
+    return Calibrated(
+        date=time.strftime("%Y-%m-%d", time.gmtime()),
+        board=_board_hash(board),
+        machine=first.place.name,
+        kernel=first.place.kernel,
+        governor=first.place.governor,
+        runtime=f"{runtime} {first.runtime_version}",
+        agent=first.agent,
+        emulator=emulator.name,
+        processes=workload.processes,
+        accepted=tuple(kind for kind in accept if kind in seen),
+    )
+
+
+def _board_hash(board: Device) -> str | None:
+    """Return the begin of the SHA-256 of the board's serial number, which tells boards apart and names none."""
+    files = board.target.look([SERIAL, CPUINFO])
+    listed = re.search(r"^Serial\s*: *(\S+)", files.get(CPUINFO, ""), re.MULTILINE)
+    serial = files.get(SERIAL, "").strip("\0\n ") or (listed[1] if listed else "")
+    return hashlib.sha256(serial.encode()).hexdigest()[:16] if serial else None
+
+
+def _base(device: str, profile: DeviceProfile, out: Path) -> str:
+    """Return how the overlay names its base: a bundled device, or the way from the overlay to the profile's file."""
+    if device.endswith((".yaml", ".yml")):
+        if is_overlay(Path(device)):
+            raise BadInput(f"{device}: is laid over another profile; name that one with --device")
+        return os.path.relpath(device, out.parent)
+    return profile.name  # `device` is an alias of it
+
+
+def _write(out: Path, base: str, calibrated: Calibrated, estimator: Estimator) -> None:
+    """Write the overlay, whole or not at all."""
+    section = estimator.model_dump(mode="json", exclude_none=True)
+    section["clock"]["value"] = f"{estimator.clock.value:.0f} Hz"
+    content = {"base": base, "calibrated": calibrated.model_dump(mode="json"), "estimator": section}
+    part = out.with_name(f".{out.name}.part")
+    try:
+        head = f"# {base} with the costs of {calibrated.runtime} on one board, written by `edgeslim calibrate`.\n"
+        part.write_text(head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=118), "utf-8")
+        part.replace(out)
+    except OSError as error:
+        raise ToolFailed(f"{out} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)

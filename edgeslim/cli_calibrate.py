@@ -1,0 +1,57 @@
+"""The command `calibrate`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+import edgeslim
+from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on
+from edgeslim.errors import BadInput
+
+
+@click.command()
+@click.option("--on", required=True, help="The board: ssh://user@host:port, or local.")
+@DEVICE
+@click.option("--runtime", type=click.Choice(["litert", "onnxruntime"]), default="litert", show_default=True)
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="The profile to write: my-board.yaml."
+)
+@click.option("--processes", type=click.IntRange(1), default=5, show_default=True, help="For each of the 24 models.")
+@click.option("--accept", metavar="KINDS", default="", help="Cautions that may pass: noisy, throttled, clocks.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@AS_JSON
+@QUIET
+def calibrate(
+    on: str, device: str, runtime: str, out: Path, processes: int, accept: str, overwrite: bool, as_json: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Fit the estimator of a device on your own board, and write it as a profile laid over the device's."""
+    from edgeslim.calibration import REFUSED, WORKLOAD
+
+    kinds = [name.strip() for name in accept.split(",") if name.strip()]
+    for name in kinds:
+        if name not in REFUSED:
+            raise BadInput(f"--accept `{name}`: expected some of {', '.join(REFUSED)}")
+    with progress_on(quiet=quiet or as_json) as progress:
+        found = edgeslim.calibrate(
+            on, device=device, out=out, runtime=runtime, workload=replace(WORKLOAD, processes=processes),
+            accept=[kind for kind in REFUSED if kind in kinds], overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    estimator = found.estimator
+    if as_json:
+        print_json(
+            {
+                "out": str(out), "base": found.base, "calibrated": found.calibrated.model_dump(mode="json"),
+                "estimator": estimator.model_dump(mode="json"),
+            }
+        )  # fmt: skip
+        return
+    off = estimator.networks_left_out
+    lines = [
+        f"{estimator.times} times of {estimator.networks} models, {found.calibrated.runtime}, 1 thread:",
+        *(f"  {cost.name}: {cost.cycles:.3g} cycles" for cost in estimator.costs),
+        f"models left out of the fit: off by {off.mean:.1%} on average, {off.worst:.1%} at most",
+        f"written to {out}, over {found.base}: edgeslim bench ARTIFACT --on emulator:{out}",
+    ]
+    STDOUT.print("\n".join(lines))

@@ -1,0 +1,47 @@
+"""A profile laid over another one replaces whole sections, and whatever is wrong in it is named."""
+
+import pytest
+
+from edgeslim.bundled import bundled
+from edgeslim.device_profile import load_profile, profile_sha256
+from edgeslim.errors import BadProfile
+
+POWER = "power:\n  idle: {value: '9 W', source: mine}\n  active: {value: null}\n  sensors: []\n"
+
+
+def written(tmp_path, text, name="mine.yaml"):
+    file = tmp_path / name
+    file.write_text(text)
+    return file
+
+
+def test_a_section_replaces_the_base_s_and_everything_else_stays(tmp_path):
+    mine, base = load_profile(written(tmp_path, f"base: raspberry-pi-4\n{POWER}")), load_profile("raspberry-pi-4")
+    assert (mine.power.idle.value, mine.power.active.value) == (9.0, None), "sections are replaced whole"
+    assert mine.model_copy(update={"power": base.power}) == base
+    assert profile_sha256(mine) != profile_sha256(base)
+
+
+def test_a_base_may_be_a_file_beside_the_overlay(tmp_path):
+    (tmp_path / "base.yaml").write_text((bundled("device_profiles") / "raspberry-pi-5.yaml").read_text())
+    assert load_profile(written(tmp_path, "base: base.yaml\n")) == load_profile("raspberry-pi-5")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("base: raspbery-pi-4\n", "mine.yaml: `base`: unknown device `raspbery-pi-4`; did you mean `raspberry-pi-4`"),
+        ("base: gone.yaml\n", "gone.yaml: cannot be read"),
+        ("base: mine.yaml\n", "mine.yaml: `base`: mine.yaml is no whole profile"),
+        ("base: 4\n", "mine.yaml: `base`: expected text; got `4`"),
+        ("base: raspberry-pi-4\npowr: {}\n", "mine.yaml: unknown key `powr`; did you mean `power`"),
+        ("base: raspberry-pi-4\nbase: raspberry-pi-5\n", "mine.yaml: line 2: key `base` stands twice"),
+        ("base: raspberry-pi-4\npower: {idle: 1}\n", r"mine.yaml \[power"),
+        ("base: raspberry-pi-4\ncalibrated: {board: me}\n", r"mine.yaml \[calibrated\]: `board`: expected"),
+        ("base: raspberry-pi-4\ncalibrated: {who: me}\n", r"mine.yaml \[calibrated\]: unknown key `who`"),
+        ("calibrated: {}\n", "mine.yaml: unknown key `calibrated`"),
+    ],
+)
+def test_what_is_wrong_with_an_overlay_is_named(text, complaint, tmp_path):
+    with pytest.raises(BadProfile, match=complaint):
+        load_profile(written(tmp_path, text))
