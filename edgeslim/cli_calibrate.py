@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import edgeslim
 from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on
 from edgeslim.errors import BadInput
+
+if TYPE_CHECKING:
+    from edgeslim.calibration import Calibration
 
 
 @click.command()
@@ -38,20 +42,24 @@ def calibrate(
             on, device=device, out=out, runtime=runtime, workload=replace(WORKLOAD, processes=processes),
             accept=[kind for kind in REFUSED if kind in kinds], overwrite=overwrite, progress=progress,
         )  # fmt: skip
-    estimator = found.estimator
     if as_json:
         print_json(
             {
                 "out": str(out), "base": found.base, "calibrated": found.calibrated.model_dump(mode="json"),
-                "estimator": estimator.model_dump(mode="json"),
+                "estimator": found.estimator.model_dump(mode="json"),
             }
         )  # fmt: skip
-        return
-    off = estimator.networks_left_out
-    lines = [
+    else:
+        STDOUT.print("\n".join(summary(found)))
+
+
+def summary(found: "Calibration") -> list[str]:
+    """Return what was fitted, how far off it is, and what to do with it, a line each."""
+    estimator, off = found.estimator, found.estimator.networks_left_out
+    return [
         f"{estimator.times} times of {estimator.networks} models, {found.calibrated.runtime}, 1 thread:",
         *(f"  {cost.name}: {cost.cycles:.3g} cycles" for cost in estimator.costs),
         f"models left out of the fit: off by {off.mean:.1%} on average, {off.worst:.1%} at most",
-        f"written to {out}, over {found.base}: edgeslim bench ARTIFACT --on emulator:{out}",
+        *([f"accepted all the same: {', '.join(found.calibrated.accepted)}"] if found.calibrated.accepted else []),
+        f"written to {found.out}, over {found.base}: edgeslim bench ARTIFACT --on emulator:{found.out}",
     ]
-    STDOUT.print("\n".join(lines))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from recorded_device import RecordedDevice, put_compilers
 from edgeslim import calibration
 from edgeslim.bundled import bundled
 from edgeslim.calibration import OPERATORS, calibrate
+from edgeslim.cli_calibrate import summary
 from edgeslim.device_profile import load_profile
 from edgeslim.emulator import require_tools
 from edgeslim.errors import InvalidMeasurement, Refused, ToolFailed
@@ -29,7 +31,6 @@ FEW = (
     Operator("conv", 7, 7, 160, 320),
     Operator("conv", 14, 14, 32, 32, (3, 3), (1, 1), (1, 1)),
     Operator("conv", 28, 28, 96, 96, (3, 3), (1, 1), (1, 1), groups=96),
-    Operator("conv", 14, 14, 128, 128, (5, 5), (1, 1), (2, 2), groups=128),
     Operator("linear", 1, 1, 1024, 512),
 )
 
@@ -73,7 +74,7 @@ def calibrated(profile, tmp_path_factory):
 
 def test_what_was_fitted_on_some_models_predicts_the_others_within_a_tenth(calibrated):
     estimator = calibrated.estimator
-    assert (estimator.times, estimator.networks) == (12, 6)
+    assert (estimator.times, estimator.networks) == (10, 5)
     assert estimator.networks_left_out.worst <= 0.10, estimator
     assert estimator.precisions == ("fp32", "int8")
 
@@ -104,6 +105,14 @@ def test_the_overlay_says_how_and_when_it_was_made(calibrated):
     assert told["accepted"] == ["noisy"], "what was accepted is not said"
     assert "a board without a serial number" in written["estimator"]["source"]
     assert not list(calibrated.out.parent.glob(".*")), "a part was left"
+
+
+def test_the_summary_says_how_far_off_it_is_and_what_was_accepted(calibrated):
+    lines = summary(calibrated)
+    assert re.fullmatch(r"10 times of 5 models, litert 2\.3\S*, 1 thread:", lines[0]), lines
+    assert re.fullmatch(r"models left out of the fit: off by \S+% on average, \S+% at most", lines[-3]), lines
+    assert lines[-2] == "accepted all the same: noisy"
+    assert lines[-1].endswith(f"--on emulator:{calibrated.out}")
 
 
 @pytest.fixture

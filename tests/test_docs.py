@@ -34,9 +34,11 @@ def test_the_public_surface_is_pinned() -> None:
     assert edgeslim.__all__ == [
         "bench",
         "build",
+        "calibrate",
         "check",
         "compare",
         "emulate",
+        "fits",
         "inspect",
         "load_profile",
         "probe",
