@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import yaml
@@ -17,7 +16,7 @@ from edgeslim.benchmark import with_placement
 from edgeslim.device_profile import DeviceProfile, Precision, describes, load_profile
 from edgeslim.emulation_facts import Estimator
 from edgeslim.emulator import Emulator, open_emulator, require_emulation
-from edgeslim.errors import BadInput, InvalidMeasurement, MissingPackage, Refused, ToolFailed
+from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
 from edgeslim.estimate import Observation, learn_estimator
 from edgeslim.harness import Workload, measure
 from edgeslim.installed import require_runtime
@@ -25,6 +24,7 @@ from edgeslim.machine import CPUINFO
 from edgeslim.measurement import Kind, Measurement
 from edgeslim.on_device import Candidate, Device, open_device
 from edgeslim.overlay import Calibrated, is_overlay
+from edgeslim.probe_files import write_probe
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent
 
@@ -152,7 +152,7 @@ def _models(runtime: str, operators: Sequence[Operator], folder: Path) -> dict[C
         for precision in PRECISIONS:
             label = f"{_name(operator)} {precision}"
             file = folder / f"{label.replace(' ', '_')}{RUNTIMES[runtime]}"
-            shape, dtype = _write_model(runtime, operator, precision, file)
+            shape, dtype = write_probe(runtime, operator, precision, file)
             candidate = Candidate(label, runtime, file, precision)
             samples = generator.standard_normal((INPUTS, *shape[1:]))
             codes = np.iinfo(dtype) if dtype != np.float32 else None
@@ -168,28 +168,6 @@ def _name(operator: Operator) -> str:
     if operator.kind != "conv":
         return f"{operator.kind} {size}"
     return f"{'depthwise' if operator.depthwise else 'conv'} {operator.kernel[0]}x{operator.kernel[1]} {size}"
-
-
-def _write_model(runtime: str, operator: Operator, precision: str, file: Path) -> tuple[tuple[int, ...], Any]:
-    """Write one operator as a model; return the shape and dtype of its inputs, which are alike."""
-    try:
-        if runtime == "litert":
-            from edgeslim.probes import tflite
-
-            file.write_bytes(tflite.model_of(operator, precision))
-            shape: tuple[int, ...] = (1, operator.height, operator.width, operator.channels_in)
-            integers: Any = np.int8
-        else:
-            from edgeslim.probes import onnx
-
-            file.write_bytes(onnx.model_of(operator, precision).SerializeToString())
-            shape, integers = (1, operator.channels_in, operator.height, operator.width), np.uint8
-    except ImportError as error:
-        package = {"litert": ("ai-edge-litert", "tflite"), "onnxruntime": ("onnx", "onnx")}[runtime]
-        raise MissingPackage(*package) from error
-    if operator.kind == "linear":
-        shape = (1, operator.channels_in)
-    return shape, integers if precision == "int8" else np.float32
 
 
 def _counted(

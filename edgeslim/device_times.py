@@ -7,8 +7,9 @@ from pathlib import Path
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import simulate
-from edgeslim.emulator import open_emulator
+from edgeslim.emulator import open_emulator, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
+from edgeslim.estimate import calibrated_for, estimator_of, speedup
 from edgeslim.on_device import Candidate
 from edgeslim.progress import Progress, silent
 from edgeslim.units import show_seconds
@@ -53,32 +54,34 @@ def device_times(
     return DeviceTimes(tuple(found), tuple(missing))
 
 
-def calibrated_for(profile: DeviceProfile, runtime: str) -> bool:
-    """Return whether the profile's estimator was fitted on a runtime's own INT8 files, so that it may decide."""
-    estimator = profile.estimator
-    return estimator is not None and estimator.runtime == runtime and "int8" in estimator.precisions
+def require_judge(profile: DeviceProfile, threads: int) -> None:
+    """Refuse, before any work, to judge a latency where neither the device nor a calibrated estimator is here.
 
-
-def require_judge(profile: DeviceProfile) -> None:
-    """Raise BadInput where nothing here can judge a latency on the device: neither it nor a calibrated estimator."""
+    BadInput; ToolFailed where the device could be emulated and something is missing for it; Refused for a number of
+    threads whose speed-up nobody knows.
+    """
     runtime = profile.runtimes[0].name
-    if is_this_machine(profile) or calibrated_for(profile, runtime):
+    if is_this_machine(profile):
         return
-    raise BadInput(
-        f"--max-latency can be judged on a {profile.name} only, which this machine is not, or with a profile whose "
-        f"estimator was fitted on {runtime} there (`edgeslim calibrate --on ssh://USER@BOARD`); to ask for a share of "
-        "the dense INT8 network's time, as measured here: --prune latency=0.5"
-    )
+    if not calibrated_for(profile, runtime):
+        raise BadInput(
+            f"--max-latency can be judged on a {profile.name} only, which this machine is not, or with a profile whose "
+            f"estimator was fitted on {runtime} there (`edgeslim calibrate --on ssh://USER@BOARD`); to ask for a share "
+            "of the dense INT8 network's time, as measured here: --prune latency=0.5"
+        )
+    require_tools()
+    speedup(estimator_of(profile), threads)
 
 
 def beyond_latency(times: DeviceTimes, label: str, max_latency_s: float | None) -> tuple[list[str], list[str]]:
     """Return why an estimated time exceeds what was demanded, and warnings where that cannot be told for sure."""
-    one = times.of(label)
-    if max_latency_s is None or one is None or one.estimate is None or not one.estimate.decisive:
+    if max_latency_s is None:
         return [], []
-    told = (
-        f"{label} takes {one.estimate.shown} on the device, {show_seconds(max_latency_s)} are allowed (--max-latency)"
-    )
+    one, allowed = times.of(label), f"{show_seconds(max_latency_s)} are allowed (--max-latency)"
+    if one is None or one.estimate is None or not one.estimate.decisive:
+        why = "; ".join(times.missing) or "its estimate is not calibrated"
+        return [f"what {label} takes on the device is not known, {allowed}: {why}"], []
+    told = f"{label} takes {one.estimate.shown} on the device, {allowed}"
     if one.estimate.s > max_latency_s:
         return [told], []
     return [], [told] if (one.estimate.high_s or 0.0) > max_latency_s else []

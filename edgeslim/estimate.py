@@ -99,6 +99,12 @@ def estimator_of(profile: DeviceProfile) -> Estimator:
     return profile.estimator
 
 
+def calibrated_for(profile: DeviceProfile, runtime: str) -> bool:
+    """Return whether the profile's estimator was fitted on a runtime's own INT8 files, so that it may decide."""
+    estimator = profile.estimator
+    return estimator is not None and estimator.runtime == runtime and "int8" in estimator.precisions
+
+
 def estimate(
     counts: Mapping[str, float], estimator: Estimator, runtime: str, precision: str, threads: int = 1
 ) -> Estimate:

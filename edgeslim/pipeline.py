@@ -21,7 +21,7 @@ from edgeslim.compress import fold, legalize
 from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
@@ -72,7 +72,7 @@ def build(
     profile = load_profile(device)
     recipe = recipe or default_recipe(profile)
     if recipe.max_latency_s is not None:
-        require_judge(profile)
+        require_judge(profile, recipe.threads)
     require_npu_recipe(recipe, profile)
     require_gpu_recipe(recipe, profile)
     for name in recipe.formats:
@@ -153,7 +153,8 @@ def _on_the_device(
         for one in (primary, twin)
     ]
     times = device_times(files, context.profile, context.threads, context.progress)
-    too_slow, unsure = beyond_latency(times, primary.label, recipe.max_latency_s)
+    demanded = None if is_this_machine(context.profile) else recipe.max_latency_s
+    too_slow, unsure = beyond_latency(times, primary.label, demanded)
     return times, too_slow, [*unsure, *paradox(times, primary.label, twin.label)]
 
 

@@ -5,8 +5,9 @@ import pytest
 from emulated_core import skip_without_emulator
 
 from edgeslim.device_profile import load_profile
-from edgeslim.device_times import DeviceTimes, beyond_latency, calibrated_for, device_times, paradox, require_judge
-from edgeslim.errors import BadInput
+from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
+from edgeslim.errors import BadInput, Refused
+from edgeslim.estimate import calibrated_for
 from edgeslim.on_device import Candidate
 from edgeslim.show_emulation import time_lines
 
@@ -67,7 +68,9 @@ def test_a_calibrated_estimate_judges_the_demanded_latency(times):
 
 def test_an_estimate_that_is_not_calibrated_judges_nothing(files):
     times = device_times(files, PI, 1)
-    assert beyond_latency(times, "tflite int8", 1e-9) == ([], [])
+    (reason,), _ = beyond_latency(times, "tflite int8", 1.0)
+    assert reason.startswith("what tflite int8 takes on the device is not known, 1 s are allowed (--max-latency): its")
+    assert beyond_latency(times, "tflite int8", None) == ([], [])
     assert paradox(times, "tflite int8", "tflite fp32") == []
 
 
@@ -79,10 +82,13 @@ def test_a_file_that_should_be_faster_and_is_not_is_named(times):
 
 
 def test_a_latency_can_be_demanded_where_the_estimator_knows_the_runtime():
-    require_judge(CALIBRATED)
+    skip_without_emulator()
+    require_judge(CALIBRATED, 1)
+    with pytest.raises(Refused, match="no estimate for 3 threads"):
+        require_judge(CALIBRATED, 3)
     assert calibrated_for(CALIBRATED, "litert")
     assert not calibrated_for(CALIBRATED, "onnxruntime")
     with pytest.raises(
         BadInput, match=r"judged on a raspberry-pi-4 only, which this machine is not, or with a profile"
     ):
-        require_judge(PI)
+        require_judge(PI, 1)

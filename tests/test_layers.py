@@ -14,7 +14,7 @@ LAYERS = (
     "errors progress trial",
     "units bundled formats preprocessing default_model probes installed vela_report onnx_layers",
     "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
-    "npu_limits sourced records",
+    "npu_limits sourced records probe_files",
     "emulation_facts overlay",
     "device_profile measurement simulation manifest_parts fake_quant half moments pruning.labels probes.worker "
     "agent_program memory_limit",
@@ -27,7 +27,7 @@ LAYERS = (
     "export.job export.onnx_half pruning pruning.allocation deployment metering emulated_inference",
     "export checks on_device npu_rules",
     "artifact harness ledger quality file_values vela micro emulator",
-    "operator_times precision pruning.candidates",
+    "operator_times operator_estimates precision pruning.candidates",
     "pruning.workbench",
     "compress verification inspection proof",
     "sensitivity_report benchmark",

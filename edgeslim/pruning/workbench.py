@@ -10,12 +10,14 @@ from torch import fx
 
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.errors import Refused
+from edgeslim.estimate import calibrated_for
 from edgeslim.graph import batched, layers_of, macs_of, parameter
 from edgeslim.installed import runtime_available
 from edgeslim.machine import this_machine
 from edgeslim.model import Model
+from edgeslim.operator_estimates import estimated_operator_times_s
 from edgeslim.operator_times import operator_times_s
 from edgeslim.pruning.allocation import Plan
 from edgeslim.pruning.blocks import Block, blocks_of
@@ -61,14 +63,24 @@ class Workbench:
         )  # fmt: skip
 
     def times(self) -> Times:
-        """Return the INT8 times of the network's operators at the studied widths, measured on this machine."""
+        """Return the INT8 times of the network's operators at the studied widths.
+
+        Measured on this machine, or estimated for the device where its estimator was fitted on the runtime's own code.
+        """
         studied = {name: studied_widths(self.channels, name, self.multiple) for name in self.channels.groups}
         rows = grid(self.sizes, studied)
         context = self.context
-        seconds = operator_times_s(
-            self.runtime, "int8", {one for place in rows for row in place for one in row}, threads=context.threads,
-            cache=(context.store or context.work) / "operator_times", progress=context.progress,
-        )  # fmt: skip
+        operators = {one for place in rows for row in place for one in row}
+        store, profile = context.store or context.work, context.profile
+        if calibrated_for(profile, self.runtime) and not is_this_machine(profile):
+            seconds = estimated_operator_times_s(
+                self.runtime, "int8", operators, profile, cache=store / "operator_counts", progress=context.progress
+            )
+        else:
+            seconds = operator_times_s(
+                self.runtime, "int8", operators, threads=context.threads, cache=store / "operator_times",
+                progress=context.progress,
+            )  # fmt: skip
         return times_of(self.sizes, rows, seconds)
 
     def candidate(self, plan: Plan, curves: Mapping[str, Curve], start: fx.GraphModule | None = None) -> Candidate:

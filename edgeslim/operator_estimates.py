@@ -1,0 +1,148 @@
+"""Times of single operators on a device that is not here: counted once on its emulated core, kept, and estimated.
+
+Only for a device whose estimator was fitted on the runtime's own INT8 code: of another's, counts decide nothing.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from edgeslim.device_profile import DeviceProfile
+from edgeslim.emulator import Emulator, open_emulator
+from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.estimate import cycles, estimator_of
+from edgeslim.on_device import Candidate
+from edgeslim.probe_files import write_probe
+from edgeslim.probes import Operator
+from edgeslim.progress import Progress, silent
+from edgeslim.runtime_libraries import libraries
+
+METHOD = 1  # a change of how operators are counted makes older tables useless
+KEPT_AT_ONCE = 16  # operators whose counts are lost together when the process is killed
+NEXT_TO_NOTHING = Operator("add", 1, 1, 8, 8)  # what calling the runtime takes, by itself
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Row:
+    operator: Operator
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Table:
+    """What a file of the cache holds: under which conditions, and the counts."""
+
+    method: int
+    runtime: str
+    runtime_version: str
+    precision: str
+    core: str
+    midr: str
+    features: str
+    caches: tuple[str, ...]
+    emulator: str
+    plugin: str
+    rows: tuple[_Row, ...] = ()
+
+
+_TABLE = TypeAdapter(_Table)
+
+
+def estimated_operator_times_s(
+    runtime: str,
+    precision: str,
+    operators: Iterable[Operator],
+    profile: DeviceProfile,
+    *,
+    cache: Path,
+    progress: Progress = silent,
+) -> dict[Operator, float]:
+    """Return the estimated seconds of one inference of each operator on the device, 1 thread, caches warm.
+
+    Calling the runtime is not in them. Operators counted before under the same conditions (runtime and its version,
+    precision, core, caches, QEMU) are read from `cache`, a folder; the others are counted, each in a process of its
+    own, and kept as they come. Raises BadInput, Refused and ToolFailed as `open_emulator` and `estimator_of` do, and
+    DeviceFailed.
+    """
+    costs, clock_hz = estimator_of(profile).costs, estimator_of(profile).clock.value or float("nan")
+    wanted = list(dict.fromkeys(operators))
+    with open_emulator(profile) as emulator:
+        conditions = _conditions(runtime, precision, emulator)
+        file = cache / _file_name(conditions)
+        known = _load(file)
+        missing = [operator for operator in dict.fromkeys([NEXT_TO_NOTHING, *wanted]) if operator not in known]
+        for first in range(0, len(missing), KEPT_AT_ONCE):
+            progress(f"counting operators in {runtime} on an emulated {profile.name}", first / len(missing))
+            for operator in missing[first : first + KEPT_AT_ONCE]:
+                known[operator] = _count(operator, runtime, precision, emulator)
+            _save(file, conditions, known)
+    calling = cycles(known[NEXT_TO_NOTHING], costs)
+    return {one: max(0.0, cycles(known[one], costs) - calling) / clock_hz for one in wanted}
+
+
+def _count(operator: Operator, runtime: str, precision: str, emulator: Emulator) -> dict[str, int]:
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "operator"
+        write_probe(runtime, operator, precision, model)
+        candidate = Candidate(str(operator), runtime, model, precision)
+        _, counted = emulator.count(candidate, ["--seed", "0", "--warmup", "1", "--iterations", "1"])
+        return counted[-1].counts
+
+
+def _conditions(runtime: str, precision: str, emulator: Emulator) -> _Table:
+    emulation = emulator.emulation
+    return _Table(
+        method=METHOD,
+        runtime=runtime,
+        runtime_version=libraries(runtime, emulator.profile.architecture).version,
+        precision=precision,
+        core=emulation.qemu_cpu,
+        midr=emulation.midr,
+        features=" ".join(emulation.cpu_features),
+        caches=emulator.caches,
+        emulator=emulator.name,
+        plugin=hashlib.sha256(emulator.tools.plugin.read_bytes()).hexdigest(),
+    )
+
+
+def _file_name(conditions: _Table) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:12]
+    words = (conditions.runtime, conditions.runtime_version, conditions.precision, conditions.core, digest)
+    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word) for word in words) + ".json"
+
+
+def _load(file: Path) -> dict[Operator, dict[str, int]]:
+    """Return the counts of a file of the cache; none where it does not exist, ToolFailed where it is damaged."""
+    try:
+        table = _TABLE.validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValidationError, BadInput) as error:
+        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ToolFailed(
+            f"{file}: no table of operator counts ({fault}); it only saves counting again, so it can be deleted"
+        ) from error
+    return {row.operator: row.counts for row in table.rows}
+
+
+def _save(file: Path, conditions: _Table, known: Mapping[Operator, dict[str, int]]) -> None:
+    """Replace the file at once: a reader meets the old table or the new one."""
+    rows = tuple(_Row(operator, known[operator]) for operator in sorted(known))
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(_TABLE.dump_json(replace(conditions, rows=rows)))
+        part.replace(file)
+    except OSError as error:
+        raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
