@@ -247,8 +247,8 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """Return the profile of a bundled device (by name or alias) or of a YAML file.
 
     Anything that ends in .yaml or .yml or holds a path separator is a file; one with the key `base` is laid over
-    another profile (edgeslim/overlay.py). BadProfile names the near misses of an
-    unknown device, and says of a broken file which section and key is wrong and what was expected.
+    another profile (edgeslim/overlay.py). BadProfile names the near misses of an unknown device, and says of a broken
+    file which section and key is wrong and what was expected.
     """
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")) or os.sep in text:

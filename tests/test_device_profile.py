@@ -181,7 +181,7 @@ def test_every_number_shown_has_a_source(name: str) -> None:
     numbers = text.count("{value: ") - text.count("{value: null}")
     facts = describe(load_profile(name))
     quantities = [f for f in facts if _is_quantity(f.value) or f.name in {"count", "ways", "shared by", "max batch"}]
-    quantities += [fact for fact in facts if fact.name.startswith("channel multiple")]
+    quantities += [fact for fact in facts if fact.name.startswith(("channel multiple", "multiply adds"))]
     measured = [fact for fact in quantities if fact.value != "not measured"]
     assert len(measured) == numbers, "describe shows another number of numbers than the file holds"
     assert all(fact.source for fact in measured), [fact for fact in measured if not fact.source]
