@@ -79,7 +79,7 @@ def emulate(
                 try:
                     found.append(simulated(entry, emulator, threads, time_limit_s))
                 except (DeviceFailed, NoLibrary) as error:
-                    skipped.append(Skipped(label, _why(error, entry, profile)))
+                    skipped.append(Skipped(label, why_not(error, entry, profile)))
     if not found:
         reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
         raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")
@@ -156,7 +156,7 @@ def _estimated(
     return time, estimate_energy(time, profile.power), None
 
 
-def _why(error: Exception, entry: Entry, profile: DeviceProfile) -> str:
+def why_not(error: DeviceFailed | ToolFailed, entry: Entry, profile: DeviceProfile) -> str:
     """Return why a file did not run, with what the profile knows of its precision in its runtime."""
     if isinstance(error, DeviceFailed) and error.status == "timeout":
         return f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"

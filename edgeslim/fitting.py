@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, keep, require_writable
 from edgeslim.device_profile import DeviceProfile, load_profile
-from edgeslim.emulation import SCHEME, Skipped
+from edgeslim.emulation import SCHEME, Skipped, why_not
 from edgeslim.emulator import TIME_LIMIT_S, require_emulation
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
 from edgeslim.harness import sha256_of
@@ -107,8 +107,8 @@ def fits(
 
     `device` is a profile's name or file, by default the one the artifact was built for. Each file is deployed over ssh
     with its runtime, replays its golden vectors and runs on in one process, which the kernel ends if memory runs out:
-    that is a result, and the others go on. What fails in another way, or is known to, is skipped with the reason; where
-    all are, DeviceFailed has every one. `time_limit_s` is for each process. Raises BadInput, IntegrityFailed and
+    that is a result, and the others go on. What fails in another way is skipped with the reason; where all are,
+    DeviceFailed has every one. `time_limit_s` is for each process. Raises BadInput, IntegrityFailed and
     ToolFailed.
     """
     require_ram(ram_bytes)
@@ -128,7 +128,7 @@ def fits(
                 try:
                     found.append(_fit(entry, opened, profile, (ram_bytes, free_bytes), threads, time_limit_s))
                 except (DeviceFailed, ToolFailed) as error:
-                    skipped.append(Skipped(entry.candidate.label, _why(error)))
+                    skipped.append(Skipped(entry.candidate.label, why_not(error, entry, profile)))
     if not found:
         reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
         raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")
@@ -153,9 +153,6 @@ def _fit(
 ) -> Fit:
     """Run one file; `memory` is the whole and what is available, in bytes."""
     candidate, target = entry.candidate, device.target
-    known = profile.failure(candidate.runtime, candidate.precision)
-    if known is not None and known.effect == "fails":
-        raise ToolFailed(f"the profile of {profile.name} knows that it fails: {known.text}")
     deployed = device.deployed(candidate.runtime)
     if deployed.agent != "c":
         raise ToolFailed(f"the machine has no Python, so only the C agent runs there: {deployed.agent}")
@@ -194,11 +191,3 @@ def _fit(
         golden_samples=len(golden) if session else 0,
         seen=(Caution("golden", fault, "`edgeslim verify` replays the golden vectors here"),) if fault else (),
     )
-
-
-def _why(error: DeviceFailed | ToolFailed) -> str:
-    if not isinstance(error, DeviceFailed):
-        return str(error)
-    if error.status == "timeout":
-        return f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
-    return f"{error}; {error.next_step}"

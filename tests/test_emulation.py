@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from packed_artifact import pack_small
 
 import edgeslim
 import edgeslim.emulation as emulation_module
-from edgeslim.benchmark import entries_of
+from edgeslim.benchmark import Entry, entries_of
 from edgeslim.device_profile import load_profile
 from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.emulation import emulate, simulated
+from edgeslim.emulation import emulate, simulated, why_not
 from edgeslim.emulator import open_emulator
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed
 from edgeslim.manifest import read_manifest
+from edgeslim.on_device import Candidate
 
 FILES = {"onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"}
 
@@ -95,6 +97,17 @@ def test_where_no_file_runs_every_reason_is_told_and_nothing_is_kept(artifact):
     assert told.count("not finished after 0.05 s") == len(FILES)
     assert "--time-limit gives it longer" in told
     assert sorted((artifact / "measurements").iterdir()) == before
+
+
+def test_a_failure_that_the_profile_knows_of_is_told_with_what_it_knows():
+    entry = Entry(Candidate("openvino int8", "openvino", Path("m.xml"), "int8"), None, Path())
+    error = DeviceFailed("agent: unreadable-model: object is not initialized")
+    told = why_not(error, entry, load_profile("raspberry-pi-4"))
+    assert told.startswith(
+        "agent: unreadable-model: object is not initialized\nthe profile of raspberry-pi-4 knows of it:"
+    )
+    assert "use LiteRT or ONNX Runtime" in told
+    assert "the profile" not in why_not(error, entry, load_profile("raspberry-pi-5"))
 
 
 def test_a_number_of_threads_that_nobody_timed_is_refused_before_any_work(artifact):

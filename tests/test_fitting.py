@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,15 +16,12 @@ from emulated_machine import MIB, require_emulator
 from installed import skip_without
 from packed_artifact import pack_small
 
-from edgeslim import fitting
 from edgeslim.artifact import MEASUREMENTS, pack
-from edgeslim.benchmark import Entry
 from edgeslim.device_profile import load_profile
 from edgeslim.emulation import Skipped
-from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.errors import BadInput
 from edgeslim.fitting import Fit, FitReport
 from edgeslim.installed import RUNTIMES
-from edgeslim.on_device import Candidate
 
 RAM_MIB, STEP_MIB, STEPS = 160, 16, 12
 ENDS_S = 60
@@ -196,9 +192,3 @@ def test_the_table_says_what_fits_what_does_not_and_what_was_not_asked(capsys):
         "not run: openvino int8: it throws",
     ):
         assert wanted in words, words
-
-
-def test_a_known_failure_of_the_device_is_named_and_not_tried():
-    entry = Entry(Candidate("openvino int8", "openvino", Path("m.xml"), "int8"), None, Path())
-    with pytest.raises(ToolFailed, match='raspberry-pi-4 knows that it fails: an INT8 model stops with "object is not'):
-        fitting._fit(entry, SimpleNamespace(target=None), load_profile("raspberry-pi-4"), (0, 0), 1, 1.0)
