@@ -136,7 +136,7 @@ def test_openvino_int8_is_known_to_fail_on_a_raspberry_pi_4() -> None:
     failure = load_profile("raspberry-pi-4").failure("openvino", "int8")
     assert failure is not None
     assert failure.effect == "fails"
-    assert "Cortex-A72" in failure.text
+    assert "object is not initialized" in failure.text
 
 
 def test_openvino_fp32_is_known_to_run_as_fp16_where_the_core_has_fp16() -> None:
