@@ -45,6 +45,11 @@ class EnergyEstimate:
     unknown: tuple[str, ...]
     kind: Literal["estimated"] = "estimated"
 
+    @property
+    def known(self) -> bool:
+        """Whether any figure is known."""
+        return any(one is not None for one in (self.gross_low_mj, self.gross_high_mj, self.net_high_mj))
+
 
 def estimate_energy(time: Estimate, power: BoardPower) -> EnergyEstimate:
     """Return the bounds of an inference's energy: the board's powers times the ends of the estimated time.
@@ -59,7 +64,7 @@ def estimate_energy(time: Estimate, power: BoardPower) -> EnergyEstimate:
     powers = (("idle", power.idle), ("active", power.active))
     unknown = [f"power.{name} is not measured" for name, one in powers if one.value is None]
     if low_s is None or high_s is None:
-        unknown.append(f"the time has no interval ({time.basis})")
+        unknown.append("the time has no interval")
     above_w = None if idle_w is None or active_w is None else active_w - idle_w
     known = [f"{one.shown} {name} ({one.source})" for name, one in powers if one.value is not None]
     return EnergyEstimate(

@@ -124,15 +124,15 @@ def estimate(
         band, basis, note = estimator.band, fitted, None
     elif precision == "int8":
         note = (
-            f"fitted on {estimator.runtime}, whose INT8 kernels are not those of {runtime}: decide nothing by this "
-            f"figure alone; {MEASURE}"
+            f"not calibrated: the costs were fitted on {estimator.runtime}, whose INT8 kernels are others: decide "
+            f"nothing by this figure alone; {MEASURE}"
         )
         return Estimate(s / faster.median, None, None, f"{fitted}, not calibrated for {runtime} int8", False, note)
     else:
         band, basis = max(TRANSFER_BAND, estimator.band), f"{fitted}, carried over to {runtime} {precision}"
         note = (
-            f"fitted on {estimator.runtime} in {' and '.join(estimator.precisions)}; for {runtime} {precision} the "
-            f"band of {band:.0%} is a convention that no board has confirmed, and speed-ups are {estimator.runtime}'s"
+            f"carried over from {estimator.runtime} in {' and '.join(estimator.precisions)}: the band of {band:.0%} is "
+            f"a convention that no board has confirmed, and speed-ups are {estimator.runtime}'s"
         )
     low_s, high_s = s * (1 - band) / faster.highest, s * (1 + band) / faster.lowest
     return Estimate(s / faster.median, low_s, high_s, basis, True, note)

@@ -20,6 +20,11 @@ FEWEST_PROCESSES = 5  # with fewer, the resampled medians show too little of the
 FEWEST_FOR_P99 = 100
 SLOWING = 1.1  # a sustained run's last tenth over its first
 FORMAT: Literal["edgeslim-measurement/2"] = "edgeslim-measurement/2"
+SIMULATED = {  # records that lie beside measurements -> what they hold instead
+    "edgeslim-simulation": "a compiler simulates",
+    "edgeslim-emulated-inference": "was counted on an emulated core",
+    "edgeslim-fit": "an emulated machine did with its memory",
+}
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -316,8 +321,8 @@ class Measurement:
     def from_json(text: str, source: str = "measurement") -> "Measurement":
         """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
         version = _format_of(text)
-        if version is not None and version.startswith("edgeslim-simulation/"):
-            raise BadInput(f"{source}: holds what a compiler simulates; only what was measured can be compared")
+        if (other := SIMULATED.get(str(version).partition("/")[0])) is not None:
+            raise BadInput(f"{source}: holds what {other}; only what was measured can be compared")
         if version not in (None, FORMAT):
             raise BadInput(
                 f"{source}: was written by another edgeslim ({version}; this one reads {FORMAT}); measure again"

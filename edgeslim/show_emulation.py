@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.device_times import DeviceTimes
+from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import EmulationReport, Skipped
 from edgeslim.emulation_facts import MISSES
 from edgeslim.energy import EnergyEstimate
@@ -115,18 +116,31 @@ def _lines(report: EmulationReport) -> list[str]:
         f"estimated: times on {threads} of a {device.title}",
         *_once([one.estimate.note for one in report.simulations if one.estimate and one.estimate.note], "  "),
         *_once([one.no_estimate for one in report.simulations if one.no_estimate], "no times: "),
-        *(f"energy, {one.label}: {energy(one.energy)}" for one in report.simulations if one.energy is not None),
+        *_energies(report.simulations),
         *(f"doubt: {one.label}: {doubt.kind}: {doubt.text}" for one in report.simulations for doubt in one.seen),
         *_skipped(report.skipped),
         *_kept(report.folder),
     ]
 
 
+def _energies(found: Sequence[EmulatedInference]) -> list[str]:
+    """Return what is known of each file's energy; files of which nothing is share a line for each reason."""
+    known = [(one.label, one.energy) for one in found if one.energy is not None and one.energy.known]
+    unknown: dict[str, list[str]] = {}
+    for one in found:
+        if one.energy is not None and not one.energy.known:
+            unknown.setdefault("; ".join(one.energy.unknown), []).append(one.label)
+    return [
+        *(f"energy, {label}: {energy(of)}" for label, of in known),
+        *(f"energy, {', '.join(labels)}: unknown: {why}" for why, labels in unknown.items()),
+    ]
+
+
 def energy(one: EnergyEstimate) -> str:
     """Return an estimate of an inference's energy with its band, or what is unknown about it and why."""
-    gross, net = (one.gross_low_mj, one.gross_high_mj), one.net_high_mj
-    board = "unknown" if None in gross else f"{gross[0]:.3g} to {gross[1]:.3g} mJ"
-    above = "unknown" if net is None else f"0 to {net:.3g} mJ"
+    low, high, net = one.gross_low_mj, one.gross_high_mj, one.net_high_mj
+    board = "unknown" if high is None else f"up to {high:.3g} mJ" if low is None else f"{low:.3g} to {high:.3g} mJ"
+    above = "unknown" if net is None else f"up to {net:.3g} mJ"
     why = f" ({'; '.join(one.unknown)})" if one.unknown else ""
     return f"board {board}, above rest {above}{why}"
 

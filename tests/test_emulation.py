@@ -17,8 +17,9 @@ from edgeslim.device_profile import load_profile
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import emulate, simulated, why_not
 from edgeslim.emulator import open_emulator
-from edgeslim.errors import DeviceFailed, Refused, ToolFailed
+from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
 from edgeslim.manifest import read_manifest
+from edgeslim.measurement import load
 from edgeslim.on_device import Candidate
 
 FILES = {"onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"}
@@ -50,6 +51,11 @@ def test_what_was_counted_is_kept_beside_the_artifact(report, artifact):
     assert report.folder.parent == artifact / "measurements"
     (onnx,) = (one for one in report.simulations if one.label == "onnx fp32")
     assert EmulatedInference.from_json((report.folder / "onnx_fp32.json").read_text()) == onnx
+
+
+def test_what_was_counted_is_no_measurement_to_compare_with(report):
+    with pytest.raises(BadInput, match=r"onnx_fp32\.json: holds what was counted on an emulated core; only what was"):
+        load(report.folder / "onnx_fp32.json")
 
 
 def test_no_time_of_the_emulator_is_kept_or_shown(report):
