@@ -21,6 +21,7 @@ from edgeslim.energy import Span
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFailed, near_misses
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
 from edgeslim.installed import runtime_available
+from edgeslim.machine import Machine
 from edgeslim.manifest import Manifest, ModelFile
 from edgeslim.measurement import Caution, Measurement, load
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
@@ -191,24 +192,32 @@ Ran = TypeVar("Ran", Measurement, EmulatedInference)
 
 
 def with_placement(one: Ran, accelerator: str | None) -> Ran:
-    """Return a measurement with a caution where what ran is not what was asked for."""
-    seen = list(one.seen)
-    ran = one.precision_actual.split("+")
-    if one.precision_requested == "fp32" and {"fp16", "bf16"} & set(ran):
-        text = f"fp32 was asked for, {one.precision_actual} ran"
+    """Return a record with a caution where what ran is not what was asked for."""
+    doubts: list[Caution] = placement_doubts(one.precision_requested, one.precision_actual, one.executors, accelerator)
+    return replace(one, seen=(*one.seen, *doubts))
+
+
+def placement_doubts(
+    requested: str, actual: str, executors: Mapping[str, int], accelerator: str | None = None
+) -> list[Caution]:
+    """Return a caution for each way in which what ran is not what was asked for, by the runtime's own record."""
+    seen: list[Caution] = []
+    ran = actual.split("+")
+    if requested == "fp32" and {"fp16", "bf16"} & set(ran):
+        text = f"fp32 was asked for, {actual} ran"
         seen.append(Caution("fallback", text, "compare it with other fp16 figures, not with fp32"))
-    if one.precision_requested == "fp16" and "fp16" not in ran:
-        text = f"fp16 was asked for, {one.precision_actual} ran"
+    if requested == "fp16" and "fp16" not in ran:
+        text = f"fp16 was asked for, {actual} ran"
         seen.append(Caution("fallback", text, "ONNX Runtime's CPU computes fp16 in fp32; it says nothing about a GPU"))
-    if one.precision_requested == "int8" and not {"int8", "uint8"} & set(ran):
-        text = f"int8 was asked for, {one.precision_actual} ran"
+    if requested == "int8" and not {"int8", "uint8"} & set(ran):
+        text = f"int8 was asked for, {actual} ran"
         seen.append(Caution("fallback", text, "`edgeslim inspect` shows which layers the file holds as int8"))
-    others = {name: count for name, count in one.executors.items() if accelerator and accelerator not in name}
+    others = {name: count for name, count in executors.items() if accelerator and accelerator not in name}
     if others:
         ran_there = ", ".join(f"{count} nodes on {name}" for name, count in others.items())
         text = f"{accelerator} was required; by the runtime's record {ran_there}"
         seen.append(Caution("fallback", text, "look for operators the accelerator lacks, or for its missing driver"))
-    return replace(one, seen=tuple(seen))
+    return seen
 
 
 def find_meter(device: Device, name: str) -> Metering:
@@ -272,7 +281,12 @@ def _metering(device: Device, name: str | None) -> Metering | None:
 
 def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Caution]:
     outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload)
-    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs), device.machine)
+    return golden_doubt(entry, outputs, device.machine)
+
+
+def golden_doubt(entry: Entry, outputs: np.ndarray, machine: Machine) -> list[Caution]:
+    """Return a caution where a file's outputs for its golden inputs on a machine are not the golden ones."""
+    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs), machine)
     return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
 
 

@@ -179,8 +179,7 @@ def _counted(
         progress(f"counting {one.label}", number / len(models))
         inputs = folder / "inputs.npy"
         np.save(inputs, array)
-        _, counted = emulator.count(one, ["--inputs", str(inputs), "--warmup", "1", "--iterations", "1"])
-        found[one.label] = counted[-1].counts
+        _, found[one.label] = emulator.inference(one, ["--inputs", str(inputs)])
     return found
 
 
@@ -194,17 +193,13 @@ def _require_believed(measured: Sequence[Measurement], accept: Sequence[Kind]) -
     """Raise InvalidMeasurement for every caution that was not accepted; a wrong precision never can be."""
     refused = [kind for kind in (*REFUSED, "fallback") if kind not in accept or kind == "fallback"]
     seen = [with_placement(one, None) for one in measured]
-    reasons = [f"{one.label}: {caution.text}; {caution.advice}" for one in seen for caution in one.failing(refused)]
-    if reasons:
-        raise InvalidMeasurement(
-            "\n".join(
-                [
-                    f"nothing was fitted, for the board's times must not be believed (--accept {','.join(REFUSED)} "
-                    "lets these pass, and the profile says so):",
-                    *(f"  - {reason}" for reason in reasons),
-                ]
-            )
-        )
+    found = [(one.label, caution) for one in seen for caution in one.failing(refused)]
+    if found:
+        may = ",".join(kind for kind in REFUSED if any(caution.kind == kind for _, caution in found))
+        way_out = f" (--accept {may} lets these pass, and the profile says so)" if may else ""
+        lines = [f"  - {label}: {caution.text}; {caution.advice}" for label, caution in found]
+        head = f"nothing was fitted, for the board's times must not be believed{way_out}:"
+        raise InvalidMeasurement("\n".join([head, *lines]))
 
 
 def _calibrated(
@@ -238,6 +233,8 @@ def _board_hash(board: Device) -> str | None:
 def _base(device: str, profile: DeviceProfile, out: Path) -> str:
     """Return how the overlay names its base: a bundled device, or the way from the overlay to the profile's file."""
     if device.endswith((".yaml", ".yml")):
+        if Path(device).resolve() == out.resolve():
+            raise BadInput(f"{out}: is the profile that --device names, which would be lost; choose another name")
         if is_overlay(Path(device)):
             raise BadInput(f"{device}: is laid over another profile; name that one with --device")
         return os.path.relpath(device, out.parent)

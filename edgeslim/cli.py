@@ -35,7 +35,7 @@ def commands() -> None:
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @click.option("--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all.")
 @click.option("--max-drop", type=float, help="Points of top-1 an INT8 file may lose (default 1.0).")
-@click.option("--max-latency", metavar="TIME", help="What an inference may take on the device, this machine: 30ms.")
+@click.option("--max-latency", metavar="TIME", help="What an inference may take on the device: 30ms.")
 @click.option("--max-size", metavar="SIZE", help="What the primary INT8 file may take: 5MB.")
 @click.option("--prune", metavar="UNIT=SHARE", help="Keep this share of the macs, parameters, channels or latency.")
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")

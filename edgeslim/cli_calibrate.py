@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", "-o", required=True, type=click.Path(path_type=Path), help="The profile to write: my-board.yaml."
 )
-@click.option("--processes", type=click.IntRange(1), default=5, show_default=True, help="For each of the 24 models.")
+@click.option("--processes", type=click.IntRange(5), default=5, show_default=True, help="For each of the 24 models.")
 @click.option("--accept", metavar="KINDS", default="", help="Cautions that may pass: noisy, throttled, clocks.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @AS_JSON

@@ -10,11 +10,12 @@ from click.core import ParameterSource
 
 import edgeslim
 from edgeslim.cli_common import AS_JSON, QUIET, STDOUT, print_json, progress_on, quantity
-from edgeslim.errors import BadInput, InvalidMeasurement
+from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement
 from edgeslim.measurement import Kind
 
 if TYPE_CHECKING:
     from edgeslim.emulated_inference import EmulatedInference
+    from edgeslim.emulation import Skipped
     from edgeslim.fitting import Fit
     from edgeslim.measurement import Measurement
 
@@ -63,6 +64,14 @@ def bench_emulated(
     else:
         STDOUT.print(emulation_table(report))
     require_believed(report.simulations, kinds)
+    require_all_ran(report.skipped)
+
+
+def require_all_ran(skipped: Sequence["Skipped"]) -> None:
+    """Raise DeviceFailed for files that did not run and of which the device's profile does not say so."""
+    unexpected = [one.label for one in skipped if not one.known]
+    if unexpected:
+        raise DeviceFailed(f"not every file ran (the reasons are above): {', '.join(unexpected)}")
 
 
 def require_believed(found: Sequence["Measurement | EmulatedInference | Fit"], kinds: tuple[Kind, ...]) -> None:
@@ -103,4 +112,7 @@ def time_limit_seconds(text: str | None) -> float:
     """Return what --time-limit says, or how long a process may take without it."""
     from edgeslim.emulator import TIME_LIMIT_S
 
-    return quantity(text, "seconds", "--time-limit") or TIME_LIMIT_S
+    limit_s = quantity(text, "seconds", "--time-limit")
+    if limit_s == 0:
+        raise BadInput("--time-limit 0: expected more than 0 seconds")
+    return TIME_LIMIT_S if limit_s is None else float(limit_s)

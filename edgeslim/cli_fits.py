@@ -6,7 +6,7 @@ import click
 
 import edgeslim
 from edgeslim.cli_common import STDOUT, print_json, progress_on, quantity
-from edgeslim.cli_emulator import require_believed, time_limit_seconds
+from edgeslim.cli_emulator import require_all_ran, require_believed, time_limit_seconds
 from edgeslim.errors import Refused
 from edgeslim.measurement import Kind
 
@@ -36,3 +36,4 @@ def bench_fits(
     reasons = [f"{one.label}: {one.reason}" for one in report.found if not one.fits]
     if reasons:
         raise Refused(f"with {ram} of memory, not every file fits:", reasons)
+    require_all_ran(report.skipped)

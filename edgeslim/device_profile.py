@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from edgeslim.bundled import bundled
-from edgeslim.emulation_facts import Emulation, Estimator
+from edgeslim.emulation_facts import MISSES, Emulation, Estimator
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.machine import Machine, this_machine
 from edgeslim.npu_limits import NpuLimits
@@ -205,7 +205,29 @@ class DeviceProfile(Section):
         if self.emulation is not None and self.emulation.cpu_part not in parts:
             known = ", ".join(part for part in parts if part) or "none"
             raise ValueError(f"`emulation.midr` is that of the part {self.emulation.cpu_part}; `cores` has {known}")
+        levels = len(self.data_caches)
+        if self.emulation is not None and levels == 0:
+            raise ValueError(
+                "`emulation` needs the size and ways of the cache for data of level 1, to count its misses"
+            )
+        costly = [] if self.estimator is None else [name for cost in self.estimator.costs for name in cost.counts]
+        unseen = [name for level, name in enumerate(MISSES, start=1) if name in costly and level > levels]
+        if self.emulation is not None and unseen:
+            raise ValueError(
+                f"`estimator` has a cost for {', '.join(unseen)}; `caches` lacks size and ways of such a level"
+            )
         return self
+
+    @property
+    def data_caches(self) -> tuple[Cache, ...]:
+        """The caches that data goes through, the nearest first, as far as size and ways are known without a gap."""
+        known: list[Cache] = []
+        for level in range(1, len(MISSES) + 1):
+            found = next((one for one in self.caches if one.level == level and one.holds != "instructions"), None)
+            if found is None or found.size.value is None or found.ways.value is None:
+                break
+            known.append(found)
+        return tuple(known)
 
     def runtime(self, name: str) -> RuntimeSupport | None:
         """Return what is known of the runtime `name` here, or None where the device has no use for it."""

@@ -1,6 +1,6 @@
 """What the files of a build would take on the device: estimated, on its emulated core, where it is not at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import simulate
 from edgeslim.emulator import open_emulator, require_tools
-from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
+from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
 from edgeslim.estimate import calibrated_for, estimator_of, speedup
 from edgeslim.on_device import Candidate
 from edgeslim.progress import Progress, silent
@@ -42,6 +42,7 @@ def device_times(
     found: list[EmulatedInference] = []
     missing: list[str] = []
     try:
+        speedup(profile.estimator, threads)
         with open_emulator(profile) as emulator:
             for number, (candidate, inputs) in enumerate(files):
                 progress(f"emulating {candidate.label}", number / len(files))
@@ -49,20 +50,22 @@ def device_times(
                     found.append(simulate(candidate, inputs, emulator, threads, TIME_LIMIT_S))
                 except DeviceFailed as error:
                     missing.append(f"no time of {candidate.label} on a {profile.title}: {error}")
-    except (BadInput, ToolFailed) as error:
+    except (BadInput, Refused, ToolFailed) as error:
         missing.append(f"no times on a {profile.title}: {error}")
     return DeviceTimes(tuple(found), tuple(missing))
 
 
-def require_judge(profile: DeviceProfile, threads: int) -> None:
+def require_judge(profile: DeviceProfile, runtimes: Collection[str], threads: int) -> None:
     """Refuse, before any work, to judge a latency where neither the device nor a calibrated estimator is here.
+
+    `runtimes` are those of the files that will be written; the device's first among them runs the primary file.
 
     BadInput; ToolFailed where the device could be emulated and something is missing for it; Refused for a number of
     threads whose speed-up nobody knows.
     """
-    runtime = profile.runtimes[0].name
     if is_this_machine(profile):
         return
+    runtime = next((one.name for one in profile.runtimes if one.name in runtimes), profile.runtimes[0].name)
     if not calibrated_for(profile, runtime):
         raise BadInput(
             f"--max-latency can be judged on a {profile.name} only, which this machine is not, or with a profile whose "

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.energy import EnergyEstimate
-from edgeslim.errors import BadInput
 from edgeslim.estimate import Estimate
 from edgeslim.measurement import Caution, Kind
 
@@ -71,17 +70,8 @@ class EmulatedInference:
         return [caution for caution in self.seen if caution.kind in kinds]
 
     def to_json(self) -> str:
-        """Return everything as JSON text that `from_json` reads back equal."""
+        """Return everything as JSON text."""
         return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
-
-    @staticmethod
-    def from_json(text: str, source: str = "simulation") -> "EmulatedInference":
-        """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
-            raise BadInput(f"{source}: {'; '.join(reasons)}") from error
 
 
 _ADAPTER = TypeAdapter(EmulatedInference)

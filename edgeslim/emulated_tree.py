@@ -32,17 +32,6 @@ def write_tree(profile: DeviceProfile, emulation: Emulation, libraries: Path, fo
         _write_core(system / f"cpu{number}", number, profile, emulation)
 
 
-def data_caches(profile: DeviceProfile) -> list[Cache]:
-    """Return the caches that data goes through, the nearest first, as far as size and ways are known without a gap."""
-    known: list[Cache] = []
-    for level in range(1, 5):
-        found = [cache for cache in profile.caches if cache.level == level and cache.holds != "instructions"]
-        if not found or found[0].size.value is None or found[0].ways.value is None:
-            break
-        known.append(found[0])
-    return known
-
-
 def _processor(number: int, emulation: Emulation) -> str:
     lines = {
         "processor": str(number),

@@ -1,13 +1,13 @@
 """Bench an artifact without its device: count what each file takes on the emulated core, estimate times from that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgeslim.artifact import check_integrity, open_artifact
-from edgeslim.benchmark import Entry, entries_of, keep, require_writable, with_placement
+from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, require_writable, with_placement
 from edgeslim.device_profile import DeviceProfile, load_profile
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulator import TIME_LIMIT_S, Emulator, open_emulator
@@ -15,10 +15,8 @@ from edgeslim.energy import EnergyEstimate, estimate_energy
 from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
 from edgeslim.estimate import Estimate, estimate, estimator_of, speedup
 from edgeslim.harness import sha256_of
-from edgeslim.measurement import Caution
 from edgeslim.on_device import Candidate
 from edgeslim.runtime_libraries import Libraries, libraries
-from edgeslim.verification import golden_fault
 
 SCHEME = "emulator"
 
@@ -29,10 +27,11 @@ class NoLibrary(ToolFailed):
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that could not be run on the emulated device: why, and what to do about it."""
+    """A file that could not be run on the emulated device: why, what to do about it, and if its profile knows of it."""
 
     label: str
     reason: str
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,8 @@ def emulate(
                 try:
                     found.append(simulated(entry, emulator, threads, time_limit_s))
                 except (DeviceFailed, NoLibrary) as error:
-                    skipped.append(Skipped(label, why_not(error, entry, profile)))
-    if not found:
-        reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
-        raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")
+                    skipped.append(skipped_for(error, entry, profile))
+    require_some(found, skipped, profile)
     return EmulationReport(profile, tuple(found), tuple(skipped), keep(found, path, f"{SCHEME}-{profile.name}"))
 
 
@@ -93,11 +90,9 @@ def simulated(
     inputs, outputs = entry.folder / entry.model.inputs[0].golden_inputs, emulator.work_path("outputs.npy")
     _library(entry.candidate, emulator)
     emulator.run(entry.candidate, ["--inputs", str(inputs), "--outputs", str(outputs)], time_limit_s)
-    golden = np.load(entry.folder / entry.model.golden_outputs)
-    fault = golden_fault(entry.model, np.load(outputs), golden, emulator.machine)
-    seen = [] if fault is None else [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")]
+    seen = golden_doubt(entry, np.load(outputs), emulator.machine)
     one = simulate(entry.candidate, inputs, emulator, threads, time_limit_s)
-    return replace(one, golden_samples=len(golden), seen=(*seen, *one.seen))
+    return replace(one, golden_samples=len(entry.golden_inputs), seen=(*seen, *one.seen))
 
 
 def simulate(
@@ -108,11 +103,9 @@ def simulate(
     Raises NoLibrary where the runtime cannot be had for the core, DeviceFailed and ToolFailed as `Emulator.count` does.
     """
     library = _library(candidate, emulator)
-    wishes = ["--inputs", str(inputs), "--warmup", "1", "--iterations", "1", "--graph"]
-    session, lines = emulator.count(candidate, wishes, timeout_s=time_limit_s)
-    *_, timed, _ = lines  # the last one is that of the record of what ran
+    session, counts = emulator.inference(candidate, ["--inputs", str(inputs)], record=True, timeout_s=time_limit_s)
     profile = emulator.profile
-    time, energy, reason = _estimated(timed.counts, profile, candidate, threads)
+    time, energy, reason = _estimated(counts, profile, candidate, threads)
     one = EmulatedInference(
         label=candidate.label,
         runtime=candidate.runtime,
@@ -128,7 +121,7 @@ def simulate(
         emulator=emulator.name,
         caches=emulator.caches,
         threads=threads,
-        counts=timed.counts,
+        counts=counts,
         golden_samples=0,
         seen=(),
         estimate=time,
@@ -156,11 +149,20 @@ def _estimated(
     return time, estimate_energy(time, profile.power), None
 
 
-def why_not(error: DeviceFailed | ToolFailed, entry: Entry, profile: DeviceProfile) -> str:
+def skipped_for(error: DeviceFailed | ToolFailed, entry: Entry, profile: DeviceProfile) -> Skipped:
     """Return why a file did not run, with what the profile knows of its precision in its runtime."""
+    label = entry.candidate.label
     if isinstance(error, DeviceFailed) and error.status == "timeout":
-        return f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
+        text = f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
+        return Skipped(label, text)
     known = profile.failure(entry.candidate.runtime, entry.candidate.precision)
     if known is not None and known.effect == "fails":
-        return f"{error}\nthe profile of {profile.name} knows of it: {known.text}"
-    return f"{error}; {error.next_step}" if isinstance(error, DeviceFailed) else str(error)
+        return Skipped(label, f"{error}\nthe profile of {profile.name} knows of it: {known.text}", known=True)
+    return Skipped(label, f"{error}; {error.next_step}" if isinstance(error, DeviceFailed) else str(error))
+
+
+def require_some(found: Sequence[object], skipped: Sequence[Skipped], profile: DeviceProfile) -> None:
+    """Raise DeviceFailed with every reason where no file ran."""
+    if not found:
+        reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
+        raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")

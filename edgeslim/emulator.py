@@ -5,6 +5,7 @@ Nothing here needs root, and nothing is registered with the kernel. Times under 
 
 import functools
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from edgeslim.agent_session import Session, read_session
 from edgeslim.bundled import bundled
 from edgeslim.compiling import compiled
 from edgeslim.device_profile import DeviceProfile, all_profiles
-from edgeslim.emulated_tree import data_caches, write_tree
+from edgeslim.emulated_tree import write_tree
 from edgeslim.emulation_facts import Emulation
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed, near_misses
 from edgeslim.machine import Machine
@@ -36,8 +37,9 @@ LIBRARY_FOLDERS = (Path("/usr/aarch64-linux-gnu/lib"), Path("/usr/lib/aarch64-li
 PLUGIN_FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden")
 INSTALL_QEMU = "apt-get install qemu-user"
 INSTALL_LIBRARIES = "apt-get install libc6-arm64-cross libstdc++6-arm64-cross"
-LEVELS = 3  # of caches, that the plugin can model
+NEWEST_QEMU = (8, 2)  # whose interface for plugins ours is written for; 4.2 is the oldest
 COUNTS, INFERENCE, CLOCK, PROCESS = "counts.jsonl", "inference", "clock", "process"
+INFERENCES = 3  # the first, one that warms up, and the one that is counted
 TIME_LIMIT_S = 600.0
 ASK_TIMEOUT_S = 60.0
 
@@ -74,6 +76,11 @@ def require_tools() -> Tools:
         missing.append(
             f"{qemu} ({_version(qemu)}) was built without plugins, as Debian's qemu-user-static is: {INSTALL_QEMU}"
         )
+    elif _newer(_version(qemu)):
+        missing.append(
+            f"{qemu} is {_version(qemu)}, and after 8.2 plugins have another interface: put an older one first on "
+            "PATH, such as Debian 12's qemu-user (7.2)"
+        )
     if system is None:
         missing.append(f"no C and C++ library for {ARCHITECTURE}: {INSTALL_LIBRARIES}")
     if qemu is None or system is None or missing:
@@ -101,6 +108,7 @@ class Emulator:
         self.profile, self.tools = profile, tools
         self.emulation = require_emulation(profile)
         self._target, self._tree, self._counts = target, tree, counts
+        self._libraries: dict[str, Path] = {}
 
     @property
     def name(self) -> str:
@@ -128,8 +136,12 @@ class Emulator:
     @property
     def caches(self) -> tuple[str, ...]:
         """The modelled caches, the nearest first: "32 KiB, 2 ways"."""
-        found = data_caches(self.profile)[:LEVELS]
+        found = self.profile.data_caches
         return tuple(f"{(one.size.value or 0) // 1024} KiB, {one.ways.shown} ways" for one in found)
+
+    @functools.cached_property
+    def _agent(self) -> Path:
+        return agent_program(ARCHITECTURE)
 
     def work_path(self, name: str) -> Path:
         """Return where a program may write a file; it goes with the emulator."""
@@ -149,24 +161,39 @@ class Emulator:
 
         With `clock` there is a line each time that the program asked for the time during an inference, before its own.
         """
-        levels = enumerate(data_caches(self.profile)[:LEVELS], start=1)
+        levels = enumerate(self.profile.data_caches, start=1)
         caches = [f"l{level}={cache.size.value}:{cache.ways.value}" for level, cache in levels]
         words = [str(self.tools.plugin), f"out={self._counts}", *caches, *(["clock=on"] if clock else [])]
         self._counts.unlink(missing_ok=True)
         session = self._session(candidate, wishes, ["-plugin", ",".join(words)], timeout_s)
         return session, read_counts(self._counts)
 
+    def inference(
+        self, candidate: Candidate, feed: Sequence[str], *, record: bool = False, timeout_s: float = TIME_LIMIT_S
+    ) -> tuple[Session, dict[str, int]]:
+        """Return what one inference takes, caches warm: the third of a process; `feed` are the options that feed it.
+
+        `record`: the session says what ran too.
+        """
+        wishes = [*feed, "--warmup", "1", "--iterations", "1", *(["--graph"] if record else [])]
+        session, lines = self.count(candidate, wishes, timeout_s=timeout_s)
+        if len(lines) != INFERENCES + record:
+            raise ToolFailed(f"{candidate.label}: {len(lines)} inferences were counted; {INFERENCES + record} were run")
+        return session, lines[INFERENCES - 1].counts
+
     def command(self, core: str) -> list[str]:
         """Return the words that run a program on a core, with the device's files in place of this machine's."""
         return [self.tools.qemu, "-cpu", core, "-L", str(self._tree)]
 
     def _session(self, candidate: Candidate, wishes: Sequence[str], plugin: Sequence[str], timeout_s: float) -> Session:
-        brought = libraries(candidate.runtime, ARCHITECTURE)
+        if candidate.runtime not in self._libraries:
+            self._libraries[candidate.runtime] = libraries(candidate.runtime, ARCHITECTURE).main
         model = self._target.push(*files_of(candidate.model))
         argv = [
             *(*self.command(self.emulation.qemu_cpu), *plugin),
-            *(str(agent_program(ARCHITECTURE)), "--runtime", candidate.runtime, "--library", str(brought.main)),
-            *("--model", model, "--precision", candidate.precision, *wishes),
+            *(str(self._agent), "--runtime", candidate.runtime),
+            *("--library", str(self._libraries[candidate.runtime])),
+            *("--model", model, "--precision", candidate.precision, *candidate.arguments, *wishes),
         ]
         try:
             return read_session(self._target.run(argv, timeout_s))
@@ -178,8 +205,8 @@ class Emulator:
         text = str(error)
         if "Could not load plugin" in text:
             return ToolFailed(
-                f"{self.tools.qemu} ({self.tools.version}) does not load the counting plugin, which is written for "
-                f"QEMU 4.2 to 8.2: install such a one first on PATH ({INSTALL_QEMU} on Debian 12)\n{text}"
+                f"{self.tools.qemu} ({self.tools.version}) does not load the counting plugin {self.tools.plugin}: "
+                f"delete it, and it is built again; it is written for QEMU 4.2 to 8.2\n{text}"
             )
         return error
 
@@ -231,6 +258,11 @@ def _takes_plugins(qemu: str) -> bool:
 def _version(qemu: str) -> str:
     words = _asked(qemu, "--version").split()
     return words[2] if len(words) > 2 else "of unknown version"
+
+
+def _newer(version: str) -> bool:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) > NEWEST_QEMU
 
 
 @functools.cache

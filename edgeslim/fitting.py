@@ -8,25 +8,24 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.artifact import check_integrity, open_artifact
-from edgeslim.benchmark import Entry, entries_of, keep, require_writable
+from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, placement_doubts, require_writable
 from edgeslim.device_profile import DeviceProfile, load_profile
-from edgeslim.emulation import SCHEME, Skipped, why_not
+from edgeslim.emulation import SCHEME, Skipped, require_some, skipped_for
 from edgeslim.emulator import TIME_LIMIT_S, require_emulation
-from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
+from edgeslim.errors import DeviceFailed, ToolFailed
 from edgeslim.harness import sha256_of
 from edgeslim.machine import MEMINFO, available_bytes
 from edgeslim.measurement import Caution, Kind
 from edgeslim.on_device import Device
 from edgeslim.targets.ssh import open_target
-from edgeslim.verification import golden_fault
 from edgeslim.virtual_machine import REMOTE, require_ram, running_machine
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"
-RUNS = ("--warmup", "0", "--iterations", "5")  # after the golden vectors, in the same process
+RUNS = ("--warmup", "0", "--iterations", "5", "--graph")  # after the golden vectors, in the same process
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -37,8 +36,8 @@ class Fit:
 
     The sizes are simulated: a real Linux counted them, on emulated hardware; they are None where the kernel ended the
     process because memory ran out, and `reason` has its words. `ram_bytes` is the whole memory, `available_bytes` what
-    the system left of it; `golden_samples` golden vectors were replayed. Times under an
-    emulator mean nothing, so there is none.
+    the system left of it; `golden_samples` golden vectors were replayed. `precision_actual` and `executors` are by the
+    runtime's own record. Times under an emulator mean nothing, so there is none.
     """
 
     label: str
@@ -48,6 +47,8 @@ class Fit:
     model: str
     model_sha256: str
     precision_requested: str
+    precision_actual: str | None
+    executors: dict[str, int]
     device: str
     core: str
     threads: int
@@ -68,17 +69,8 @@ class Fit:
         return [caution for caution in self.seen if caution.kind in kinds]
 
     def to_json(self) -> str:
-        """Return everything as JSON text that `from_json` reads back equal."""
+        """Return everything as JSON text."""
         return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
-
-    @staticmethod
-    def from_json(text: str, source: str = "fit") -> "Fit":
-        """Read `to_json`'s text; BadInput names `source` and every missing, unknown or mistyped key."""
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
-            raise BadInput(f"{source}: {'; '.join(reasons)}") from error
 
 
 _ADAPTER = TypeAdapter(Fit)
@@ -128,10 +120,8 @@ def fits(
                 try:
                     found.append(_fit(entry, opened, profile, (ram_bytes, free_bytes), threads, time_limit_s))
                 except (DeviceFailed, ToolFailed) as error:
-                    skipped.append(Skipped(entry.candidate.label, why_not(error, entry, profile)))
-    if not found:
-        reasons = "\n".join(f"  - {one.label}: {one.reason}" for one in skipped)
-        raise DeviceFailed(f"no file runs on an emulated {profile.name}:\n{reasons}")
+                    skipped.append(skipped_for(error, entry, profile))
+    require_some(found, skipped, profile)
     return FitReport(profile, tuple(found), tuple(skipped), keep(found, path, f"{SCHEME}-{profile.name}-{ram_bytes}"))
 
 
@@ -156,10 +146,10 @@ def _fit(
     deployed = device.deployed(candidate.runtime)
     if deployed.agent != "c":
         raise ToolFailed(f"the machine has no Python, so only the C agent runs there: {deployed.agent}")
-    made, golden = target.work_path("outputs.npy"), np.load(entry.folder / entry.model.golden_outputs)
+    made = target.work_path("outputs.npy")
     inputs = target.push(entry.folder / entry.model.inputs[0].golden_inputs)
     wishes = ["--threads", str(threads), "--inputs", inputs, "--outputs", made, *RUNS]
-    session, reason, fault = None, None, None
+    session, reason, seen = None, None, list[Caution]()
     try:
         session = device.run(candidate, wishes, time_limit_s)
     except DeviceFailed as error:
@@ -169,7 +159,8 @@ def _fit(
     else:
         with TemporaryDirectory() as folder:
             target.pull(made, Path(folder) / "outputs.npy")
-            fault = golden_fault(entry.model, np.load(Path(folder) / "outputs.npy"), golden, device.machine)
+            seen = golden_doubt(entry, np.load(Path(folder) / "outputs.npy"), device.machine)
+        seen += placement_doubts(candidate.precision, session.precision_actual or "not reported", session.executors)
     return Fit(
         label=candidate.label,
         runtime=candidate.runtime,
@@ -178,6 +169,8 @@ def _fit(
         model=candidate.model.name,
         model_sha256=sha256_of(candidate.model),
         precision_requested=candidate.precision,
+        precision_actual=session.precision_actual if session else None,
+        executors=session.executors if session else {},
         device=profile.name,
         core=profile.cores[0].name,
         threads=threads,
@@ -188,6 +181,6 @@ def _fit(
         peak_rss_bytes=session.memory.peak_rss_bytes if session else None,
         runtime_rss_bytes=session.memory.rss_before_load_bytes if session else None,
         arena_bytes=session.memory.arena_bytes if session else None,
-        golden_samples=len(golden) if session else 0,
-        seen=(Caution("golden", fault, "`edgeslim verify` replays the golden vectors here"),) if fault else (),
+        golden_samples=len(entry.golden_inputs) if session else 0,
+        seen=tuple(seen),
     )

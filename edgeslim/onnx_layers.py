@@ -41,7 +41,7 @@ def layers_of(file: Path) -> dict[str, Layer]:
 
 def _layer(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> Layer | None:
     weight, output = shapes.get(node.input[1], ()), shapes.get(node.output[0], ())
-    if not weight or not output or 0 in (*weight, *output):
+    if len(weight) < 2 or not output or 0 in (*weight, *output):  # a vector, or a shape that the file leaves open
         return None
     if node.op_type == "Conv":
         groups = next((one.i for one in node.attribute if one.name == "group"), 1)

@@ -13,13 +13,13 @@ from edgeslim.agent_session import GraphNode
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.device_profile import DeviceProfile, Precision, RuntimeSupport, load_profile
+from edgeslim.emulated_tree import LINE_BYTES
 from edgeslim.emulation_facts import CLASSES, MISSES
 from edgeslim.emulator import CLOCK, INFERENCE, TIME_LIMIT_S, Counted, Emulator, open_emulator
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.estimate import cycles, estimator_of
+from edgeslim.estimate import calibrated_for, cycles, estimator_of
 from edgeslim.onnx_layers import Layer, layers_of
 
-LINE_BYTES = 64
 SUFFIX = "_token_"  # ONNX Runtime writes it and a number behind the name of a node it rewrites
 # How often the agent and ONNX Runtime ask for the time before the first operator of an inference, and after the last.
 QUESTIONS_BEFORE, QUESTIONS_AFTER = 4, 6
@@ -82,7 +82,7 @@ def profile(
                 file=entry.model.path,
                 device=emulator.profile,
                 emulator=emulator.name,
-                by=_unit(emulator.profile),
+                by=_unit(emulator.profile, entry),
                 operators=operators_of(nodes, found, layers_of(entry.candidate.model), emulator.profile),
             )
 
@@ -104,6 +104,8 @@ def _counted(entry: Entry, emulator: Emulator, time_limit_s: float) -> tuple[Seq
     wishes = ["--inputs", inputs, "--warmup", "1", "--iterations", "1", "--graph"]
     session, lines = emulator.count(entry.candidate, wishes, clock=True, timeout_s=time_limit_s)
     nodes = session.graph or ()
+    if not nodes:
+        raise ToolFailed("ONNX Runtime's profile of the inference names no operator")
     *_, plain, profiled = [line for line in lines if line.region == INFERENCE]
     questions = [line for line in lines if line.region == CLOCK and line.number == profiled.number]
     if len(questions) != QUESTIONS_BEFORE + 2 * len(nodes) + QUESTIONS_AFTER:
@@ -152,8 +154,13 @@ def operators_of(
     return tuple(made)
 
 
-def _unit(device: DeviceProfile) -> str:
-    return "instructions" if device.estimator is None else "estimated time"
+def _unit(device: DeviceProfile, entry: Entry) -> str:
+    """Return what shares are of, and what is known to be wrong with it."""
+    if device.estimator is None:
+        return "instructions"
+    if entry.model.precision == "int8" and not calibrated_for(device, entry.model.runtime):
+        return f"estimated time, not calibrated for {entry.model.runtime} int8"
+    return "estimated time"
 
 
 def _time(counts: Mapping[str, int], device: DeviceProfile) -> float:

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.estimate import cycles, estimator_of
+from edgeslim.estimate import cycles, estimator_of, speedup
 from edgeslim.on_device import Candidate
 from edgeslim.probe_files import write_probe
 from edgeslim.probes import Operator
@@ -63,17 +63,19 @@ def estimated_operator_times_s(
     operators: Iterable[Operator],
     profile: DeviceProfile,
     *,
+    threads: int = 1,
     cache: Path,
     progress: Progress = silent,
 ) -> dict[Operator, float]:
-    """Return the estimated seconds of one inference of each operator on the device, 1 thread, caches warm.
+    """Return the estimated seconds of one inference of each operator on the device, caches warm.
 
-    Calling the runtime is not in them. Operators counted before under the same conditions (runtime and its version,
-    precision, core, caches, QEMU) are read from `cache`, a folder; the others are counted, each in a process of its
-    own, and kept as they come. Raises BadInput, Refused and ToolFailed as `open_emulator` and `estimator_of` do, and
-    DeviceFailed.
+    Calling the runtime is not in them; several threads divide all alike by the median speed-up of networks. Operators
+    counted before under the same conditions (runtime and its version, precision, core, caches, QEMU) are read from
+    `cache`, a folder; the others are counted, each in a process of its own, and kept as they come. Raises BadInput,
+    Refused and ToolFailed as `open_emulator`, `estimator_of` and `speedup` do, and DeviceFailed.
     """
-    costs, clock_hz = estimator_of(profile).costs, estimator_of(profile).clock.value or float("nan")
+    estimator = estimator_of(profile)
+    costs, rate_hz = estimator.costs, (estimator.clock.value or float("nan")) * speedup(estimator, threads).median
     wanted = list(dict.fromkeys(operators))
     with open_emulator(profile) as emulator:
         conditions = _conditions(runtime, precision, emulator)
@@ -86,7 +88,7 @@ def estimated_operator_times_s(
                 known[operator] = _count(operator, runtime, precision, emulator)
             _save(file, conditions, known)
     calling = cycles(known[NEXT_TO_NOTHING], costs)
-    return {one: max(0.0, cycles(known[one], costs) - calling) / clock_hz for one in wanted}
+    return {one: max(0.0, cycles(known[one], costs) - calling) / rate_hz for one in wanted}
 
 
 def _count(operator: Operator, runtime: str, precision: str, emulator: Emulator) -> dict[str, int]:
@@ -94,8 +96,7 @@ def _count(operator: Operator, runtime: str, precision: str, emulator: Emulator)
         model = Path(folder) / "operator"
         write_probe(runtime, operator, precision, model)
         candidate = Candidate(str(operator), runtime, model, precision)
-        _, counted = emulator.count(candidate, ["--seed", "0", "--warmup", "1", "--iterations", "1"])
-        return counted[-1].counts
+        return emulator.inference(candidate, ["--seed", "0"])[1]
 
 
 def _conditions(runtime: str, precision: str, emulator: Emulator) -> _Table:

@@ -26,6 +26,7 @@ from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, par
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
 from edgeslim.export import require_format
+from edgeslim.formats import FORMATS
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.graph import copy_of
 from edgeslim.handover import Made, stage
@@ -72,7 +73,7 @@ def build(
     profile = load_profile(device)
     recipe = recipe or default_recipe(profile)
     if recipe.max_latency_s is not None:
-        require_judge(profile, recipe.threads)
+        require_judge(profile, [FORMATS[name].runtime for name in recipe.formats], recipe.threads)
     require_npu_recipe(recipe, profile)
     require_gpu_recipe(recipe, profile)
     for name in recipe.formats:
@@ -121,7 +122,8 @@ def build(
         warnings += doubts
         errors, unread = error_by_depth(unquantized, compressed, judged, context)
         warnings += [*unread, *_unpruned(compressed), *(npu.warnings if npu else ())]
-        beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, measurements)
+        taken_there = measurements if is_this_machine(profile) else []
+        beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, taken_there)
         reasons = [*failures, *below_demand(judged, recipe, images), *short_of(half, recipe), *beyond, *too_slow]
         staging = work / "staging"
         manifest = stage(
@@ -145,17 +147,21 @@ def _on_the_device(
     primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context
 ) -> tuple[DeviceTimes, list[str], list[str]]:
     """Return what the primary file and its fp32 twin would take on the device, reasons to reject it, and warnings."""
-    twin = None if primary is None else twin_of(primary, judged)
-    if primary is None or twin is None or context.profile.compiler or context.profile.tensorrt:
+    profile = context.profile
+    demanded = None if is_this_machine(profile) else recipe.max_latency_s
+    if primary is None:
+        missing = [] if demanded is None else ["there is no primary file whose time could be judged (--max-latency)"]
+        return DeviceTimes(), missing, []
+    if profile.compiler or profile.tensorrt:
         return DeviceTimes(), [], []
+    twin = twin_of(primary, judged) or primary
     files = [
         (Candidate(one.label, one.runtime, one.job.target, one.job.precision), sample_inputs(one.runtime, context.work))
-        for one in (primary, twin)
+        for one in ([primary] if twin is primary else [primary, twin])
     ]
-    times = device_times(files, context.profile, context.threads, context.progress)
-    demanded = None if is_this_machine(context.profile) else recipe.max_latency_s
+    times = device_times(files, profile, context.threads, context.progress)
     too_slow, unsure = beyond_latency(times, primary.label, demanded)
-    return times, too_slow, [*unsure, *paradox(times, primary.label, twin.label)]
+    return times, too_slow, [*unsure, *([] if twin is primary else paradox(times, primary.label, twin.label))]
 
 
 def _demand(recipe: Recipe) -> Demand:

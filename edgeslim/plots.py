@@ -141,11 +141,10 @@ def _draw_groups(figure: Any, axes: Any, report: SensitivityReport, cells: int) 
     axes.tick_params(left=False, labelsize=8)
     for side in axes.spines.values():
         side.set_visible(False)
-    where = report.measured_on + ("" if report.measured_on_device else f", NOT on a {report.device}")
     axes.set_title(
         "groups of channels and residual blocks, one narrower or gone at a time: width, points of top-1 "
         f"{report.kind} lost, INT8 time saved\n"
-        f"(operators in {report.runtime} on {where}; the dense network takes {show_seconds(report.dense_int8_s or 0)})",
+        f"(operators in {report.runtime}, {report.times_are}; dense {show_seconds(report.dense_int8_s or 0)})",
         fontsize=9, loc="left",
     )  # fmt: skip
     bar = figure.colorbar(ScalarMappable(scale, heat), ax=axes, shrink=0.9, pad=0.01)

@@ -76,7 +76,7 @@ class SensitivityReport:
     """What was found, and on what: `kind` says whether points are of accuracy or of agreement with the dense network.
 
     `not_pruned`: why there are no groups, None where there are some. Times were measured on this machine, which is the
-    device where `measured_on_device`.
+    device where `measured_on_device`; or `estimated` for the device, whose estimator knows the runtime's own code.
     """
 
     format: str
@@ -91,15 +91,26 @@ class SensitivityReport:
     threads: int
     measured_on: str
     measured_on_device: bool
+    estimated: bool
     dense_int8_s: float | None  # the sum over the operators
     groups: tuple[GroupLoss, ...]
     not_pruned: str | None
     layers: tuple[LayerLoss, ...]
 
+    @property
+    def times_are(self) -> str:
+        """How the times were obtained: "measured on this machine (AMD EPYC), NOT on a raspberry-pi-4"."""
+        if self.estimated:
+            return f"estimated for a {self.device} from counts on its emulated core"
+        if self.measured_on_device:
+            return f"measured on this machine, a {self.device} ({self.measured_on})"
+        return f"measured on this machine ({self.measured_on}), NOT on a {self.device}"
+
 
 @dataclass(frozen=True)
 class _Groups:
     runtime: str | None = None
+    estimated: bool = False
     images: int = 0
     dense_s: float | None = None
     losses: tuple[GroupLoss, ...] = ()
@@ -148,6 +159,7 @@ def sensitivity(
         threads=context.threads,
         measured_on=this_machine().cpu_model,
         measured_on_device=is_this_machine(profile),
+        estimated=groups.estimated,
         dense_int8_s=groups.dense_s,
         groups=groups.losses,
         not_pruned=groups.refusal,
@@ -163,7 +175,8 @@ def _groups(model: Model, context: Context) -> _Groups:
         return _Groups(refusal=" ".join(str(refusal).split()))
     curves, times = bench.curves(), bench.times()
     losses = tuple(_loss(curve, times) for curve in curves.values())
-    return _Groups(bench.runtime, len(bench.studied), times.latency_s(times.sizes.dense), losses)
+    dense_s = times.latency_s(times.sizes.dense)
+    return _Groups(bench.runtime, bench.estimates, len(bench.studied), dense_s, losses)
 
 
 def _loss(curve: Curve, times: Times) -> GroupLoss:

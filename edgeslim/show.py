@@ -195,7 +195,8 @@ def trials_table(trials: Sequence[Trial]) -> RenderableType:
     if not trials:
         return Text("no pruned networks were tried, or this is an archive: times lie beside it, in the folder")
     table = Table(title="pruned networks that were tried (* Pareto)", title_justify="left")
-    table.add_column("INT8 time, by single operators")
+    how = "estimated for the device" if trials[0].estimated else "measured where it was built"
+    table.add_column(f"INT8 time, by single operators, {how}")
     for column in ("MACs", "parameters", "top-1 lost", "at most (95 %)"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("", "without"):

@@ -11,11 +11,12 @@ from rich.text import Text
 
 from edgeslim.device_times import DeviceTimes
 from edgeslim.emulated_inference import EmulatedInference
+from edgeslim.emulated_tree import LINE_BYTES
 from edgeslim.emulation import EmulationReport, Skipped
 from edgeslim.emulation_facts import MISSES
 from edgeslim.energy import EnergyEstimate
 from edgeslim.estimate import Estimate
-from edgeslim.operator_counts import LINE_BYTES, SUFFIX, OperatorCounts, OperatorProfile
+from edgeslim.operator_counts import SUFFIX, OperatorCounts, OperatorProfile
 from edgeslim.units import show_bytes
 
 LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))
@@ -27,8 +28,7 @@ def emulation_table(report: EmulationReport) -> RenderableType:
     for column in ("file", "ran as", "multiplies with", "instructions", "read and written", "misses", "golden", "time"):
         table.add_column(column, no_wrap=column == "file")
     for one in report.simulations:
-        wrong = any(caution.kind == "golden" for caution in one.seen)
-        golden = "wrong" if wrong else f"{one.golden_samples} of {one.golden_samples}"
+        golden = "wrong" if one.failing(("golden",)) else f"{one.golden_samples} of {one.golden_samples}"
         table.add_row(
             one.label, one.precision_actual, ", ".join(one.kernels), show_count(one.counts["insns"]),
             show_bytes(one.counts.get("mem_bytes", 0)), misses(one.counts), golden, time(one.estimate),
@@ -108,12 +108,13 @@ def _missed_bytes(one: OperatorCounts) -> int:
 
 
 def _lines(report: EmulationReport) -> list[str]:
-    first, device = report.simulations[0], report.device
+    found, device = report.simulations, report.device
+    first = found[0]
     threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}"
     caches = "; ".join(f"L{level} {cache}" for level, cache in enumerate(first.caches, start=1))
     return [
         f"simulated: counts of one inference on 1 thread, by {first.emulator} as a {first.core}, caches {caches}",
-        f"estimated: times on {threads} of a {device.title}",
+        *([f"estimated: times on {threads} of a {device.title}"] if any(one.estimate for one in found) else []),
         *_once([one.estimate.note for one in report.simulations if one.estimate and one.estimate.note], "  "),
         *_once([one.no_estimate for one in report.simulations if one.no_estimate], "no times: "),
         *_energies(report.simulations),

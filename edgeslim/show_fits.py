@@ -52,4 +52,4 @@ def _size(count: int | None, of: Fit) -> str:
 def _golden(one: Fit) -> str:
     if not one.fits:
         return "unknown"
-    return "wrong" if one.seen else f"{one.golden_samples} of {one.golden_samples}"
+    return "wrong" if one.failing(("golden",)) else f"{one.golden_samples} of {one.golden_samples}"

@@ -65,11 +65,9 @@ def _layers_table(report: SensitivityReport) -> Table:
 
 def _where(report: SensitivityReport) -> str:
     threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
-    there = "this machine" if not report.measured_on_device else f"this machine, a {report.device}"
-    away = "" if report.measured_on_device else f", NOT on a {report.device}"
     return (
-        f"* of {show_seconds(report.dense_int8_s or 0)}, the sum over single operators, measured in {report.runtime} "
-        f"on {there} ({report.measured_on}; {threads}){away}"
+        f"* of {show_seconds(report.dense_int8_s or 0)}, the sum over single operators in {report.runtime}, {threads}, "
+        f"{report.times_are}"
     )
 
 

@@ -22,6 +22,7 @@ class Trial:
     drop_points: float
     drop_at_most_points: float  # upper end of the one-sided 95 % interval
     accepted: bool
+    estimated: bool = False  # the time: for the device, and not measured where the network was pruned
 
 
 def save_trials(trials: Sequence[Trial], folder: Path) -> None:

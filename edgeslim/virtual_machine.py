@@ -187,9 +187,10 @@ def made_machine() -> Path:
             part = Path(folder) / "machine"
             part.mkdir(mode=0o700)
             _make(part, Path(folder))
-            if not kept.exists():  # another process may have been faster
-                part.rename(kept)
+            part.rename(kept)
     except OSError as error:
+        if (kept / "disk.img").is_file():  # another process was faster
+            return kept
         raise ToolFailed(
             f"cannot keep the emulated machine in {kept}: {error.strerror}; name another folder in EDGESLIM_CACHE"
         ) from error

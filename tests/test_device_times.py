@@ -1,9 +1,13 @@
 """What a build says of the device: estimates, what they may decide, and what stands in their way."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from emulated_core import skip_without_emulator
+from test_decide import RECIPE, judged
 
+from edgeslim import pipeline
 from edgeslim.device_profile import load_profile
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.errors import BadInput, Refused
@@ -45,6 +49,11 @@ def test_a_device_that_cannot_be_emulated_has_no_times_and_nothing_is_said(files
     assert device_times(files, load_profile("intel-n100"), 1) == DeviceTimes()
 
 
+def test_a_number_of_threads_that_nobody_timed_is_said_before_anything_is_emulated(files):
+    (reason,) = time_lines(device_times(files, PI, 3), PI.title)
+    assert reason.startswith("no times on a Raspberry Pi 4 Model B: no estimate for 3 threads")
+
+
 def test_what_is_missing_here_is_said_and_nothing_fails(files, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     found = device_times(files, PI, 1)
@@ -83,12 +92,40 @@ def test_a_file_that_should_be_faster_and_is_not_is_named(times):
 
 def test_a_latency_can_be_demanded_where_the_estimator_knows_the_runtime():
     skip_without_emulator()
-    require_judge(CALIBRATED, 1)
+    require_judge(CALIBRATED, ["onnxruntime", "litert"], 1)
     with pytest.raises(Refused, match="no estimate for 3 threads"):
-        require_judge(CALIBRATED, 3)
+        require_judge(CALIBRATED, ["litert"], 3)
+    with pytest.raises(BadInput, match="estimator was fitted on onnxruntime there"):
+        require_judge(CALIBRATED, ["onnxruntime"], 1)
     assert calibrated_for(CALIBRATED, "litert")
     assert not calibrated_for(CALIBRATED, "onnxruntime")
     with pytest.raises(
         BadInput, match=r"judged on a raspberry-pi-4 only, which this machine is not, or with a profile"
     ):
-        require_judge(PI, 1)
+        require_judge(PI, ["litert"], 1)
+
+
+def asked_for(monkeypatch, primary, judged, recipe=RECIPE):
+    """Return which files a build would have emulated, and the reasons and warnings that follow."""
+    files = []
+    monkeypatch.setattr(pipeline, "sample_inputs", lambda runtime, _: runtime)
+    monkeypatch.setattr(pipeline, "device_times", lambda found, *_: files.extend(found) or DeviceTimes())
+    context = SimpleNamespace(profile=PI, work=None, threads=1, progress=None)
+    _, reasons, warnings = pipeline._on_the_device(primary, judged, recipe, context)
+    return [one.label for one, _ in files], reasons, warnings
+
+
+def test_a_build_asks_for_its_primary_file_and_that_files_float_twin(monkeypatch):
+    int8, fp32 = judged("tflite", "int8"), judged("tflite", "fp32")
+    assert asked_for(monkeypatch, int8, [int8, fp32]) == (["tflite int8", "tflite fp32"], [], [])
+
+
+def test_a_primary_file_in_float_is_asked_for_once_and_compared_with_nothing(monkeypatch):
+    fp32 = judged("openvino", "fp32")
+    assert asked_for(monkeypatch, fp32, [fp32]) == (["openvino fp32"], [], [])
+
+
+def test_a_demanded_latency_without_a_primary_file_is_a_reason(monkeypatch):
+    recipe = RECIPE.model_copy(update={"max_latency_s": 1.0})
+    files, reasons, _ = asked_for(monkeypatch, None, [], recipe)
+    assert (files, reasons) == ([], ["there is no primary file whose time could be judged (--max-latency)"])

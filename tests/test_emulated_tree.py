@@ -3,7 +3,7 @@
 import pytest
 
 from edgeslim.device_profile import load_profile
-from edgeslim.emulated_tree import data_caches, write_tree
+from edgeslim.emulated_tree import write_tree
 from edgeslim.machine import CPUINFO, small_files
 
 CPUS = "sys/devices/system/cpu"
@@ -52,7 +52,7 @@ def test_the_caches_are_the_profiles(tree):
 
 def test_data_goes_through_the_caches_that_are_known_without_a_gap():
     pi_5 = load_profile("raspberry-pi-5")
-    assert [(one.level, one.size.value) for one in data_caches(pi_5)] == [(1, 65536), (2, 524288), (3, 2097152)]
+    assert [(one.level, one.size.value) for one in pi_5.data_caches] == [(1, 65536), (2, 524288), (3, 2097152)]
     unknown = pi_5.caches[2].ways.model_copy(update={"value": None})
     caches = (*pi_5.caches[:2], pi_5.caches[2].model_copy(update={"ways": unknown}), pi_5.caches[3])
-    assert len(data_caches(pi_5.model_copy(update={"caches": caches}))) == 1
+    assert len(pi_5.model_copy(update={"caches": caches}).data_caches) == 1

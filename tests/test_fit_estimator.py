@@ -82,7 +82,7 @@ def test_an_fp32_estimate_for_the_device_that_was_fitted_on_fp16_says_so():
     counts = tool.observations("raspberry-pi-5")[0].counts
     told = estimate(counts, estimator_of(load_profile("raspberry-pi-5")), "litert", "fp32")
     assert told.note is not None, "nothing is said of the other precision"
-    assert "fitted on ncnn in fp16 and int8" in told.note, told.note
+    assert "carried over from ncnn in fp16 and int8" in told.note, told.note
 
 
 @pytest.mark.parametrize("device", DEVICES)

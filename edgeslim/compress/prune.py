@@ -107,7 +107,8 @@ def _cost(bench: Workbench, amount: str | None) -> tuple[Callable[[Widths], floa
         return bench.sizes.parameters, "parameters"
     if amount == "keep_channels":
         return lambda widths: sum(widths.values()), "channels"
-    return bench.times().latency_s, f"INT8 times of single operators in {bench.runtime}"
+    how = "estimated for the device" if bench.estimates else "measured here"
+    return bench.times().latency_s, f"INT8 times of single operators in {bench.runtime}, {how}"
 
 
 def _fastest(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candidate | None, list[Trial]]:
@@ -188,6 +189,7 @@ def _trial(bench: Workbench, lost: Drop, plan: Plan) -> Trial:
         drop_points=lost.points,
         drop_at_most_points=lost.at_most,
         accepted=lost.at_most <= bench.context.demand.max_drop_points,
+        estimated=bench.estimates,
     )
 
 

@@ -62,20 +62,23 @@ class Workbench:
             self.studied, self.context.store, self.context.progress,
         )  # fmt: skip
 
-    def times(self) -> Times:
-        """Return the INT8 times of the network's operators at the studied widths.
+    @property
+    def estimates(self) -> bool:
+        """Whether times are estimated for the device, and not measured here: its estimator knows the runtime's code."""
+        profile = self.context.profile
+        return calibrated_for(profile, self.runtime) and not is_this_machine(profile)
 
-        Measured on this machine, or estimated for the device where its estimator was fitted on the runtime's own code.
-        """
+    def times(self) -> Times:
+        """Return the INT8 times of the network's operators at the studied widths: measured here, or `estimates`."""
         studied = {name: studied_widths(self.channels, name, self.multiple) for name in self.channels.groups}
         rows = grid(self.sizes, studied)
-        context = self.context
         operators = {one for place in rows for row in place for one in row}
-        store, profile = context.store or context.work, context.profile
-        if calibrated_for(profile, self.runtime) and not is_this_machine(profile):
+        store, context = self.context.store or self.context.work, self.context
+        if self.estimates:
             seconds = estimated_operator_times_s(
-                self.runtime, "int8", operators, profile, cache=store / "operator_counts", progress=context.progress
-            )
+                self.runtime, "int8", operators, context.profile, threads=context.threads,
+                cache=store / "operator_counts", progress=context.progress,
+            )  # fmt: skip
         else:
             seconds = operator_times_s(
                 self.runtime, "int8", operators, threads=context.threads, cache=store / "operator_times",
@@ -149,7 +152,8 @@ def _runtime(profile: DeviceProfile, timed: bool) -> tuple[str, int]:
     """
     if profile.tensorrt is not None and "int8" in profile.tensorrt.precisions and runtime_available("onnxruntime"):
         return "onnxruntime", profile.tensorrt.channel_multiple["int8"].value or 1
-    for support in profile.runtimes:
+    # One whose costs were fitted on the device itself comes first.
+    for support in sorted(profile.runtimes, key=lambda one: not calibrated_for(profile, one.name)):
         failure = profile.failure(support.name, "int8")
         if "int8" not in support.precisions or (failure is not None and failure.effect == "fails"):
             continue

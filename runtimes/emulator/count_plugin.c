@@ -100,7 +100,7 @@ static enum Count find(const struct Encoding *table, size_t length, uint32_t wor
 
 #define FIND(table, word, otherwise) find(table, sizeof table / sizeof *table, word, otherwise)
 
-// Whether a load or store writes memory; a read-modify-write counts as a load, as does a prefetch.
+// Whether a load or store writes memory; a prefetch counts as a load, an atomic read-modify-write by bit 22 or 23.
 static bool stores(uint32_t word) {
     bool simd = word & 1u << 26;
     unsigned opc = word >> 22 & 3;

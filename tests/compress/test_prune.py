@@ -235,7 +235,7 @@ def test_a_share_of_the_latency_is_reached_in_measured_times(measured_in):
     model, after = pruned(headed(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(),
                                  width=32), measured_in, keep_latency=0.7)  # fmt: skip
     assert macs_of(after.graph) < macs_of(model.graph)
-    assert "prune (obs, INT8 times of single operators in litert): " in after.history[-1]
+    assert "prune (obs, INT8 times of single operators in litert, measured here): " in after.history[-1]
     assert list((measured_in / "operator_times").glob("litert-*.json"))
 
 
