@@ -193,7 +193,7 @@ def test_the_table_has_a_line_for_every_width_and_layer_and_says_where_times_wer
         for one in group.widths[1:]:
             assert f"{one.divergence_nats:.4f}" in text
     assert all(f"{one.sqnr_db:.1f} dB" in text for one in report.layers)
-    assert "measured in litert on this machine" in text
+    assert "the sum over single operators in litert, 1 thread, measured on this machine" in text
     assert report.measured_on_device or "NOT on a raspberry-pi-4" in text
     assert text.rstrip().endswith("a file")
 
