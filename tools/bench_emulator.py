@@ -19,6 +19,7 @@ from edgeslim.benchmark import Entry, entries_of
 from edgeslim.device_profile import load_profile
 from edgeslim.emulation import simulate
 from edgeslim.emulator import Emulator, open_emulator
+from edgeslim.errors import DeviceFailed
 from edgeslim.harness import Workload, measure
 
 RUNS = 3
@@ -31,10 +32,17 @@ def counts(artifact: Path, device: str | None) -> None:
         profile = load_profile(device or opened.manifest.compatible.device)
         entries = entries_of(opened.folder, opened.manifest)
         with open_emulator(profile) as emulator:
-            rows = [_row(entry, emulator) for entry in entries]
+            rows = [_row_or_reason(entry, emulator) for entry in entries]
     heads = ["file", "instructions", f"spread of {RUNS} runs", "an inference here", "emulated and counted", "slow-down",
              "an estimate takes", "estimate"]  # fmt: skip
     print(table(heads, rows))
+
+
+def _row_or_reason(entry: Entry, emulator: Emulator) -> list[str]:
+    try:
+        return _row(entry, emulator)
+    except DeviceFailed as error:
+        return [entry.candidate.label, *[""] * 6, f"not run: {str(error).rpartition(': ')[2]}"]
 
 
 def _row(entry: Entry, emulator: Emulator) -> list[str]:
