@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,8 +27,21 @@ def board(request):
         yield emulator
 
 
-def int8_entries(built: Built) -> list[Entry]:
-    entries = entries_of(built.folder, read_manifest(built.folder))
+@pytest.fixture(scope="module")
+def folders(built: Built, tmp_path_factory):
+    """The default built for either board; for the second one in the format that its profile prefers, unpruned."""
+    skip_without_emulator()
+    folder = tmp_path_factory.mktemp("pi_5") / "artifact"
+    done = edgeslim(
+        "build", "--device", "raspberry-pi-5", "--no-prune", "--format", "tflite", "--out", str(folder), "--quiet"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "on a Raspberry Pi 5, 1 thread: tflite int8 " in " ".join(done.stdout.split()), done.stdout
+    return [built.folder, folder]
+
+
+def int8_entries(folders: list[Path]) -> list[Entry]:
+    entries = [one for folder in folders for one in entries_of(folder, read_manifest(folder))]
     return [one for one in entries if one.model.precision == "int8" and one.model.runtime in ("onnxruntime", "litert")]
 
 
@@ -35,15 +49,15 @@ def inputs(entry: Entry) -> list[str]:
     return ["--inputs", str(entry.folder / entry.model.inputs[0].golden_inputs)]
 
 
-def test_int8_answers_are_those_of_this_machine_bit_by_bit(built: Built, board: Emulator) -> None:
-    for entry in int8_entries(built):
+def test_int8_answers_are_those_of_this_machine_bit_by_bit(folders: list[Path], board: Emulator) -> None:
+    for entry in int8_entries(folders):
         made = board.work_path("outputs.npy")
         board.run(entry.candidate, [*inputs(entry), "--outputs", str(made)])
         assert np.array_equal(np.load(made), np.load(entry.folder / entry.model.golden_outputs)), entry.candidate.label
 
 
-def test_int8_runs_on_dot_products_where_the_core_has_them(built: Built, board: Emulator) -> None:
-    for entry in int8_entries(built):
+def test_int8_runs_on_dot_products_where_the_core_has_them(folders: list[Path], board: Emulator) -> None:
+    for entry in int8_entries(folders):
         _, counted = board.count(entry.candidate, [*inputs(entry), *INFERENCES])
         counts = counted[-1].counts
         uses = {name for name in ("sdot_udot", "smlal_smull") if counts[name] > 0.1 * counts["insns"]}
