@@ -58,8 +58,7 @@ def device_times(
 def require_judge(profile: DeviceProfile, runtimes: Collection[str], threads: int) -> None:
     """Refuse, before any work, to judge a latency where neither the device nor a calibrated estimator is here.
 
-    `runtimes` are those of the files that will be written; the device's first among them runs the primary file.
-
+    `runtimes` are those of the files that will be written; the device's first among them runs the primary file. Raises
     BadInput; ToolFailed where the device could be emulated and something is missing for it; Refused for a number of
     threads whose speed-up nobody knows.
     """

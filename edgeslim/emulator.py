@@ -39,6 +39,7 @@ INSTALL_QEMU = "apt-get install qemu-user"
 INSTALL_LIBRARIES = "apt-get install libc6-arm64-cross libstdc++6-arm64-cross"
 NEWEST_QEMU = (8, 2)  # whose interface for plugins ours is written for; 4.2 is the oldest
 COUNTS, INFERENCE, CLOCK, PROCESS = "counts.jsonl", "inference", "clock", "process"
+ONE_WARM = ("--warmup", "1", "--iterations", "1")
 INFERENCES = 3  # the first, one that warms up, and the one that is counted
 TIME_LIMIT_S = 600.0
 ASK_TIMEOUT_S = 60.0
@@ -175,7 +176,7 @@ class Emulator:
 
         `record`: the session says what ran too.
         """
-        wishes = [*feed, "--warmup", "1", "--iterations", "1", *(["--graph"] if record else [])]
+        wishes = [*feed, *ONE_WARM, *(["--graph"] if record else [])]
         session, lines = self.count(candidate, wishes, timeout_s=timeout_s)
         if len(lines) != INFERENCES + record:
             raise ToolFailed(f"{candidate.label}: {len(lines)} inferences were counted; {INFERENCES + record} were run")

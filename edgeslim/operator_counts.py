@@ -15,9 +15,9 @@ from edgeslim.benchmark import Entry, entries_of
 from edgeslim.device_profile import DeviceProfile, Precision, RuntimeSupport, load_profile
 from edgeslim.emulated_tree import LINE_BYTES
 from edgeslim.emulation_facts import CLASSES, MISSES
-from edgeslim.emulator import CLOCK, INFERENCE, TIME_LIMIT_S, Counted, Emulator, open_emulator
+from edgeslim.emulator import CLOCK, INFERENCE, ONE_WARM, TIME_LIMIT_S, Counted, Emulator, open_emulator
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.estimate import calibrated_for, cycles, estimator_of
+from edgeslim.estimate import calibrated_for, cycles
 from edgeslim.onnx_layers import Layer, layers_of
 
 SUFFIX = "_token_"  # ONNX Runtime writes it and a number behind the name of a node it rewrites
@@ -101,7 +101,7 @@ def _chosen(entries: Sequence[Entry], file: str | None) -> Entry:
 def _counted(entry: Entry, emulator: Emulator, time_limit_s: float) -> tuple[Sequence[GraphNode], list[dict[str, int]]]:
     """Return the executed operators and what each took."""
     inputs = str(entry.folder / entry.model.inputs[0].golden_inputs)
-    wishes = ["--inputs", inputs, "--warmup", "1", "--iterations", "1", "--graph"]
+    wishes = ["--inputs", inputs, *ONE_WARM, "--graph"]
     session, lines = emulator.count(entry.candidate, wishes, clock=True, timeout_s=time_limit_s)
     nodes = session.graph or ()
     if not nodes:
@@ -167,7 +167,7 @@ def _time(counts: Mapping[str, int], device: DeviceProfile) -> float:
     """Return estimated cycles, instructions where nobody knows what they cost."""
     if counts["insns"] == 0 or device.estimator is None:
         return counts["insns"]
-    return cycles(counts, estimator_of(device).costs)
+    return cycles(counts, device.estimator.costs)
 
 
 def _bound(counts: Mapping[str, int], layer: Layer | None, precision: str, device: DeviceProfile) -> float | None:
@@ -176,12 +176,16 @@ def _bound(counts: Mapping[str, int], layer: Layer | None, precision: str, devic
     peak = core.multiply_adds.get("int8" if _is_int8(precision) else "fp32")
     if layer is None or device.estimator is None or peak is None or peak.value is None or bandwidth is None:
         return None
-    clock_hz = estimator_of(device).clock.value
+    clock_hz = device.estimator.clock.value
     if clock_hz is None:
         return None
-    last = next((counts[name] for name in reversed(MISSES) if name in counts), 0)
-    computing_s, moving_s = layer.macs / peak.value / clock_hz, last * LINE_BYTES / bandwidth
+    computing_s, moving_s = layer.macs / peak.value / clock_hz, missed_bytes(counts) / bandwidth
     return max(computing_s, moving_s) / (_time(counts, device) / clock_hz)
+
+
+def missed_bytes(counts: Mapping[str, int]) -> int:
+    """Return the bytes that no modelled cache held: a line for each miss of the last one."""
+    return LINE_BYTES * next((counts[name] for name in reversed(MISSES) if name in counts), 0)
 
 
 def _advice(node: GraphNode, layer: Layer | None, counts: Mapping[str, int], device: DeviceProfile) -> str | None:

@@ -4,22 +4,19 @@ Only for a device whose estimator was fitted on the runtime's own INT8 code: of 
 """
 
 import hashlib
-import json
-import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.emulator import Emulator, open_emulator
-from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.estimate import cycles, estimator_of, speedup
 from edgeslim.on_device import Candidate
+from edgeslim.operator_tables import file_name, load_table, save_table
 from edgeslim.probe_files import write_probe
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent
@@ -51,7 +48,7 @@ class _Table:
     caches: tuple[str, ...]
     emulator: str
     plugin: str
-    rows: tuple[_Row, ...] = ()
+    counts: tuple[_Row, ...] = ()
 
 
 _TABLE = TypeAdapter(_Table)
@@ -80,7 +77,7 @@ def estimated_operator_times_s(
     with open_emulator(profile) as emulator:
         conditions = _conditions(runtime, precision, emulator)
         file = cache / _file_name(conditions)
-        known = _load(file)
+        known = _load(file, conditions)
         missing = [operator for operator in dict.fromkeys([NEXT_TO_NOTHING, *wanted]) if operator not in known]
         for first in range(0, len(missing), KEPT_AT_ONCE):
             progress(f"counting operators in {runtime} on an emulated {profile.name}", first / len(missing))
@@ -116,34 +113,17 @@ def _conditions(runtime: str, precision: str, emulator: Emulator) -> _Table:
 
 
 def _file_name(conditions: _Table) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:12]
-    words = (conditions.runtime, conditions.runtime_version, conditions.precision, conditions.core, digest)
-    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word) for word in words) + ".json"
+    return file_name(
+        (conditions.runtime, conditions.runtime_version, conditions.precision, conditions.core), conditions
+    )
 
 
-def _load(file: Path) -> dict[Operator, dict[str, int]]:
+def _load(file: Path, conditions: _Table) -> dict[Operator, dict[str, int]]:
     """Return the counts of a file of the cache; none where it does not exist, ToolFailed where it is damaged."""
-    try:
-        table = _TABLE.validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValidationError, BadInput) as error:
-        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ToolFailed(
-            f"{file}: no table of operator counts ({fault}); it only saves counting again, so it can be deleted"
-        ) from error
-    return {row.operator: row.counts for row in table.rows}
+    table = load_table(file, _TABLE, conditions, "counts", "taken", "counting")
+    return {} if table is None else {row.operator: row.counts for row in table.counts}
 
 
 def _save(file: Path, conditions: _Table, known: Mapping[Operator, dict[str, int]]) -> None:
-    """Replace the file at once: a reader meets the old table or the new one."""
-    rows = tuple(_Row(operator, known[operator]) for operator in sorted(known))
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(_TABLE.dump_json(replace(conditions, rows=rows)))
-        part.replace(file)
-    except OSError as error:
-        raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    rows = [{"operator": asdict(operator), "counts": known[operator]} for operator in sorted(known)]
+    save_table(file, {**asdict(conditions), "counts": rows})

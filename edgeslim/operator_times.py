@@ -4,20 +4,20 @@ import hashlib
 import importlib.util
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from edgeslim.errors import BadInput, MissingPackage, Refused, ToolFailed, near_misses
+from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
 from edgeslim.formats import FORMATS
 from edgeslim.installed import runtime_available
 from edgeslim.machine import this_machine
+from edgeslim.operator_tables import damaged, file_name, load_table, save_table
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent
 from edgeslim.targets.local import open_target
@@ -116,7 +116,6 @@ def _conditions(runtime: str, version: str, precision: str, threads: int) -> _Ta
 
 
 def _file_name(conditions: _Table) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(conditions), sort_keys=True).encode()).hexdigest()[:8]
     words = (
         conditions.runtime,
         conditions.runtime_version,
@@ -124,30 +123,17 @@ def _file_name(conditions: _Table) -> str:
         f"threads{conditions.threads}",
         conditions.architecture,
         conditions.cpu_model,
-        digest,
     )
-    return "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", word) for word in words) + ".json"
+    return file_name(words, conditions)
 
 
 def _load(file: Path, conditions: _Table) -> dict[Operator, float]:
     """Return the times of a file of the cache; none where it does not exist, ToolFailed where it is damaged."""
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ToolFailed(f"{file} cannot be read: {error.strerror}") from error
-    advice = "the file is damaged; it only saves measuring again, so it can be deleted"
-    try:
-        table = _TABLE.validate_json(text)
-    except (ValidationError, BadInput) as error:
-        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ToolFailed(f"{file}: no table of operator times ({fault}): {advice}") from error
-    if any(row.seconds < 0 for row in table.times):
-        raise ToolFailed(f"{file}: a time is negative: {advice}")
-    if {**asdict(table), "times": ()} != asdict(conditions):
-        raise ToolFailed(f"{file}: its times were measured under other conditions than its name says: {advice}")
-    return {row.operator: row.seconds for row in table.times}
+    table = load_table(file, _TABLE, conditions, "times", "measured", "measuring")
+    rows = () if table is None else table.times
+    if any(row.seconds < 0 for row in rows):
+        raise damaged(file, "a time is negative", "measuring")
+    return {row.operator: row.seconds for row in rows}
 
 
 def _measure(
@@ -183,14 +169,5 @@ def _command(job: Path) -> list[str]:
 
 
 def _save(file: Path, conditions: _Table, known: Mapping[Operator, float]) -> None:
-    """Replace the file at once: a reader meets the old table or the new one."""
     rows = [{"operator": asdict(operator), "seconds": known[operator]} for operator in sorted(known)]
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({**asdict(conditions), "times": rows}) + "\n", encoding="utf-8")
-        part.replace(file)
-    except OSError as error:
-        raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    save_table(file, {**asdict(conditions), "times": rows})

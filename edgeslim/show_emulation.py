@@ -11,12 +11,11 @@ from rich.text import Text
 
 from edgeslim.device_times import DeviceTimes
 from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.emulated_tree import LINE_BYTES
 from edgeslim.emulation import EmulationReport, Skipped
 from edgeslim.emulation_facts import MISSES
 from edgeslim.energy import EnergyEstimate
 from edgeslim.estimate import Estimate
-from edgeslim.operator_counts import SUFFIX, OperatorCounts, OperatorProfile
+from edgeslim.operator_counts import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
 from edgeslim.units import show_bytes
 
 LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))
@@ -84,7 +83,7 @@ def profile_table(found: OperatorProfile) -> RenderableType:
         per_mac, moved = one.instructions_per_mac, one.counts.get("mem_bytes", 0)
         table.add_row(
             _short(one), one.op, one.precision, f"{one.share:.1%}", show_count(one.counts["insns"]),
-            "" if per_mac is None else f"{per_mac:.2f}", show_bytes(moved), show_bytes(_missed_bytes(one)),
+            "" if per_mac is None else f"{per_mac:.2f}", show_bytes(moved), show_bytes(missed_bytes(one.counts)),
             "" if one.bound is None else f"{one.bound:.0%}",
         )  # fmt: skip
     core, device = found.device.cores[0].name, found.device.title
@@ -101,10 +100,6 @@ def profile_table(found: OperatorProfile) -> RenderableType:
 
 def _short(one: OperatorCounts) -> str:
     return one.name.partition(SUFFIX)[0]
-
-
-def _missed_bytes(one: OperatorCounts) -> int:
-    return LINE_BYTES * next((one.counts[name] for name in reversed(MISSES) if name in one.counts), 0)
 
 
 def _lines(report: EmulationReport) -> list[str]:

@@ -14,7 +14,7 @@ LAYERS = (
     "errors progress trial",
     "units bundled formats preprocessing default_model probes installed vela_report onnx_layers",
     "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
-    "npu_limits sourced records probe_files",
+    "npu_limits sourced records probe_files operator_tables",
     "emulation_facts overlay",
     "device_profile measurement simulation manifest_parts fake_quant half moments pruning.labels probes.worker "
     "agent_program memory_limit",

@@ -58,6 +58,13 @@ def test_a_damaged_table_is_named_and_left_alone(times, cache, tmp_path):
     assert json.loads(file.read_text())["core"] == "cortex-a72"
 
 
+def test_counts_of_other_conditions_than_the_name_says_are_refused(times, cache, tmp_path):
+    (file,) = cache.iterdir()
+    (tmp_path / file.name).write_text(file.read_text().replace('"cortex-a72"', '"cortex-a76"'))
+    with pytest.raises(ToolFailed, match="its counts were taken under other conditions than its name says"):
+        estimated_operator_times_s("litert", "int8", [WIDE], PI, cache=tmp_path)
+
+
 def test_a_device_without_an_estimator_is_refused(tmp_path):
     bare = PI.model_copy(update={"estimator": None})
     with pytest.raises(Refused, match="its profile has no `estimator`"):
