@@ -2,15 +2,30 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import fx
 
 from edgeslim.device_profile import DeviceProfile
-from edgeslim.graph import is_activation, layers_of, operator_name, parameter, shape_of
+from edgeslim.formats import FORMATS, FormatName
+from edgeslim.graph import ATEN, argument, is_activation, layers_of, operator_name, parameter, shape_of, window_of
 from edgeslim.model import Model
 from edgeslim.units import show_bytes
 from edgeslim.vela_config import profile_faults
 
-Rule = Callable[[Model, DeviceProfile], list[str]]
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be built: a model, for a device, in some formats."""
+
+    model: Model
+    profile: DeviceProfile
+    formats: Collection[FormatName] = ()
+
+
+Rule = Callable[[Request], list[str]]
 
 # Every operator that all three exporters write and all three runtimes run: each stood in a network that was built.
 OPERATORS = frozenset(
@@ -23,25 +38,25 @@ OPERATORS = frozenset(
 )  # fmt: skip
 
 
-def device_class(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
+def device_class(asked: Request) -> list[str]:
     """Edgeslim builds for CPUs, for GPUs with TensorRT, and for Ethos-U NPUs whose profile says how to compile."""
-    if profile.device_class == "cpu" or profile.tensorrt is not None:
+    if asked.profile.device_class == "cpu" or asked.profile.tensorrt is not None:
         return []
-    if profile.device_class == "npu" and profile.runtime("ethos-u") is not None:
-        return profile_faults(profile)
+    if asked.profile.device_class == "npu" and asked.profile.runtime("ethos-u") is not None:
+        return profile_faults(asked.profile)
     return [
-        f"{profile.name} is a device of class {profile.device_class}; building for GPUs without TensorRT and for NPUs "
-        "other than Ethos-U is not there yet"
+        f"{asked.profile.name} is a device of class {asked.profile.device_class}; building for GPUs without TensorRT "
+        "and for NPUs other than Ethos-U is not there yet"
     ]
 
 
-def operators(model: Model, profile: DeviceProfile) -> list[str]:
+def operators(asked: Request) -> list[str]:
     """Every operator is one that all exporters were seen to write and all runtimes to run; NPUs have their own."""
-    if profile.npu is not None:
+    if asked.profile.npu is not None:
         return []
     unknown = Counter(
         name
-        for name in (operator_name(n) for n in model.graph.graph.nodes if n.op == "call_function")
+        for name in (operator_name(n) for n in asked.model.graph.graph.nodes if n.op == "call_function")
         if name not in OPERATORS
     )
     return [
@@ -50,48 +65,155 @@ def operators(model: Model, profile: DeviceProfile) -> list[str]:
     ]
 
 
-def memory(model: Model, profile: DeviceProfile) -> list[str]:
+def arguments(asked: Request) -> list[str]:
+    """Every pool is one that all wanted formats hold and their runtimes compute as PyTorch does.
+
+    No average with a divisor of its own (ONNX and OpenVINO divide otherwise); for OpenVINO none that counts its padding
+    and has a window beyond it (`ceil_mode`); for TFLite none that leaves its padding uncounted but where it lies as in
+    TensorFlow's `SAME`, and no maximum over a dilated window, of which there is no INT8 kernel.
+    """
+    reasons = []
+    for node in asked.model.graph.graph.nodes:
+        if node.target is ATEN.avg_pool2d.default:
+            faults = _average_faults(node)
+        elif node.target is ATEN.max_pool2d.default and set(argument(node, "dilation")) != {1}:
+            faults = {"tflite": "has a dilated window"}
+        else:
+            continue
+        reasons += [
+            f"{operator_name(node)} {_named(node)} {faults[name]}, which {FORMATS[name].runtime} "
+            f"{'has no INT8 kernel for' if name == 'tflite' else 'computes otherwise'}"
+            for name in asked.formats
+            if name in faults
+        ]
+    return reasons
+
+
+def _average_faults(node: fx.Node) -> dict[str, str]:
+    """Return what about an average pool a format cannot hold, by format."""
+    kernel, stride, padding = window_of(node)
+    entering, leaving = shape_of(node.all_input_nodes[0])[2:], shape_of(node)[2:]
+    beyond = [
+        (out - 1) * s + k > size + 2 * p
+        for out, s, k, size, p in zip(leaving, stride, kernel, entering, padding, strict=True)
+    ]
+    as_same = all(
+        out == -(-size // s) and p == max((out - 1) * s + k - size, 0) // 2
+        for out, s, k, size, p in zip(leaving, stride, kernel, entering, padding, strict=True)
+    )
+    faults: dict[str, str] = {}
+    if argument(node, "divisor_override") is not None:
+        faults = dict.fromkeys(FORMATS, "has a divisor of its own (`divisor_override`)")
+    elif any(padding) and argument(node, "count_include_pad") and any(beyond):
+        faults["openvino"] = "counts its padding and has a window beyond it (`ceil_mode`)"
+    elif any(padding) and not argument(node, "count_include_pad") and not as_same:
+        faults["tflite"] = "leaves its padding uncounted (`count_include_pad=False`)"
+    return faults
+
+
+def memory(asked: Request) -> list[str]:
     """The float weights and the two largest activations fit into half of the device's RAM."""
-    ram = profile.memory.ram.value
+    ram = asked.profile.memory.ram.value
     if ram is None:
         return []
-    sizes = sorted((4 * math.prod(shape_of(n)) for n in model.graph.graph.nodes if is_activation(n)), reverse=True)
-    needed = 4 * model.parameters + sum(sizes[:2])
+    sizes = sorted(
+        (4 * math.prod(shape_of(n)) for n in asked.model.graph.graph.nodes if is_activation(n)), reverse=True
+    )
+    needed = 4 * asked.model.parameters + sum(sizes[:2])
     if needed <= ram / 2:
         return []
-    return [f"the float model needs {show_bytes(needed)}, more than half of the {show_bytes(ram)} of {profile.name}"]
-
-
-def model_size(model: Model, profile: DeviceProfile) -> list[str]:
-    """The INT8 weights stay below the largest model the device takes, where its profile names one."""
-    limit = profile.limits.max_model.value
-    if limit is None or model.parameters <= limit:
-        return []
-    return [f"{model.parameters} weights, a byte each, exceed the {show_bytes(limit)} that {profile.name} takes"]
-
-
-def stored_weights(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
-    """Every convolution and linear layer reads a stored weight, not one computed while the network runs."""
     return [
-        f"layer `{name}` computes its weight while it runs; store the result as a parameter"
-        for name, node in layers_of(model.graph).items()
-        if parameter(model.graph, node.args[1]) is None
+        f"the float model needs {show_bytes(needed)}, more than half of the {show_bytes(ram)} of {asked.profile.name}"
     ]
 
 
-def weight_scales(model: Model, profile: DeviceProfile) -> list[str]:  # noqa: ARG001 - the Rule signature
+def model_size(asked: Request) -> list[str]:
+    """The INT8 weights stay below the largest model the device takes, where its profile names one."""
+    limit = asked.profile.limits.max_model.value
+    if limit is None or asked.model.parameters <= limit:
+        return []
+    return [
+        f"{asked.model.parameters} weights, a byte each, exceed the {show_bytes(limit)} that {asked.profile.name} takes"
+    ]
+
+
+def stored_weights(asked: Request) -> list[str]:
+    """Every convolution and linear layer reads a stored weight, not one computed while the network runs."""
+    return [
+        f"layer `{name}` computes its weight while it runs; store the result as a parameter"
+        for name, node in layers_of(asked.model.graph).items()
+        if parameter(asked.model.graph, node.args[1]) is None
+    ]
+
+
+def weight_scales(asked: Request) -> list[str]:
     """Every INT8 runtime of the device takes one weight scale for each output channel, as edgeslim's files have."""
     return [
-        f"{support.name} on {profile.name} takes one weight scale for a whole layer (`per_channel_weights: false`); "
-        "edgeslim writes one for each output channel"
-        for support in profile.runtimes
+        f"{support.name} on {asked.profile.name} takes one weight scale for a whole layer "
+        "(`per_channel_weights: false`); edgeslim writes one for each output channel"
+        for support in asked.profile.runtimes
         if "int8" in support.precisions and not support.per_channel_weights
     ]
 
 
-RULES: tuple[Rule, ...] = (device_class, operators, stored_weights, memory, model_size, weight_scales)
+def same_every_time(asked: Request) -> list[str]:
+    """An image gets the same answer every time: nothing is random, and no batch norm computes from its batch."""
+    reasons = []
+    for node in asked.model.graph.graph.nodes:
+        if node.target is ATEN.batch_norm.default and (
+            argument(node, "training") or parameter(asked.model.graph, argument(node, "running_mean")) is None
+        ):
+            reasons.append(
+                f"batch norm {_named(node)} computes from its batch, in eval mode too, so that an answer depends on "
+                "what else is asked; use running statistics (track_running_stats=True, training=False)"
+            )
+        elif _draws(node):
+            reasons.append(
+                f"`{operator_name(node)}` at {_named(node)} is random, in eval mode too; let it do nothing there "
+                "(F.dropout has an argument `training`)"
+            )
+    return reasons
 
 
-def refusals(model: Model, profile: DeviceProfile) -> list[str]:
-    """Return every reason why the device cannot have this model, all rules asked."""
-    return [reason for rule in RULES for reason in rule(model, profile)]
+def _draws(node: fx.Node) -> bool:
+    """Tell whether an operator draws random numbers; a dropout in eval mode has the same tag and draws none."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    names = [one.name for one in node.target._schema.arguments]  # type: ignore[union-attr] # an aten operator
+    switch = next((name for name in ("train", "training") if name in names), None)
+    return switch is None or bool(argument(node, switch))
+
+
+def batch_axis(asked: Request) -> list[str]:
+    """Every linear layer keeps images apart: its input has an axis for them."""
+    return [
+        f"linear layer {_named(node)} reads a vector without an axis for images, so that it takes one image only; "
+        "flatten from the first axis on: torch.flatten(x, 1)"
+        for node in layers_of(asked.model.graph).values()
+        if len(shape_of(node)) == 1
+    ]
+
+
+def _named(node: fx.Node) -> str:
+    """Return a node's name, with its module's where the user's code has one."""
+    modules = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values() if path]
+    return f"`{node.name}`" + (f" (module {modules[-1]})" if modules else "")
+
+
+RULES: tuple[Rule, ...] = (
+    device_class,
+    operators,
+    arguments,
+    same_every_time,
+    batch_axis,
+    stored_weights,
+    memory,
+    model_size,
+    weight_scales,
+)
+
+
+def refusals(model: Model, profile: DeviceProfile, formats: Collection[FormatName]) -> list[str]:
+    """Return every reason why the device cannot have this model in these formats, all rules asked."""
+    asked = Request(model, profile, formats)
+    return [reason for rule in RULES for reason in rule(asked)]

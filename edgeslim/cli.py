@@ -16,9 +16,12 @@ from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_js
 from edgeslim.cli_emulator import profile
 from edgeslim.cli_measure import bench, compare, probe
 from edgeslim.device_profile import all_profiles, describe, load_profile
-from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError
+from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError, or_warning
 
 WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
+TRUST_LABELS = click.option(
+    "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -54,6 +57,7 @@ def commands() -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@TRUST_LABELS
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
 @AS_JSON
 @QUIET
@@ -81,7 +85,8 @@ def build(
         try:
             report = edgeslim.build(
                 model, device=device, weights=wishes["weights"], data=wishes["data"], recipe=recipe, out=wishes["out"],
-                overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], progress=progress,
+                overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], trust_labels=wishes["trust_labels"],
+                progress=progress,
             )  # fmt: skip
             rejected = None
         except (Rejected, Incomplete) as error:
@@ -94,14 +99,15 @@ def build(
             {
                 "folder": str(artifact.folder),
                 **summary_data(artifact.manifest, report.measurements, report.warnings, report.times),
+                "class_order": report.class_order,
             }
         )
     else:
-        STDOUT.print(
-            build_summary(
-                artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings, report.times
-            )
-        )
+        summary = build_summary(
+            artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings, report.times,
+            report.class_order,
+        )  # fmt: skip
+        STDOUT.print(summary)
         if verbose:
             click.echo((artifact.folder / "CHANGELOG.md").read_text())
     if rejected is not None:
@@ -240,6 +246,7 @@ def verify(artifact: Path, as_json: bool) -> None:
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."
 )
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@TRUST_LABELS
 @AS_JSON
 @QUIET
 def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool, quiet: bool, **wishes: Any) -> None:
@@ -259,11 +266,13 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
         report = edgeslim.sensitivity(model, device=device, progress=progress, **wishes)
     figure = folder / "sensitivity.png"
     files = [str(save(report, folder)), str(figure)]
-    sensitivity_plot(report, figure)
+    _, not_drawn = or_warning("the figure", lambda: sensitivity_plot(report, figure))
     if as_json:
         print_json({"folder": str(folder), **asdict(report)})
     else:
-        STDOUT.print(sensitivity_table(report, files))
+        STDOUT.print(sensitivity_table(report, files[: 2 - len(not_drawn)]))
+    for line in not_drawn:
+        STDERR.print("warning:", line, highlight=False)
 
 
 @commands.command()

@@ -1,7 +1,10 @@
 """What a step may look at besides the model it changes."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+from torch import Tensor
 
 from edgeslim.data import Data
 from edgeslim.device_profile import DeviceProfile
@@ -35,3 +38,8 @@ class Context:
     demand: Demand = field(default=Demand())
     threads: int = 1
     store: Path | None = None
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Some preprocessed selection images (n, C, H, W), on which exact steps are held to be exact."""
+        return next(iter(self.data.selection.tensors()))

@@ -2,8 +2,8 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ CALIBRATION_MOST, SELECTION_MOST = 512, 2000
 CALIBRATION_LEAST = 32
 SYNTHETIC_IMAGES = 48
 BATCH = 64
+SHOWN_CLASSES = 12
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
@@ -32,6 +33,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def at(self, chosen: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
+        """Return the images at some places, with their labels."""
+        images = [self.images[i] for i in chosen] if isinstance(self.images, list) else self.images[chosen]
+        return replace(self, images=images, labels=None if self.labels is None else self.labels[chosen])
 
     def raw(self, count: int) -> list[NDArray[np.uint8]]:
         """Return the first `count` images, decoded but not preprocessed."""
@@ -53,18 +59,33 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Data:
-    """The three sets and where they come from."""
+    """The three sets and where they come from.
+
+    `class_names`: what the folders of the classes are called, in the order of the model's classes; `class_order`: in
+    words, how that order was found. None where there are no class folders.
+    """
 
     source: str
     synthetic: bool
     calibration: ImageSet
     selection: ImageSet
     evaluation: ImageSet
+    class_names: tuple[str, ...] | None = None
+    class_order: str | None = None
 
     @property
     def labelled(self) -> bool:
         """Tell whether accuracy can be measured, or only agreement with the float model."""
         return self.evaluation.labels is not None
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """The class of each folder; `names`: the model's labels that they give it, where they are in alphabetical order."""
+
+    classes: dict[Path, int]
+    names: tuple[str, ...] | None
+    order: str
 
 
 def load_data(
@@ -82,8 +103,8 @@ def load_data(
 
     `source`: None (what the bundled model ships; synthetic for random weights) · "synthetic" · a folder of
     images by class, or of images without classes · an .npz with `images` (N, H, W[, C]) uint8 and, perhaps,
-    `labels` (N,). Class folders are matched to the model's class `names`; where none fits, their alphabetical
-    order is the order of the classes. Raises BadData naming every image that cannot be used.
+    `labels` (N,). Class folders are matched to the model's class `names`, whatever their case; where none fits, their
+    alphabetical order is the order of the classes. Raises BadData naming every image that cannot be used.
     """
     if source is None and bundled:
         return _bundled(preprocessing)
@@ -97,15 +118,18 @@ def load_data(
     path = Path(source)
     images: NDArray[np.uint8] | list[Path]
     left_out = 0
+    folders: ClassFolders | None = None
     if path.is_dir():
-        images, labels, left_out = _read_folder(path, preprocessing, names or (), classes, skip_bad=skip_bad)
+        folders = class_folders(path, names or (), classes)
+        images, labels, left_out = _read_folder(path, preprocessing, folders, skip_bad=skip_bad)
     elif path.suffix == ".npz":
         images, labels = _read_npz(path, preprocessing)
     else:
         raise BadData(f"{source} is neither a folder of images nor an .npz file")
     _check_labels(labels, classes, source)
     name = f"{path.name} ({left_out} unreadable images left out)" if left_out else path.name
-    return _split(name, images, labels, preprocessing, seed)
+    split = _split(name, images, labels, preprocessing, seed)
+    return split if folders is None else replace(split, class_names=folders.names, class_order=folders.order)
 
 
 def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:
@@ -203,17 +227,11 @@ def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint
 
 
 def _read_folder(
-    folder: Path, preprocessing: Preprocessing, names: Sequence[str], classes: int, *, skip_bad: bool
+    folder: Path, preprocessing: Preprocessing, folders: ClassFolders | None, *, skip_bad: bool
 ) -> tuple[list[Path], NDArray[np.int64] | None, int]:
     """Return files, labels where there are class folders, and how many bad images were left out."""
-    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if folders and (beside := _images_in(folder)):
-        raise BadData(f"{len(beside)} images lie in {folder} beside its class folders (first: {beside[0].name})")
-    labelled = [(0, folder)]
-    if folders:
-        labelled = list(zip(_class_indices(folders, names, classes), folders, strict=True))
     images, labels, bad = [], [], []
-    for label, group in labelled:
+    for group, label in {folder: 0}.items() if folders is None else folders.classes.items():
         for path in _images_in(group):
             reason = _reason_against(path, preprocessing)
             if reason is not None:
@@ -236,11 +254,24 @@ def _images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _class_indices(folders: Sequence[Path], names: Sequence[str], classes: int) -> list[int]:
-    """Return the class of each folder: by name where the names are the model's, else by alphabetical order."""
-    unknown = [folder.name for folder in folders if folder.name not in names]
+def class_folders(folder: Path, names: Sequence[str], classes: int) -> ClassFolders | None:
+    """Return the classes of the folders in a folder of images; None where it holds none.
+
+    By name, whatever its case, where the names are the model's; else in alphabetical order. Raises BadData where that
+    would be a guess.
+    """
+    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not folders:
+        return None
+    if beside := _images_in(folder):
+        raise BadData(f"{len(beside)} images lie in {folder} beside its class folders (first: {beside[0].name})")
+    found = {one: _classes_named(one.name, names) for one in folders}
+    unknown = [one.name for one, fitting in found.items() if not fitting]
     if not unknown:
-        return [list(names).index(folder.name) for folder in folders]
+        _refuse_ambiguous(found)
+        return ClassFolders(
+            {one: fitting[0] for one, fitting in found.items()}, None, f"{len(folders)} folders, by the model's labels"
+        )
     if len(unknown) < len(folders):
         raise BadData(
             f"class folder `{unknown[0]}` is no class of the model, though others are"
@@ -251,7 +282,35 @@ def _class_indices(folders: Sequence[Path], names: Sequence[str], classes: int) 
             f"{len(folders)} class folders for a model of {classes} classes, and their names are not the model's: "
             "alphabetical order would label them wrongly"
         )
-    return list(range(len(folders)))
+    own = tuple(one.name for one in folders)
+    why = "none of them is one of the model's labels" if names else "the model names no labels"
+    shown = ", ".join(f"{number} {name}" for number, name in enumerate(own[:SHOWN_CLASSES]))
+    more = f" … {len(own) - 1} {own[-1]}" if len(own) > SHOWN_CLASSES else ""
+    return ClassFolders(
+        {one: number for number, one in enumerate(folders)},
+        own,
+        f"folders in alphabetical order, for {why}: {shown}{more}",
+    )
+
+
+def _classes_named(name: str, names: Sequence[str]) -> list[int]:
+    """Return the classes that a folder's name is the label of: exactly, or else whatever its case."""
+    exactly = [number for number, label in enumerate(names) if label == name]
+    return exactly or [number for number, label in enumerate(names) if label.casefold() == name.casefold()]
+
+
+def _refuse_ambiguous(found: Mapping[Path, Sequence[int]]) -> None:
+    """Raise BadData where a folder may be more than one class, or two folders are the same one."""
+    taken: dict[int, str] = {}
+    for folder, fitting in found.items():
+        if len(fitting) > 1:
+            raise BadData(
+                f"class folder `{folder.name}` may be any of the model's classes {', '.join(map(str, fitting))}, which "
+                "have the same label; name labels of their own in LABELS"
+            )
+        if fitting[0] in taken:
+            raise BadData(f"class folders `{taken[fitting[0]]}` and `{folder.name}` are the same class of the model")
+        taken[fitting[0]] = folder.name
 
 
 def _reason_against(path: Path, preprocessing: Preprocessing) -> str | None:

@@ -93,22 +93,37 @@ def _fails(profile: DeviceProfile, runtime: str, precision: str) -> bool:
     return failure is not None and failure.effect == "fails"
 
 
+def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:
+    """Return the points of top-1 that a file loses against its fp32 twin; None where that cannot be said.
+
+    Without labels they are points of agreement.
+    """
+    twin = twin_of(one, judged)
+    base = 100.0 if not data.labelled else twin.score.top1_pct if twin else None
+    return None if data.synthetic or base is None or one is twin else base - one.score.top1_pct
+
+
+def worst_beyond_drop(judged: Sequence[Judged], recipe: Recipe, data: Data) -> tuple[Judged, float] | None:
+    """Return the file that loses most, and the points, where that is more than the recipe allows."""
+    lost = [(one, points) for one in judged if (points := lost_points(one, judged, data)) is not None]
+    worst = max(lost, key=lambda pair: pair[1], default=None)
+    return None if worst is None or worst[1] <= recipe.max_drop_points else worst
+
+
 def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[str]:
     """Return every way in which the result falls below the recipe's demands."""
     reasons = []
     for one in judged:
         if one.job.precision == "fp32":
             continue
-        twin = twin_of(one, judged)
-        if not data.synthetic:
-            base = 100.0 if not data.labelled else twin.score.top1_pct if twin else None
-            drop = None if base is None else base - one.score.top1_pct
-            if drop is not None and drop > recipe.max_drop_points:
-                reasons.append(
-                    f"{one.label} loses {drop:.2f} points of top-1 {one.score.kind}, "
-                    f"{recipe.max_drop_points:g} are allowed (--max-drop); --no-prune leaves every channel, "
-                    "--keep-float leaves layers in float"
-                )
+        drop = lost_points(one, judged, data)
+        if drop is not None and drop > recipe.max_drop_points:
+            asked = any(call.step == "prune" and call.settings for call in recipe.steps)
+            cures = [*(["--no-prune leaves every channel"] if asked else []), "--keep-float leaves layers in float"]
+            reasons.append(
+                f"{one.label} loses {drop:.2f} points of top-1 {one.score.kind}, "
+                f"{recipe.max_drop_points:g} are allowed (--max-drop); {', '.join(cures)}"
+            )
         missing = [name for name in one.spelling.nodes if name not in (one.proven or ())]
         if one.planned is not None and len(one.proven or ()) < one.planned:
             reasons.append(

@@ -119,8 +119,8 @@ def _gather(
 def _laid_out_as(reference: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a file's value of an edge in the shape of the reference, (1, C, H, W) or (1, features).
 
-    Converters lay images out as NCHW or NHWC and drop axes of size 1; of the two the nearer one is meant, because in
-    the wrong layout nothing lies where it belongs.
+    Converters lay images out as NCHW or NHWC and drop axes of size 1, that of the batch too; of the two the nearer one
+    is meant, because in the wrong layout nothing lies where it belongs.
     """
     flat = np.asarray(found).reshape(-1)
     layouts: list[NDArray[np.float32]] = [flat.reshape(reference.shape)]

@@ -15,8 +15,11 @@
 Anything else that reaches the command line is our bug: exit code 1, with a report.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 
 class EdgeslimError(Exception):
@@ -119,3 +122,17 @@ def near_misses(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` for the known names closest to `name`, or an empty string."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
+
+
+def or_warning(what: str, find: Callable[[], Found]) -> tuple[Found | None, list[str]]:
+    """Return what a diagnostic finds, or None and one sentence that says why it finds nothing: it ends no work.
+
+    What the user gave wrong is still raised.
+    """
+    try:
+        return find(), []
+    except BadInput:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it stumbles over, what was built is none the worse
+        reason = " ".join(str(error).split()) or "no reason given"
+        return None, [f"{what} cannot be read: {type(error).__name__}: {reason}"]

@@ -72,7 +72,7 @@ def _onnx(path: Path, spelling: Spelling, numerics: Numerics, images: Images) ->
     fed = session.get_inputs()[0].name
     runs = [session.run(list(names.values()), {fed: row[None]}) for row in images] if names else []
     for edge, *found in zip(names, *runs, strict=True):
-        codes_of = np.concatenate(found)
+        codes_of = np.stack(found)
         shift = MIDDLE if codes_of.dtype == np.int8 else 0
         yield edge, _real(codes_of, held[edge].scale[0], held[edge].zero_point - shift)
 
@@ -101,7 +101,7 @@ def _openvino(path: Path, spelling: Spelling, numerics: Numerics, images: Images
         request = core.compile_model(
             openvino.Model([watched.output(0)], model.get_parameters()), "CPU", options
         ).create_infer_request()
-        yield layer.output, np.concatenate([request.infer([row[None]])[0].copy() for row in images])
+        yield layer.output, np.stack([request.infer([row[None]])[0].copy() for row in images])
 
 
 def _float_output(operation: Any, *, fused: bool) -> Any:
@@ -129,7 +129,7 @@ def _tflite(path: Path, spelling: Spelling, numerics: Numerics, images: Images) 
             values.append(np.array(interpreter.get_tensor(tensors[spelling.edges[edge]]["index"])))
     for edge, values in found.items():
         stored = tensors[spelling.edges[edge]]["quantization_parameters"]  # as stored: the ledger's is shifted to uint8
-        yield edge, _real(np.concatenate(values), held[edge].scale[0], int(stored["zero_points"][0]))
+        yield edge, _real(np.stack(values), held[edge].scale[0], int(stored["zero_points"][0]))
 
 
 def _held_outputs(held: Mapping[str, Held], numerics: Numerics) -> dict[str, Held]:

@@ -154,6 +154,16 @@ def argument(node: fx.Node, name: str) -> Any:
     raise TypeError(f"{node.target} has no parameter {name}")
 
 
+def window_of(node: fx.Node) -> tuple[list[int], list[int], list[int]]:
+    """Return kernel, stride and padding of a pooling, two numbers each."""
+    kernel = _pair(argument(node, "kernel_size"))
+    return kernel, _pair(argument(node, "stride") or kernel), _pair(argument(node, "padding"))
+
+
+def _pair(value: list[int]) -> list[int]:
+    return list(value) if len(value) == 2 else list(value) * 2
+
+
 def operator_name(node: fx.Node) -> str:
     """Return the plain name of an operator: `conv2d` of aten.conv2d.default."""
     packet = getattr(node.target, "overloadpacket", node.target)
@@ -169,6 +179,11 @@ def is_activation(node: fx.Node) -> bool:
     """Tell whether a node produces one float tensor that is no parameter."""
     value = node.meta.get("val")
     return node.op in ("placeholder", "call_function") and isinstance(value, Tensor) and value.dtype.is_floating_point
+
+
+def channel_axis(layer: fx.Node) -> int:
+    """Return the axis on which a convolution or a linear layer writes its channels: 1, or the last one."""
+    return len(shape_of(layer)) - 1 if layer.target is ATEN.linear.default else 1
 
 
 def layers_of(graph: fx.GraphModule) -> dict[str, fx.Node]:

@@ -174,7 +174,7 @@ def _write_papers(staging: Path, made: Made) -> None:
 def _manifest(made: Made) -> Manifest:
     model, profile, data = made.model, made.profile, made.data
     macs = macs_of(made.compressed.graph)
-    labels = model.labels or tuple(str(i) for i in range(model.classes))
+    labels = model.labels or data.class_names or tuple(str(i) for i in range(model.classes))
     return Manifest(
         artifact=ArtifactName(name=_name(made), version=VERSION),
         compatible=Compatible(

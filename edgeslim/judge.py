@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
-from edgeslim.errors import DeviceFailed, Refused, ToolFailed
+from edgeslim.equivalence import LEAST_DB, outputs_of
+from edgeslim.errors import DeviceFailed, Refused, ToolFailed, or_warning
 from edgeslim.export import tflite_ends
 from edgeslim.export.job import Job, Spelling, Tensor
+from edgeslim.file_parting import parting_in_file
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.harness import Workload, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
@@ -24,7 +25,6 @@ from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
 from edgeslim.quality import Score, agreement_pct, score, sqnr_db
 
-FP32_SQNR_DB = 60.0  # below it an fp32 export does not compute what the model does
 PARITY_IMAGES = 64
 TIMED_PROCESSES = 5
 TIMED_IMAGES = 32
@@ -63,8 +63,9 @@ def judge_all(
 ) -> tuple[list[Judged], list[str]]:
     """Run every file in its real runtime on the whole evaluation set, and hold it against model, labels and plan.
 
-    Returns the judged files, fp32 first, and a sentence for every format whose runtime failed. Raises Refused for
-    an fp32 file that does not compute what the model does, ToolFailed when no file could be run.
+    Returns the judged files, fp32 first, and a sentence for every format whose runtime failed. Raises Refused for an
+    fp32 file that does not compute what `model.reference` does (the user's module in eager mode, where nothing was
+    pruned), ToolFailed when no file could be run.
     """
     evaluation = context.data.evaluation
     inputs = _write_inputs(evaluation, context.work)
@@ -78,7 +79,9 @@ def judge_all(
         twin = next((one for one in judged if one.job.format == job.format), None)
         fed = inputs[FORMATS[job.format].runtime]
         try:
-            judged.append(_judge(job, spelling, twin, fed, eager, evaluation.labels, compressed.numerics, threads))
+            one = _judge(job, spelling, twin, fed, eager, evaluation.labels, compressed.numerics, threads)
+            _require_right(one, len(eager), context)
+            judged.append(one)
         except DeviceFailed as error:
             failures[job.format] = f"{job.format} {job.precision}: {error}"
     if not judged:
@@ -106,11 +109,6 @@ def _judge(
     outputs = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
     logits = outputs.astype(np.float32) if ends is None else _grid(ends[1]).real(outputs)
     parity = sqnr_db(eager, logits[: len(eager)])
-    if job.precision == "fp32" and parity < FP32_SQNR_DB:
-        raise Refused(
-            f"the {job.format} fp32 export does not compute what the model does: "
-            f"SQNR {parity} dB over {len(eager)} images, {FP32_SQNR_DB} dB demanded"
-        )
     planned = proven = None
     rows: tuple[Row, ...] = ()
     if job.precision == "int8" and numerics is not None:
@@ -124,6 +122,19 @@ def _judge(
         job, runtime, spelling, logits, score(logits, labels, reference), agreement_pct(logits, reference), parity,
         planned, proven, rows, ends,
     )  # fmt: skip
+
+
+def _require_right(one: Judged, images: int, context: Context) -> None:
+    """Raise Refused for an fp32 file that does not compute what the model does, naming where the two part."""
+    if one.job.precision != "fp32" or one.sqnr_db >= LEAST_DB:
+        return
+    sample = np.ascontiguousarray(_first(_input_files(context.work)["onnxruntime"], 1))
+    place, unread = or_warning("where they part", lambda: parting_in_file(one.job, sample, context.work))
+    raise Refused(
+        f"the {one.job.format} fp32 export does not compute what the model does: "
+        f"SQNR {one.sqnr_db} dB over {images} images, {LEAST_DB} dB demanded; "
+        f"{unread[0] if unread else f'the two part at {place}'}"
+    )
 
 
 def _grid(end: Tensor) -> Grid:
@@ -183,11 +194,9 @@ def _first(file: Path, count: int) -> NDArray[np.float32]:
     return np.array(np.load(file, mmap_mode="r")[:count])
 
 
-@torch.no_grad()
 def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
-    """Return the model's own logits in PyTorch for the first images of a set."""
-    batch = next(iter(images.tensors()))[:PARITY_IMAGES]
-    return np.concatenate([model.graph(row).numpy() for row in batch.split(1)])
+    """Return what the model must compute, in eager mode in PyTorch, for the first images of a set."""
+    return outputs_of(model.reference, next(iter(images.tensors()))[:PARITY_IMAGES])
 
 
 def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
 from edgeslim.bundled import default_model_folder
+from edgeslim.equivalence import LEAST_DB, require_equal, require_repeatable
 from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.graph import output_of, shape_of, trace
 from edgeslim.half_plan import HalfPlan
@@ -46,6 +47,7 @@ class Model:
     half: HalfPlan | None = None  # for a GPU
     trials: tuple[Trial, ...] = ()  # what pruning tried
     lost_points: float = 0.0  # of top-1 on the selection images, before quantization
+    origin: nn.Module | None = None  # what the network still computes exactly; None: it is that itself
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -75,9 +77,37 @@ class Model:
             digest.update(value.detach().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def reference(self) -> nn.Module:
+        """What the network must compute: the user's module, or what the last step made that changed the answers."""
+        return self.network if self.origin is None else self.origin
+
     def after(self, step: str, **changes: Any) -> "Model":
-        """Return a copy with `changes` and one more line of history."""
+        """Return a copy with `changes` and one more line of history; a new network is its own reference."""
+        if "network" in changes:
+            changes["origin"] = None
         return replace(self, history=(*self.history, step), **changes)
+
+    def exactly(self, step: str, line: str, network: fx.GraphModule, images: Tensor) -> "Model":
+        """Return a copy with a network that computes the same, and one more line of history.
+
+        `images` (n, C, H, W) are those on which it must. Raises ToolFailed, naming `step` and the first node where the
+        two part, where it does not.
+        """
+        found = require_equal(step, self.reference, network, images)
+        if found.own_db is None:
+            line += f"; held to {LEAST_DB:g} dB alone, for the network cannot be run in float64"
+        return replace(self, history=(*self.history, line), network=network, origin=self.reference)
+
+
+def require_traced(model: Model, images: Tensor) -> None:
+    """Hold the traced network against the user's module in eager mode, on images (n, C, H, W).
+
+    Raises BadModel for a module that answers an image differently from call to call or with NaN, ToolFailed where the
+    graph does not compute what the module does.
+    """
+    require_repeatable(model.network, model.source, images[:1])
+    require_equal("torch.export", model.network, model.graph, images)
 
 
 def name_of(source: str | None) -> str:

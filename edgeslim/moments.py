@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.errors import BadModel
-from edgeslim.graph import ATEN
+from edgeslim.graph import ATEN, channel_axis
 
 MOST_ROWS = 40_000  # places of a layer that are looked at; more change nothing that 16-bit weights could hold
 BLOCK = 64  # inputs rounded before what they cost is passed on to all later ones at once
@@ -158,12 +158,11 @@ def halves_of(
     `entering` and `leaving` are the same two or more batches before and behind the layer, of which `outputs` are the
     channels that the layer has (all). Raises as `moments_at`.
     """
-    linear = layer.target is ATEN.linear.default
-    places = 1 if linear else leaving[0][0, 0].numel()
+    places = 1 if layer.target is ATEN.linear.default else leaving[0][0, 0].numel()
     share = min(1.0, MOST_ROWS / (places * sum(len(batch) for batch in entering)))
     halves: list[Moments | None] = [None, None]
     for number, (x, y) in enumerate(zip(entering, leaving, strict=True)):
-        wanted = y if outputs is None else y.index_select(y.dim() - 1 if linear else 1, outputs)
+        wanted = y if outputs is None else y.index_select(channel_axis(layer), outputs)
         some = moments_at(layer, weight, x, wanted, share)
         half = halves[number % 2]
         halves[number % 2] = some if half is None else half + some

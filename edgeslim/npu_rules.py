@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from edgeslim.device_profile import DeviceProfile
-from edgeslim.graph import ATEN, LAYERS, argument, input_of, layers_of, operator_name, parameter, shape_of
+from edgeslim.graph import ATEN, LAYERS, argument, input_of, layers_of, operator_name, parameter, shape_of, window_of
 from edgeslim.legalize import (
     average_as_convolution,
     clip,
@@ -135,7 +135,7 @@ def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLi
     """A maximum that pads so that every stride is in a window (SAME in TFLite) keeps within the largest stride."""
     most = limits.max_stride or math.inf
     for node in _calls(graph, ATEN.max_pool2d.default):
-        kernel, stride, pads = average_as_convolution.window_of(node)
+        kernel, stride, pads = window_of(node)
         image = shape_of(node.all_input_nodes[0])[2:]
         needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(image, stride, kernel, strict=True)]
         if max(stride) > most and max(pads) and needed == [2 * p for p in pads]:
@@ -149,7 +149,7 @@ def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLi
 def windows(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
     """A pooling's window keeps within the largest height and area."""
     for node in _calls(graph, ATEN.avg_pool2d.default, ATEN.max_pool2d.default):
-        kernel, _, _ = average_as_convolution.window_of(node)
+        kernel, _, _ = window_of(node)
         if kernel[0] > limits.max_pool_height or math.prod(kernel) > limits.max_pool_area:
             most = f"a height of {limits.max_pool_height} and {limits.max_pool_area:,} values"
             cure = average_as_convolution if node.target is ATEN.avg_pool2d.default else split_windows
@@ -159,7 +159,7 @@ def windows(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) ->
 def padded_averages(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
     """An average that leaves its padding out keeps its image's size at stride 1, within the largest such window."""
     for node in _calls(graph, ATEN.avg_pool2d.default):
-        kernel, stride, pads = average_as_convolution.window_of(node)
+        kernel, stride, pads = window_of(node)
         same = stride == [1, 1] and all(k == 2 * p + 1 for k, p in zip(kernel, pads, strict=True))
         if (
             max(pads)

@@ -7,7 +7,7 @@ import pkgutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,23 @@ import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
 from edgeslim.bundled import default_store
-from edgeslim.compress import fold, legalize
+from edgeslim.class_order import require_fitting_labels
+from edgeslim.compress import fold, legalize, prune
 from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
-from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of
+from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
 from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.error_depth import error_by_depth
-from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses
+from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses, or_warning
 from edgeslim.export import require_format
-from edgeslim.formats import FORMATS
+from edgeslim.formats import FORMATS, FormatName
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.graph import copy_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
 from edgeslim.measurement import Measurement
-from edgeslim.model import Model, load_model, name_of
+from edgeslim.model import Model, load_model, name_of, require_traced
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.npu_rules import violations
 from edgeslim.on_device import Candidate
@@ -50,6 +51,7 @@ class BuildReport:
     measurements: tuple[Measurement, ...]  # taken on this machine
     warnings: tuple[str, ...]
     times: DeviceTimes  # on the device, estimated
+    class_order: str | None  # how class folders became the model's classes, where there are any
 
 
 def build(
@@ -62,13 +64,15 @@ def build(
     out: Path | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
+    trust_labels: bool = False,
     progress: Progress = silent,
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
-    `source`, `weights`: as `load_model`; `data`: as `load_data`. Raises BadInput before any work, Refused when the
-    device cannot have the model or a result falls below a demand (then the artifact is written and marked rejected),
-    ToolFailed when an exporter failed (the other formats are written, likewise marked).
+    `source`, `weights`: as `load_model`; `data`: as `load_data`, whose labels are held against what the model answers
+    but with `trust_labels`. Raises BadInput before any work, Refused when the device cannot have the model or a result
+    falls below a demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the
+    network computes, or an exporter failed (then the other formats are written, likewise marked).
     """
     profile = load_profile(device)
     recipe = recipe or default_recipe(profile)
@@ -85,7 +89,7 @@ def build(
     progress("loading the model", 0.0)
     model = load_model(source, weights, recipe.seed)
     rewriting = next((settings for module, settings in steps if module is legalize), legalize.Settings(("none",)))
-    if impossible := preflight(model, profile, rewriting).reasons:
+    if impossible := preflight(model, profile, rewriting, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
     images = load_data(
         data,
@@ -101,18 +105,15 @@ def build(
         context = Context(
             profile, images, recipe.seed, work, progress, _demand(recipe), recipe.threads, default_store()
         )
-        unquantized = compressed = model
-        for module, settings in steps:
-            compressed = module.apply(compressed, settings, context)
-            unquantized = unquantized if compressed.numerics else compressed
-        # What INT8 files are compared with is the network as it was given.
-        planned = compressed.numerics or compressed.half
-        reference = fold.apply(model, fold.Settings(), context) if planned else unquantized
-        exported, not_written = export_all(reference, compressed, recipe.formats, context, destination, unquantized)
-        judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
-        failures = [*not_written, *not_run]
+        progress("holding the traced network against the module", 0.0)
+        require_traced(model, context.images)
+        if not trust_labels:
+            progress("holding the labels against the model's classes", 0.0)
+            require_fitting_labels(model, images)
+        tried, context = _try_pruned_or_whole(model, steps, recipe, context, destination)
+        unquantized, compressed, judged = tried.unquantized, tried.compressed, tried.judged
         npu, not_compiled = compile_best(judged, context, destination)
-        failures += not_compiled
+        failures = [*tried.failures, *not_compiled]
         half = check_half(judged, unquantized, context)
         # Times of an NPU's or a GPU's files on a CPU would say nothing about the device.
         elsewhere = profile.compiler or profile.tensorrt
@@ -120,8 +121,9 @@ def build(
         primary, warnings = choose_primary(judged, measurements, profile)
         times, too_slow, doubts = _on_the_device(primary, judged, recipe, context)
         warnings += doubts
-        errors, unread = error_by_depth(unquantized, compressed, judged, context)
-        warnings += [*unread, *_unpruned(compressed), *(npu.warnings if npu else ())]
+        depth, unread = or_warning("error by depth", lambda: error_by_depth(unquantized, compressed, judged, context))
+        errors, not_read = depth or (None, [])
+        warnings += [*unread, *not_read, *_unpruned(compressed), *(npu.warnings if npu else ())]
         taken_there = measurements if is_this_machine(profile) else []
         beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, taken_there)
         reasons = [*failures, *below_demand(judged, recipe, images), *short_of(half, recipe), *beyond, *too_slow]
@@ -135,12 +137,65 @@ def build(
         )  # fmt: skip
         progress("packing the artifact", 0.0)
         artifact = pack(staging, manifest, destination, overwrite=overwrite)
-    report = BuildReport(artifact, profile, tuple(measurements), tuple(warnings), times)
+    report = BuildReport(artifact, profile, tuple(measurements), tuple(warnings), times, images.class_order)
     if failures:
         raise Incomplete(report, reasons)
     if reasons:
         raise Rejected(report, reasons)
     return report
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A compressed network, its files run in their runtimes, and what could not be written or run."""
+
+    unquantized: Model
+    compressed: Model
+    judged: list[Judged]
+    failures: list[str]
+
+
+def _try(model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context: Context, destination: Path) -> _Tried:
+    """Compress a model, write its files and run them on the evaluation images."""
+    unquantized = compressed = model
+    for module, settings in steps:
+        compressed = module.apply(compressed, settings, context)
+        unquantized = unquantized if compressed.numerics else compressed
+    # What INT8 files are compared with is the network as it was given.
+    planned = compressed.numerics or compressed.half
+    reference = fold.apply(model, fold.Settings(), context) if planned else unquantized
+    exported, not_written = export_all(reference, compressed, recipe.formats, context, destination, unquantized)
+    judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
+    return _Tried(unquantized, compressed, judged, [*not_written, *not_run])
+
+
+def _try_pruned_or_whole(
+    model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context: Context, destination: Path
+) -> tuple[_Tried, Context]:
+    """Compress a model as `steps` say; where pruning chose itself how much, and too much is lost, without it.
+
+    How much is chosen on the selection images alone. This fallback is all that the evaluation images choose.
+    """
+    tried = _try(model, steps, recipe, context, destination)
+    worst = worst_beyond_drop(tried.judged, recipe, context.data)
+    if worst is None or not _pruned_as_it_chose(tried, steps):
+        return tried, context
+    one, points = worst
+    line = (
+        f"prune: nothing: pruned as the selection images allow, {one.label} loses {points:.2f} points of top-1 "
+        f"{one.score.kind} on the evaluation images, {recipe.max_drop_points:g} are allowed (--max-drop)"
+    )
+    whole = model.after(line, trials=tried.compressed.trials)
+    context = replace(context, work=context.work / "unpruned")
+    context.work.mkdir()
+    left = [(module, settings) for module, settings in steps if module is not prune]
+    return _try(whole, left, recipe, context, destination), context
+
+
+def _pruned_as_it_chose(tried: _Tried, steps: Sequence[tuple[Any, Any]]) -> bool:
+    """Tell whether channels are gone, and how many was not the user's word."""
+    chose = any(module is prune and settings.amount is None for module, settings in steps)
+    return chose and any(line.startswith("prune (") for line in tried.compressed.history)
 
 
 def _on_the_device(
@@ -209,10 +264,12 @@ def check(
     model = load_model(source, weights)
     if data is not None:
         load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
-    return preflight(model, profile, legalize.Settings())
+    return preflight(model, profile, legalize.Settings(), default_recipe(profile).formats)
 
 
-def preflight(model: Model, profile: DeviceProfile, rewriting: legalize.Settings) -> Preflight:
+def preflight(
+    model: Model, profile: DeviceProfile, rewriting: legalize.Settings, formats: Sequence[FormatName]
+) -> Preflight:
     """Ask every rule; what the wanted rewrites cure is no reason."""
     found = []
     if profile.npu is not None:
@@ -220,7 +277,7 @@ def preflight(model: Model, profile: DeviceProfile, rewriting: legalize.Settings
         found = violations(graph, profile)
     cured = [one for one in found if rewriting.cures(one)]
     left = [str(one) for one in found if not rewriting.cures(one)]
-    return Preflight((*checks.refusals(model, profile), *left), tuple(str(one) for one in cured))
+    return Preflight((*checks.refusals(model, profile, formats), *left), tuple(str(one) for one in cured))
 
 
 class Rejected(Refused):

@@ -12,7 +12,7 @@ from edgeslim.context import Context
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
-from edgeslim.export.job import Job, Spelling
+from edgeslim.export.job import Job, Spelling, program_path
 from edgeslim.formats import FORMATS, FormatName, Io
 from edgeslim.graph import program_of
 from edgeslim.model import Model
@@ -43,7 +43,7 @@ def export_all(
     if compressed.numerics:
         precisions["int8"] = compressed
     for precision, model in precisions.items():
-        torch.export.save(program_of(model.graph, images[:1]), work / f"{precision}.pt2")
+        torch.export.save(program_of(model.graph, images[:1]), program_path(work, precision))
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
     wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
@@ -79,7 +79,7 @@ def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32")
     job = Job(
         name,
         precision,
-        source=work / f"{precision}.pt2",
+        source=program_path(work, precision),
         target=work / name / f"model_{precision}{FORMATS[name].suffix}",
         probe=work / "probe.npy",
         numerics=work / "numerics.json" if precision == "int8" else None,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ def drop_points(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
     return Drop(100.0 * (lost - gained) / images, 100.0 * at_most)
 
 
-def sqnr_db(reference: NDArray[np.float32], values: NDArray[np.float32]) -> float:
+def sqnr_db(reference: NDArray[np.floating[Any]], values: NDArray[np.floating[Any]]) -> float:
     """Return 10 log10 of the reference's power over the error's, in dB, within -200 and 200.
 
     Equal arrays give 200; NaN, infinity or a reference of zeros gives -200.

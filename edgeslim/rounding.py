@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.fake_quant import to_grid
-from edgeslim.graph import batched, copy_of, layers_of, parameter, two_at_least
+from edgeslim.graph import batched, channel_axis, copy_of, layers_of, parameter, two_at_least
 from edgeslim.moments import fit, from_matrix, gptq, halves_of, matrix
 from edgeslim.numerics import EdgeNumerics
 from edgeslim.reconstruct import Batches, side_by_side
@@ -151,7 +151,8 @@ def _round_together(
     """
     limit = grids.limits[node.name]
     if not grids.correct_bias:
-        shift = bias.view(-1, *[1] * (2 if wanted[0].ndim == 4 else 0))
+        behind = wanted[0].ndim - 1 - channel_axis(node)
+        shift = bias.view(-1, *[1] * behind)
         wanted = [batch - shift for batch in wanted]
     halves = halves_of(node, weight, entering, wanted)
     both = halves[0] + halves[1]
@@ -197,7 +198,8 @@ def _scales(weight: Tensor, limit: int, per_channel: bool) -> Tensor:
 def _mean_output(node: fx.Node, mean_input: Tensor, weight: Tensor) -> Tensor:
     """Return what `weight` yields on average per output channel for the mean image."""
     output: Tensor = node.target(mean_input, weight, None, *node.args[3:])  # type: ignore[operator]
-    return output.mean((0, 2, 3)) if output.ndim == 4 else output.reshape(-1, output.shape[-1]).mean(0)
+    axis = channel_axis(node)
+    return output.mean([other for other in range(output.ndim) if other != axis])
 
 
 def parameters(graph: fx.GraphModule, node: fx.Node) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from edgeslim import checks
 from edgeslim.bundled import default_store
+from edgeslim.class_order import require_fitting_labels
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.device_profile import is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused
 from edgeslim.machine import this_machine
-from edgeslim.model import Model, load_model
+from edgeslim.model import Model, load_model, require_traced
 from edgeslim.precision import sensitivity as layer_sensitivity
 from edgeslim.progress import Progress, silent
 from edgeslim.pruning.sensitivity import Curve
@@ -125,18 +126,19 @@ def sensitivity(
     data: str | None = None,
     seed: int = 0,
     skip_bad: bool = False,
+    trust_labels: bool = False,
     progress: Progress = silent,
 ) -> SensitivityReport:
     """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
 
-    `source`, `weights`: as `load_model`; `data`: as `load_data`. A network whose channels cannot be told apart is
-    reported without groups, with the reason. Raises BadInput before any work, and Refused when the device cannot have
-    the model.
+    `source`, `weights`: as `load_model`; `data`: as `load_data`; `trust_labels`: as `build`. A network whose channels
+    cannot be told apart is reported without groups, with the reason. Raises BadInput before any work, and Refused when
+    the device cannot have the model.
     """
     profile = load_profile(device)
     progress("loading the model", 0.0)
     model = load_model(source, weights, seed)
-    if reasons := checks.refusals(model, profile):
+    if reasons := checks.refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
     images = load_data(
         data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,
@@ -144,6 +146,9 @@ def sensitivity(
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
         context = Context(profile, images, seed, Path(work), progress, store=default_store())
+        require_traced(model, context.images)
+        if not trust_labels:
+            require_fitting_labels(model, images)
         groups = _groups(model, context)
         layers = _layers(model, context)
     return SensitivityReport(

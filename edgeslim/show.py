@@ -29,7 +29,7 @@ from edgeslim.verification import VerifyReport
 
 def build_summary(
     folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement],
-    warnings: Sequence[str], times: DeviceTimes,
+    warnings: Sequence[str], times: DeviceTimes, class_order: str | None = None,
 ) -> RenderableType:  # fmt: skip
     """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
     here = {m.label: m for m in measured}
@@ -73,6 +73,7 @@ def build_summary(
             if data.synthetic
             else ""
         ),
+        *([] if class_order is None else [f"classes: {class_order}"]),
         f"model: {_change(manifest.model.original_parameters, manifest.model.parameters)} parameters, "
         f"{_change(manifest.model.original_macs, manifest.model.macs)} MACs for an image",
         *(

@@ -320,6 +320,39 @@ def test_class_folders_are_matched_to_the_classes_by_name(tmp_path):
         assert [names[label] for label in one.labels] == [path.parent.name for path in one.images]
 
 
+def test_class_folders_are_matched_whatever_their_case(tmp_path):
+    folder = picture_folder(tmp_path)
+    names = ["CLASS_2", "Class_0", "class_3", "class_1"]
+    data = load_data(str(folder), COLOR, 4, bundled=False, names=names)
+    for one in sets_of(data):
+        assert [names[label].lower() for label in one.labels] == [path.parent.name for path in one.images]
+    assert data.class_order == "4 folders, by the model's labels"
+    assert data.class_names is None, "the model has names of its own"
+
+
+def test_the_order_of_folders_that_no_label_names_is_told_and_their_names_are_the_labels(tmp_path):
+    data = load(picture_folder(tmp_path))
+    assert data.class_names == ("class_0", "class_1", "class_2", "class_3")
+    assert data.class_order == (
+        "folders in alphabetical order, for the model names no labels: 0 class_0, 1 class_1, 2 class_2, 3 class_3"
+    )
+    named = load_data(str(tmp_path), COLOR, 4, bundled=False, names=["a", "b", "c", "d"])
+    assert "for none of them is one of the model's labels: 0 class_0" in named.class_order
+
+
+def test_a_folder_that_may_be_two_classes_is_refused(tmp_path):
+    folder = picture_folder(tmp_path)
+    with pytest.raises(BadData, match="`class_1` may be any of the model's classes 1, 3, which have the same label"):
+        load_data(str(folder), COLOR, 5, bundled=False, names=["class_0", "class_1", "class_2", "class_1", "class_3"])
+
+
+def test_two_folders_of_one_class_are_refused(tmp_path):
+    folder = picture_folder(tmp_path)
+    (folder / "class_3").rename(folder / "CLASS_2")
+    with pytest.raises(BadData, match="class folders `CLASS_2` and `class_2` are the same class of the model"):
+        load_data(str(folder), COLOR, 4, bundled=False, names=["class_0", "class_1", "class_2", "other"])
+
+
 def test_a_class_folder_unknown_to_the_model_among_known_ones_is_named_with_its_near_miss(tmp_path):
     folder = picture_folder(tmp_path)
     with pytest.raises(BadData, match=r"`class_3` is no class of the model.*; did you mean `klass_3`"):

@@ -12,9 +12,9 @@ from edgeslim.bundled import bundled
 PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
 LAYERS = (
     "errors progress trial",
-    "units bundled formats preprocessing default_model probes installed vela_report onnx_layers",
+    "quality units bundled formats preprocessing default_model probes installed vela_report onnx_layers",
     "machine half_plan strict_yaml graph numerics store probes.* agent_session compiling",
-    "npu_limits sourced records probe_files operator_tables",
+    "npu_limits sourced records probe_files operator_tables equivalence",
     "emulation_facts overlay",
     "device_profile measurement simulation manifest_parts fake_quant half moments pruning.labels probes.worker "
     "agent_program memory_limit",
@@ -26,7 +26,7 @@ LAYERS = (
     "context pruning.sensitivity targets.* meters.* energy",
     "export.job export.onnx_half pruning pruning.allocation deployment metering emulated_inference",
     "export checks on_device npu_rules",
-    "artifact harness ledger quality file_values vela micro emulator",
+    "artifact harness ledger file_values file_parting class_order vela micro emulator",
     "operator_times operator_estimates precision pruning.candidates",
     "pruning.workbench",
     "compress verification inspection proof",

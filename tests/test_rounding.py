@@ -204,7 +204,7 @@ def test_padding_that_is_longer_behind_than_before_is_unfolded_as_the_convolutio
 def test_a_value_that_becomes_nan_is_named(method):
     network = Passing(lambda self, x: self.head(self.conv(x).sqrt()), conv=nn.Conv2d(3, 6, 3), head=headed())
     with pytest.raises(BadModel, match=r"`linear`.* NaN or infinite"):
-        round_weights(folded(randomized(network)), IMAGES, 8, True, method)
+        round_weights(fold.folded(randomized(network), model_of(network).input_shape)[0], IMAGES, 8, True, method)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_with_four_bits_the_bundled_network_keeps_five_decibels_more_rounded_tog
     data = load_data(None, model.preprocessing, model.classes, bundled=True)
     calibration = list(replace(data.calibration, images=data.calibration.images[:32]).tensors())
     held_out = next(replace(data.evaluation, images=data.evaluation.images[:64]).tensors())
-    graph = fold.apply(model, fold.Settings(), context(random_images(4))).graph
+    graph = fold.apply(model, fold.Settings(), context(data.calibration)).graph
     with torch.no_grad():
         wanted = batched(graph)(held_out).numpy()
         alone, together = (

@@ -39,7 +39,10 @@ def devices() -> str:
 
 def rules() -> str:
     """One row a rule of the preflight: its docstring is the rule."""
-    return table(["rule", "what it demands"], [[f"`{r.__name__}`", inspect.getdoc(r) or ""] for r in checks.RULES])
+    return table(
+        ["rule", "what it demands"],
+        [[f"`{r.__name__}`", " ".join((inspect.getdoc(r) or "").split())] for r in checks.RULES],
+    )
 
 
 def exit_codes() -> str:

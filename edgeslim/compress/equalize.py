@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from edgeslim.context import Context
 from edgeslim.errors import BadInput
-from edgeslim.graph import ATEN, copy_of, is_folded, layers_of, output_of, parameter, shape_of
+from edgeslim.graph import ATEN, channel_axis, copy_of, is_folded, layers_of, output_of, parameter, shape_of
 from edgeslim.model import Model
 
 # What commutes with a positive factor for each channel and leaves channels where they are.
@@ -59,7 +59,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa:
         for _ in range(MOST_ROUNDS):
             if max((_equalize(graph, pair, moved[pair]) for pair in pairs), default=0.0) <= SETTLED:
                 break
-    return model.after(f"equalize: {len(pairs)} pairs of layers", network=graph)
+    return model.exactly("equalize", f"equalize: {len(pairs)} pairs of layers", graph, context.images)
 
 
 def pairs_of(graph: fx.GraphModule) -> list[Pair]:
@@ -68,6 +68,8 @@ def pairs_of(graph: fx.GraphModule) -> list[Pair]:
     pairs = []
     for name, layer in layers.items():
         node = layer
+        if channel_axis(layer) != 1:
+            continue  # what is asked below of axis 1 says nothing of its channels
         while len(node.users) == 1 and node is not output:
             node = next(iter(node.users))
             if node.name in layers:

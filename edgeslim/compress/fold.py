@@ -1,21 +1,40 @@
-"""Fold every batch norm into the convolution before it, exactly; what stands alone becomes a 1x1 convolution.
+"""Fold every batch norm into the layer before it, exactly; what stands alone becomes a 1x1 convolution.
 
 With y = gamma * (w * x + b - mean) / sqrt(var + eps) + beta and s = gamma / sqrt(var + eps), the folded
-convolution has weights s * w and bias s * (b - mean) + beta. A batch norm without a convolution before it
-is the depthwise 1x1 convolution with weights s and bias beta - s * mean, which every runtime runs in int8.
-What exporters would rewrite each in its own way is rewritten once, exactly: a global average pool is the mean over
-height and width, SiLU is x * sigmoid(x), dropout is nothing, and no operator changes its input in place.
+layer has weights s * w and bias s * (b - mean) + beta. A batch norm without a layer before it that writes its channels
+where the batch norm has them (on axis 1) is the depthwise 1x1 convolution with weights s and bias beta - s * mean,
+which every runtime runs in int8. What exporters would rewrite each in its own way is rewritten once, exactly: a global
+average pool is the mean over height and width, SiLU is x * sigmoid(x), a linear layer over rows is one over a matrix, a
+sum with a factor has a product before it, an average counts padding where there is none, dropout in eval is nothing,
+and no operator changes its input in place.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.graph import ATEN, IN_PLACE, LAYERS, drop_unused, layers_of, parameter, shape_of, trace
+from edgeslim.graph import (
+    ATEN,
+    CLIPPING,
+    IN_PLACE,
+    LAYERS,
+    argument,
+    channel_axis,
+    drop_unused,
+    layers_of,
+    parameter,
+    shape_of,
+    trace,
+    window_of,
+)
 from edgeslim.model import Model
+
+_POOL = ("self", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 
 @dataclass(frozen=True)
@@ -26,12 +45,13 @@ class Settings:
 def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa: ARG001 - the Step seam
     """Return the model as a traced graph without batch norms, in which every layer has its own weight and bias.
 
-    Raises BadModel for a batch norm without running statistics: it is no constant that could be folded.
+    Raises BadModel for a batch norm without running statistics: it is no constant that could be folded. Raises
+    ToolFailed where the folded network does not compute what the model did.
     """
     if model.numerics is not None:
         raise BadInput("the recipe's step `fold` comes before `quantize`")
     graph, norms = folded(model.network, model.input_shape)
-    return model.after(f"fold: {norms} batch norms", network=graph)
+    return model.exactly("fold", f"fold: {norms} batch norms", graph, context.images)
 
 
 def folded(network: nn.Module, shape: tuple[int, ...]) -> tuple[fx.GraphModule, int]:
@@ -60,32 +80,70 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
     """Rewrite one operator into the form every exporter understands alike."""
     if node.target in IN_PLACE:
         node.target = IN_PLACE[node.target]
+    if node.target is ATEN.add.Tensor and node.kwargs.get("alpha", 1) != 1:
+        _without_factor(graph, node)
     if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type] # a list of sizes
         node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
-    elif node.target is ATEN.dropout.default:
+    elif node.target is ATEN.dropout.default and not argument(node, "train"):
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type] # its input
         graph.graph.erase_node(node)
+    elif node.target is ATEN.avg_pool2d.default and not any(window_of(node)[2]):
+        node.args = (*(argument(node, name) for name in _POOL[:-2]), True, argument(node, _POOL[-1]))
+    elif node.target is ATEN.linear.default and len(shape_of(node)) > 2:
+        _as_matrix(graph, node)
     elif node.target is ATEN.silu.default:
         with graph.graph.inserting_before(node):
             gate = graph.graph.call_function(ATEN.sigmoid.default, (node.args[0],))
         node.target, node.args = ATEN.mul.Tensor, (node.args[0], gate)
 
 
+def _without_factor(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Write x + alpha y as the sum of x and the product alpha y."""
+    other, alpha = node.args[1], node.kwargs["alpha"]
+    if isinstance(other, fx.Node):
+        with graph.graph.inserting_before(node):
+            scaled: Any = graph.graph.call_function(ATEN.mul.Tensor, (other, alpha))
+    else:
+        scaled = other * alpha  # type: ignore[operator] # two numbers
+    node.args, node.kwargs = (node.args[0], scaled), {}
+
+
+def _as_matrix(graph: fx.GraphModule, layer: fx.Node) -> None:
+    """Let a linear layer read all rows of its input, whatever the axes before the last, as those of one matrix.
+
+    An activation that alone reads it stays next to it, for kernels compute both at once.
+    """
+    weight, shape = parameter(graph, layer.args[1]), list(shape_of(layer))
+    if weight is None:
+        return
+    rows = [math.prod(shape[:-1]), weight.shape[1]]
+    with graph.graph.inserting_before(layer):
+        matrix = graph.graph.call_function(ATEN.reshape.default, (layer.args[0], rows))
+    layer.args = (matrix, *layer.args[1:])
+    last = next(iter(layer.users)) if len(layer.users) == 1 else layer
+    last = last if last.target in CLIPPING else layer
+    with graph.graph.inserting_after(last):
+        back = graph.graph.call_function(ATEN.reshape.default)
+    last.replace_all_uses_with(back)
+    back.args = (last, shape)
+
+
 def _fold(graph: fx.GraphModule, norm: fx.Node) -> None:
     source = norm.args[0]
-    gamma, beta, mean, variance = (parameter(graph, argument) for argument in norm.args[1:5])
+    gamma, beta, mean, variance = (parameter(graph, place) for place in norm.args[1:5])
     epsilon = norm.args[7]
-    if not isinstance(source, fx.Node) or mean is None or variance is None or not isinstance(epsilon, float):
+    if norm.args[5] or not isinstance(source, fx.Node) or mean is None or not isinstance(epsilon, float):
         raise BadModel(
-            f"`{norm.name}` normalizes by the statistics of its own batch (track_running_stats=False); "
+            f"`{norm.name}` normalizes by the statistics of its own batch; "
             "expected a batch norm with running statistics, which can be folded"
         )
+    if variance is None:
+        raise TypeError(f"{norm.name} has a mean and no variance")
     scale = (variance.double() + epsilon).rsqrt() * (1.0 if gamma is None else gamma.double())
     shift = (0.0 if beta is None else beta.double()) - scale * mean.double()
     shape = list(shape_of(norm))
-    # A linear layer over rows writes its channels last, where no batch norm looks for them.
-    is_layer = source.target in LAYERS and len(source.users) == 1 and len(shape) in (2, 4)
-    weight = parameter(graph, source.args[1]) if is_layer else None
+    takes_it = source.target in LAYERS and len(source.users) == 1 and channel_axis(source) == 1
+    weight = parameter(graph, source.args[1]) if takes_it else None
     if weight is not None:
         bias = parameter(graph, source.args[2] if len(source.args) > 2 else None)
         folded = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))

@@ -6,7 +6,7 @@ labels or training: layer by layer, what it changed is fitted by least squares t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -77,7 +77,8 @@ class Settings:
 def apply(model: Model, settings: Settings, context: Context) -> Model:
     """Return the model rewritten for the device's NPU, traced anew.
 
-    Expects a folded network before `quantize`. Raises Refused, by layer, for what the rewrites leave outside the rules.
+    Expects a folded network before `quantize`. Raises Refused, by layer, for what the rewrites leave outside the rules,
+    ToolFailed where an exact rewrite changed what the network computes.
     """
     profile, limits = context.profile, context.profile.npu
     if limits is None:
@@ -85,27 +86,30 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `legalize` comes after `fold` and before `quantize`")
     context.progress("rewriting for the NPU", 0.0)
-    graph, lines = model.graph, []
-    inexact = {**_wanted(graph, settings, limits, exact=False), **_asked(graph, settings, profile, exact=False)}
+    given = model
+    inexact = {
+        **_wanted(model.graph, settings, limits, exact=False),
+        **_asked(model.graph, settings, profile, exact=False),
+    }
     if inexact:
-        graph, line = _recovered(graph, inexact, limits, context)
-        lines.append(line)
-    planned = _wanted(graph, settings, limits, exact=True)
+        recovered, line = _recovered(model.graph, inexact, limits, context)
+        model = model.after(line, network=recovered)
+    planned = _wanted(model.graph, settings, limits, exact=True)
     for _ in range(MOST_ROUNDS):
         if planned:
-            graph = copy_of(graph)
-            lines.append(f"legalize, exact: {_rewrite(graph, planned, limits)}")
-            graph = trace(graph, model.input_shape)
-        planned = _asked(graph, settings, profile, exact=True)
+            graph = copy_of(model.graph)
+            line = f"legalize, exact: {_rewrite(graph, planned, limits)}"
+            model = model.exactly("legalize", line, trace(graph, model.input_shape), context.images)
+        planned = _asked(model.graph, settings, profile, exact=True)
         if not planned:
             break
-    if left := violations(graph, profile):
+    if left := violations(model.graph, profile):
         raise Refused(
             f"{model.source} cannot be built for {profile.name}; left after rewriting:", [str(one) for one in left]
         )
-    if not lines:
+    if model is given:
         return model.after(f"legalize: nothing, since the NPU of {profile.name} takes every layer")
-    return replace(model, network=graph, history=(*model.history, *lines))
+    return model
 
 
 def _asked(graph: fx.GraphModule, settings: Settings, profile: DeviceProfile, *, exact: bool) -> dict[str, str]:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from edgeslim.context import Context, Demand
+from edgeslim.equivalence import require_equal
 from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import macs_of, trace
 from edgeslim.model import Model
 from edgeslim.pruning.allocation import Plan, Problem, best_within, netadapt, uniform
 from edgeslim.pruning.blocks import drop
-from edgeslim.pruning.candidates import Candidate, widened
+from edgeslim.pruning.candidates import Candidate, masked, widened
 from edgeslim.pruning.channels import cut, legal_widths
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.sizes import Widths
@@ -47,6 +48,11 @@ class Settings:
     keep_macs: float | None = None
     keep_latency: float | None = None
 
+    @property
+    def amount(self) -> str | None:
+        """The name of the amount that was asked for; None: what is pruned is ours to choose."""
+        return next((name for name in AMOUNTS if getattr(self, name) is not None), None)
+
     def __post_init__(self) -> None:
         if self.importance not in ("obs", *CRITERIA):
             raise BadInput(f"prune: importance is `{self.importance}`; expected obs, {', '.join(CRITERIA)}")
@@ -73,7 +79,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     """
     if model.numerics is not None:
         raise BadInput("the recipe's step `prune` comes before `quantize`")
-    amount = next((name for name in AMOUNTS if getattr(settings, name) is not None), None)
+    amount = settings.amount
     if amount is None and context.data.synthetic:
         return model.after("prune: nothing, since synthetic images cannot say what is lost; give an amount to prune")
     context.progress("pruning: which channels belong together", 0.0)
@@ -233,6 +239,7 @@ def _finished(model: Model, bench: Workbench, chosen: Candidate | None, how: str
     drop(pruned, chosen.dropped)
     pruned.load_state_dict(chosen.graph.state_dict())
     network = trace(pruned, model.input_shape)
+    require_equal("prune", masked(chosen, model.graph, bench.channels), network, bench.context.images)
     after = model.after("prune", network=network)
     line = (
         f"prune ({how}): {model.parameters:,} to {after.parameters:,} parameters, {macs_of(model.graph):,} to "

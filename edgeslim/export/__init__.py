@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeslim.errors import MissingPackage, ToolFailed
 from edgeslim.export.job import Held, Job, Spelling, Tensor, load_spelling
 from edgeslim.formats import FORMATS, FormatName
@@ -100,6 +103,15 @@ def read_back(name: FormatName, path: Path, spelling: Spelling) -> tuple[dict[st
         path, spelling
     )
     return held
+
+
+def float_values(name: FormatName, path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return every float activation of a float file for images (n, C, H, W), by tensor name, stacked on axis 0."""
+    require_format(name)
+    found: dict[str, NDArray[np.float32]] = importlib.import_module(f"edgeslim.export.{name}").float_values(
+        path, images
+    )
+    return found
 
 
 def stored_precisions(path: Path, weights: Iterable[str]) -> dict[str, str]:

@@ -64,6 +64,11 @@ def load_job(path: Path) -> Job:
     return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"], io=raw["io"])
 
 
+def program_path(work: Path, precision: str) -> Path:
+    """Return where the network whose files have a precision lies as a torch.export program."""
+    return work / f"{precision}.pt2"
+
+
 @dataclass(frozen=True)
 class Tensor:
     """An input or output of a written file; `grid` is None where it is float."""

@@ -82,6 +82,11 @@ def _strip(model: onnx.ModelProto) -> None:
         node.doc_string = ""
 
 
+def float_values(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return every float activation of a float file for images (n, C, H, W), by tensor name, stacked on axis 0."""
+    return _values(onnx.load(path), images)
+
+
 def _values(model: onnx.ModelProto, probe: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Return every float activation of the model for some images, by tensor name, stacked on axis 0."""
     watched = onnx.ModelProto()

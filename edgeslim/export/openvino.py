@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
 
@@ -33,6 +34,22 @@ def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str
         if operation is not None and operation.get_type_name() == "Multiply":
             weights[layer] = _weight(operation, operations[f"{tensor}_quantized"])
     return edges, weights
+
+
+def float_values(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return every float activation of a float file for images (n, C, H, W), by operation, stacked on axis 0."""
+    core = openvino.Core()
+    model = core.read_model(path)
+    watched = [
+        op
+        for op in model.get_ordered_ops()
+        if op.get_type_name() not in ("Constant", "Result") and op.get_output_element_type(0) == openvino.Type.f32
+    ]
+    outputs = openvino.Model([op.output(0) for op in watched], model.get_parameters())
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    request = core.compile_model(outputs, "CPU", options).create_infer_request()
+    runs = [[value.copy() for value in request.infer([row[None]]).values()] for row in images]
+    return {op.get_friendly_name(): np.stack(values) for op, *values in zip(watched, *runs, strict=True)}
 
 
 def _activation(operation: Any) -> Held:

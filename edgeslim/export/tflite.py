@@ -1,6 +1,7 @@
 """TFLite: fp32 by litert-torch, channels last; INT8 by ai-edge-quantizer with the planned ranges, not its own."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,16 @@ def _recipe(kept: list[str], io: Io) -> list[dict[str, Any]]:
     return recipe
 
 
+def float_values(path: Path, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return every float activation of a float file for images (n, C, H, W), by tensor name, stacked on axis 0."""
+    return _values(path, np.ascontiguousarray(images.transpose(0, 2, 3, 1)))[1]
+
+
 def _values(path: Path, channels_last: NDArray[np.float32]) -> tuple[Interpreter, dict[str, NDArray[np.float32]]]:
     """Return every float activation of a float file for some images, by tensor name, stacked on axis 0."""
-    interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*`experimental_preserve_all_tensors`", UserWarning)  # it is for debugging
+        interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
     interpreter.allocate_tensors()
     first = interpreter.get_input_details()[0]["index"]
     computed = {first} | {int(o) for op in _operators(interpreter) for o in op["outputs"]}

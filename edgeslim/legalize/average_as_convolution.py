@@ -9,7 +9,7 @@ import math
 import torch
 from torch import fx, nn
 
-from edgeslim.graph import ATEN, argument, insert_convolution, shape_of
+from edgeslim.graph import ATEN, argument, insert_convolution, shape_of, window_of
 from edgeslim.npu_limits import MOST_CODE, NpuLimits
 
 EXACT = True
@@ -38,13 +38,3 @@ def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  #
             result = graph.graph.call_function(ATEN.mul.Tensor, (result, graph.graph.get_attr(name)))
     node.replace_all_uses_with(result)
     graph.graph.erase_node(node)
-
-
-def window_of(node: fx.Node) -> tuple[list[int], list[int], list[int]]:
-    """Return kernel, stride and padding of a pooling, two numbers each."""
-    kernel = _pair(argument(node, "kernel_size"))
-    return kernel, _pair(argument(node, "stride") or kernel), _pair(argument(node, "padding"))
-
-
-def _pair(value: list[int]) -> list[int]:
-    return list(value) if len(value) == 2 else list(value) * 2

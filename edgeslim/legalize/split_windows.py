@@ -6,7 +6,7 @@ what it pads, minus infinity, changes no maximum.
 
 from torch import fx
 
-from edgeslim.graph import ATEN, argument
+from edgeslim.graph import ATEN, argument, window_of
 from edgeslim.npu_limits import NpuLimits
 
 EXACT = True
@@ -16,15 +16,13 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:
     """Tell whether a node is a maximum without dilation over a window beyond the limit."""
     if node.target is not ATEN.max_pool2d.default or set(argument(node, "dilation")) != {1}:
         return False
-    kernel, padding, side = _pair(argument(node, "kernel_size")), _pair(argument(node, "padding")), _side(limits)
+    (kernel, _, padding), side = window_of(node), _side(limits)
     return not argument(node, "ceil_mode") and max(kernel) > side and max(padding) <= side // 2
 
 
 def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Put the smaller windows before the node until the rest of its own is within the limit."""
-    kernel = _pair(argument(node, "kernel_size"))
-    stride = _pair(argument(node, "stride") or kernel)
-    padding, side = _pair(argument(node, "padding")), _side(limits)
+    (kernel, stride, padding), side = window_of(node), _side(limits)
     image = node.all_input_nodes[0]
     while max(kernel) > side:
         part = [min(k, side) for k in kernel]
@@ -38,7 +36,3 @@ def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
 def _side(limits: NpuLimits) -> int:
     """Return a side of which even the square is within the limits."""
     return min(limits.max_pool_height, int(limits.max_pool_area**0.5))
-
-
-def _pair(value: list[int]) -> list[int]:
-    return list(value) if len(value) == 2 else list(value) * 2

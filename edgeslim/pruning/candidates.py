@@ -96,6 +96,16 @@ def candidate(
     return Candidate(pruned, plain, tuple(dropped), verdict, tuple(found["remarks"]))
 
 
+def masked(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
+    """Return a candidate in the dense network's shapes, without the blocks it does without: what its cut must compute.
+
+    Its nodes are the dense one's, traced for one image or taking batches as that does.
+    """
+    wide = widened(one, dense, channels)
+    drop(wide, one.dropped)
+    return wide
+
+
 def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
     """Return a candidate in the dense network's shapes: what it computes, with zeros where channels are gone."""
     wide = copy_of(dense)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.errors import Refused
-from edgeslim.graph import ATEN, LAYERS, output_of, parameter, shape_of
+from edgeslim.graph import ATEN, LAYERS, channel_axis, output_of, parameter, shape_of
 
 CANNOT = "its channels cannot be pruned:"
 FIXED = 0  # the label of what must stay: the input's channels, the logits
@@ -149,7 +149,7 @@ class _Follower:
             raise Refused(f"{CANNOT} `{node.name}` computes its weight while the network runs")
         labels = self._labels(node.args[0], node)
         linear = node.target is ATEN.linear.default
-        entering = self._line(labels, labels.dim() - 1 if linear else 1)
+        entering = self._line(labels, channel_axis(node))
         groups = 1 if linear else groups_of(node)
         target = str(node.args[1].target)  # type: ignore[union-attr] # a parameter
         leaving = self._producers.setdefault(target, self._new(len(weight)))

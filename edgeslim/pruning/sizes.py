@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from edgeslim.graph import ATEN, IN_PLACE, layers_of, shape_of
+from edgeslim.graph import ATEN, IN_PLACE, channel_axis, layers_of, shape_of
 from edgeslim.moments import geometry, more_behind
 from edgeslim.probes import Operator
 from edgeslim.pruning.blocks import Block
@@ -113,9 +113,8 @@ def sizes_of(
     for node in layers_of(graph).values():
         lines = channels.labels.parameters[str(node.args[1].target)]  # type: ignore[union-attr] # followed before
         leaving = _side(lines[0], owner, channels)
-        linear = node.target is ATEN.linear.default
         source = channels.labels.activations[str(node.args[0])]
-        entering = _side(_line(source, source.dim() - 1 if linear else 1), owner, channels)
+        entering = _side(_line(source, channel_axis(node)), owner, channels)
         weight = str(node.args[1].target)  # type: ignore[union-attr] # followed before
         operator = _operator(graph, node, entering, leaving, channels)
         places.append(Place(operator, entering, leaving, weight, _blocks_with(node, blocks)))

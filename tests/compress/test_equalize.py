@@ -5,7 +5,7 @@ import torch
 from small_models import Passing, context, headed, model_of, random_images, randomized
 from torch import nn
 
-from edgeslim.checks import refusals, weight_scales
+from edgeslim.checks import Request, refusals, weight_scales
 from edgeslim.compress import equalize, fold, quantize
 from edgeslim.compress.equalize import MOST_FACTOR, Pair, Settings, pairs_of
 from edgeslim.device_profile import load_profile
@@ -161,10 +161,12 @@ def test_a_network_that_is_not_folded_or_is_quantized_is_refused():
 
 def test_a_device_whose_int8_runtime_takes_one_scale_for_a_layer_is_refused_by_that_reason():
     device = load_profile("raspberry-pi")
-    assert weight_scales(model_of(chain()), device) == []
+    assert weight_scales(Request(model_of(chain()), device)) == []
     first, *others = device.runtimes
     coarse = device.model_copy(update={"runtimes": (first.model_copy(update={"per_channel_weights": False}), *others)})
-    (reason,) = refusals(model_of(chain()), coarse)
+    (reason,) = refusals(model_of(chain()), coarse, ())
     assert reason.startswith(f"{first.name} on {device.name} takes one weight scale for a whole layer")
     only_float = first.model_copy(update={"per_channel_weights": False, "precisions": ("fp32",)})
-    assert weight_scales(model_of(chain()), coarse.model_copy(update={"runtimes": (only_float, *others)})) == []
+    assert (
+        weight_scales(Request(model_of(chain()), coarse.model_copy(update={"runtimes": (only_float, *others)}))) == []
+    )

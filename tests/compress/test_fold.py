@@ -11,7 +11,7 @@ from torch import nn
 
 from edgeslim.compress import fold
 from edgeslim.errors import BadModel
-from edgeslim.graph import ATEN, layers_of, parameter
+from edgeslim.graph import ATEN, argument, layers_of, parameter
 
 CONTEXT = context(random_images(1))
 IMAGES = next(random_images(4, seed=1).tensors())
@@ -75,6 +75,54 @@ def test_a_batch_norm_over_vectors_stands_alone_too(shape):
 def test_a_batch_norm_over_rows_is_not_mistaken_for_one_over_the_channels_of_the_linear_layer_before_it():
     network = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (3, 64)), nn.Linear(64, 3), nn.BatchNorm1d(3), nn.Flatten())
     assert_unchanged(randomized(network))
+
+
+def test_a_batch_norm_over_channels_is_not_folded_into_a_linear_layer_along_the_width():
+    graph = assert_unchanged(
+        randomized(headed(nn.Conv2d(3, 8, 1), nn.Linear(8, 8), nn.BatchNorm2d(8), nn.ReLU(), width=8))
+    )
+    assert len(layers_of(graph)) == 4, "the batch norm is no layer of its own"
+
+
+def test_a_linear_layer_over_rows_becomes_one_over_a_matrix():
+    network = Passing(
+        lambda self, x: self.head(self.layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)),
+        layer=nn.Linear(3, 6),
+        head=headed(nn.Conv2d(6, 6, 3)),
+    )
+    graph = assert_unchanged(randomized(network))
+    assert [node.meta["val"].ndim for node in layers_of(graph).values()] == [2, 4, 2]
+
+
+@pytest.mark.parametrize("other", ["the sum's other argument", 1.5])
+def test_a_sum_with_a_factor_has_a_product_before_it(other):
+    network = Passing(
+        lambda self, x: self.net(torch.add(x, x.relu() if isinstance(other, str) else other, alpha=-0.25)), net=plain()
+    )
+    graph = assert_unchanged(randomized(network))
+    assert not any(node.kwargs for node in graph.graph.nodes), "a factor is left"
+
+
+def test_an_average_counts_padding_where_there_is_none():
+    graph = assert_unchanged(randomized(headed(nn.Conv2d(3, 6, 1), nn.AvgPool2d(2, count_include_pad=False))))
+    (pool,) = [node for node in graph.graph.nodes if node.target is ATEN.avg_pool2d.default]
+    assert argument(pool, "count_include_pad"), "TFLite has no INT8 kernel for it"
+
+
+def test_a_dropout_that_drops_in_eval_mode_is_left_to_be_refused():
+    network = Passing(lambda self, x: self.net(nn.functional.dropout(x, 0.5)), net=plain())
+    graph, _ = fold.folded(network, model_of(network).input_shape)
+    assert any(node.target is ATEN.dropout.default for node in graph.graph.nodes)
+
+
+def test_a_batch_norm_in_training_mode_is_no_constant():
+    network = Passing(
+        lambda self, x: self.head(nn.functional.batch_norm(self.conv(x), torch.zeros(6), torch.ones(6), training=True)),
+        conv=nn.Conv2d(3, 6, 3),
+        head=headed(),
+    )
+    with pytest.raises(BadModel, match="normalizes by the statistics of its own batch"):
+        folded(network)
 
 
 def test_a_convolution_that_others_read_keeps_its_values():

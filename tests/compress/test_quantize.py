@@ -329,8 +329,9 @@ def test_settings_that_mean_nothing_are_refused(wanted, message):
 
 def test_a_value_that_becomes_nan_is_named():
     network = Passing(lambda self, x: self.head(self.conv(x).sqrt()), conv=nn.Conv2d(3, 6, 3), head=headed())
+    graph, _ = fold.folded(randomized(network), model_of(network).input_shape)
     with pytest.raises(BadModel, match="`sqrt` became NaN or infinite on a calibration image"):
-        quantized(randomized(network))
+        quantize.apply(model_of(graph), quantize.Settings(), context(random_images(4)))
 
 
 def with_a_head_that_breaks():

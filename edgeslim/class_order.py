@@ -1,0 +1,91 @@
+"""Do the labels mean the model's classes? Asked of the network as it was given, before any work.
+
+A wrong order of the classes spoils every figure of a build alike, so that no comparison of files with one another shows
+it. Only calibration and selection images are asked; those that judge are left alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binom
+
+from edgeslim.data import Data, ImageSet
+from edgeslim.equivalence import outputs_of
+from edgeslim.errors import BadData
+from edgeslim.model import Model
+
+CHECKED_IMAGES = 256
+SIGNIFICANT = 1e-3
+SHOWN = 5
+CURE = (
+    "Name the classes in the order of the model's outputs (LABELS in its file; class folders are then matched by "
+    "name), or write labels as the numbers of its outputs. With --trust-labels they are taken as they are"
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A better order of the classes: `classes[c]` is the label that the model's class c seems to mean."""
+
+    classes: tuple[int, ...]
+    images: int  # on which both orders were tried; the better one was fitted on as many others
+    right_as_given: int
+    right: int
+    p: float  # that it is better by chance alone
+
+
+def require_fitting_labels(model: Model, data: Data) -> None:
+    """Raise BadData where the labels seem to name other classes than the model does, or say nothing of its answers.
+
+    Random weights, synthetic images and unlabelled ones have nothing to be asked.
+    """
+    if not data.labelled or data.synthetic or model.weights_source == "random":
+        return
+    answers, labels = _answers(model, data.selection if len(data.selection) >= CHECKED_IMAGES else data.calibration)
+    names = model.labels or data.class_names or tuple(str(i) for i in range(model.classes))
+    found = better_order(answers, labels, model.classes)
+    if found is not None:
+        changed = [f"class {c} seems to be `{names[label]}`" for c, label in enumerate(found.classes) if c != label]
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise BadData(
+            f"the labels of {data.source} are in another order than the classes of {model.source}: as they are, "
+            f"{found.right_as_given} of {found.images} images are answered right; with classes exchanged, as fitted on "
+            f"other images, {found.right} (p = {found.p:.1g}): {', '.join(changed[:SHOWN])}{more}. {CURE}"
+        )
+    right = int((answers == labels).sum())
+    if binom.sf(right - 1, len(labels), 1 / model.classes) > SIGNIFICANT:
+        raise BadData(
+            f"{model.source} answers {right} of {len(labels)} images of {data.source} as they are labelled, no more "
+            f"than by chance (1 in {model.classes}), before anything was done to it: its weights are not trained, its "
+            f"preprocessing is another, or the labels mean other classes. {CURE}"
+        )
+
+
+def better_order(answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> Order | None:
+    """Return an order of the classes that fits answers (N,) to labels (N,) better than the given one, if there is one.
+
+    It is fitted on every other image and must win on those between: of the images that only one of the two gets right,
+    more than chance allows (sign test, p below 0.001).
+    """
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (answers[::2], labels[::2]), 1)
+    counts[np.diag_indices(classes)] += 0.5  # what no image says stays as it is
+    order = linear_sum_assignment(counts, maximize=True)[1]
+    as_given, other = answers[1::2] == labels[1::2], order[answers[1::2]] == labels[1::2]
+    won, lost = int((other & ~as_given).sum()), int((as_given & ~other).sum())
+    p = float(binom.sf(won - 1, won + lost, 0.5))
+    if p >= SIGNIFICANT:
+        return None
+    return Order(tuple(int(c) for c in order), len(as_given), int(as_given.sum()), int(other.sum()), p)
+
+
+def _answers(model: Model, images: ImageSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return what the network as it was given answers for images spread over a set, and their labels."""
+    if images.labels is None:
+        raise TypeError("labelled data has labels")
+    chosen = np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).round().astype(np.int64)
+    some = images.at(chosen)
+    logits = np.concatenate([outputs_of(model.network, batch) for batch in some.tensors()])
+    return logits.argmax(1), images.labels[chosen]

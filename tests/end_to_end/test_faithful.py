@@ -1,0 +1,133 @@
+"""What is built computes what the user's module computes, and a build that cannot hold to that says where it parts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import NET, Plan
+from onnx import numpy_helper
+
+import edgeslim
+from edgeslim.bundled import default_model_folder
+from edgeslim.data import ImageSet
+from edgeslim.device_profile import load_profile
+from edgeslim.equivalence import LEAST_DB, first_parting, outputs_of
+from edgeslim.errors import BadData, Refused
+from edgeslim.export import float_values
+from edgeslim.export.job import Job, Spelling, program_path
+from edgeslim.graph import program_of
+from edgeslim.judge import judge_all
+from edgeslim.model import load_model
+from edgeslim.produce import export_job
+from edgeslim.quality import sqnr_db
+from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step
+
+PI = load_profile("raspberry-pi")
+AWKWARD = f"{Path(__file__).with_name('awkward_net.py')}:make"
+
+
+def recipe(*, prune: bool, formats: tuple[str, ...], **settings: float) -> Recipe:
+    default = default_recipe(PI)
+    return with_settings(default if prune else without_step(default, "prune"), formats=formats, **settings)
+
+
+@pytest.fixture(scope="module")
+def written(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
+    """The small network in fp32, in every format."""
+    work = tmp_path_factory.mktemp("written")
+    images = next(iter(plan.context.data.calibration.tensors()))[:16]
+    np.save(work / "probe.npy", images.numpy())
+    torch.export.save(program_of(plan.dense.graph, images[:1]), program_path(work, "fp32"))
+    return {name: export_job(name, "fp32", work)[0] for name in ("onnx", "openvino", "tflite")}
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+def test_a_right_file_parts_nowhere_from_the_network_it_was_made_from(
+    plan: Plan, written: dict[str, Job], name: str
+) -> None:
+    image = next(iter(plan.context.data.evaluation.tensors()))[:1]
+    values = float_values(name, written[name].target, image.numpy())
+    assert first_parting(plan.dense.graph, image, values.values(), LEAST_DB) is None
+
+
+def test_a_float_file_that_computes_something_else_is_refused_with_the_node_where_they_part(
+    plan: Plan, written: dict[str, Job], tmp_path: Path
+) -> None:
+    right = written["onnx"]
+    model = onnx.load(right.target)
+    weight = next(one for one in model.graph.initializer if one.name == "pointwise.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
+    wrong = replace(right, target=tmp_path / right.target.name)
+    onnx.save(model, wrong.target)
+    program_path(tmp_path, "fp32").write_bytes(right.source.read_bytes())
+    context = replace(plan.context, work=tmp_path)
+    with pytest.raises(
+        Refused,
+        match=r"the onnx fp32 export does not compute what the model does: SQNR .* 60.0 dB dem"
+        r"anded; the two part at `conv2d_2` \(module pointwise\)",
+    ):
+        judge_all([(wrong, Spelling())], plan.dense, plan.dense, 1, context)
+
+
+def test_linear_layers_along_other_axes_and_uneven_pools_are_built_right_in_every_format(
+    images: Path, tmp_path: Path
+) -> None:
+    wanted = recipe(prune=False, formats=("onnx", "openvino", "tflite"), max_drop_points=50.0)
+    report = edgeslim.build(AWKWARD, device="raspberry-pi", data=str(images), recipe=wanted, out=tmp_path / "a")
+    artifact = report.artifact
+    golden = artifact.folder / "golden"
+    module = load_model(AWKWARD).network
+    eager = outputs_of(module.eval(), torch.from_numpy(np.load(golden / "inputs_nchw.npy")))
+    for model in artifact.manifest.models:
+        found = np.load(artifact.folder / model.golden_outputs)
+        least = LEAST_DB if model.precision == "fp32" else 15.0
+        assert sqnr_db(eager, found) >= least, f"{model.path} computes something else"
+    depth = artifact.manifest.error_by_depth
+    assert depth is not None
+    assert not [line for line in report.warnings if "error by depth" in line]
+    for row in depth.layers:
+        assert row.exported_db["tflite"] is not None, f"{row.name} was not read"
+        assert row.exported_db["onnx"] > row.cumulative_db - 1, f"{row.name} is read as something else"
+        assert row.exported_db["tflite"] > row.cumulative_db - 6, f"{row.name} is read as something else"
+
+
+def test_a_network_that_was_pruned_too_far_for_the_images_that_judge_is_built_whole_and_says_so(
+    tmp_path: Path,
+) -> None:
+    # What is chosen on images that the network is sure of is judged on images that it is not.
+    model = load_model(NET, "random")
+    coarse = np.random.default_rng(3).integers(0, 256, (3000, 4, 4, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    some = np.concatenate(
+        [outputs_of(model.network, batch) for batch in ImageSet(coarse, None, model.preprocessing).tensors()]
+    )
+    ranked = np.sort(some, axis=1)
+    surest = np.argsort(ranked[:, -2] - ranked[:, -1])
+    places = np.random.default_rng(0).permutation(1000)  # as data is split: 250 calibrate, 250 select, 500 judge
+    pictures = np.empty((1000, 16, 16, 3), np.uint8)
+    pictures[places[:250]] = coarse[np.sort(surest)[:250]]
+    pictures[places[250:500]] = coarse[surest[:250]]
+    pictures[places[500:]] = coarse[surest[1500:2500:2]]
+    np.savez(tmp_path / "set.npz", images=pictures)
+    report = edgeslim.build(
+        NET, weights="random", device="raspberry-pi", data=str(tmp_path / "set.npz"), out=tmp_path / "a",
+        recipe=recipe(prune=True, formats=("onnx",), max_drop_points=5.0),
+    )  # fmt: skip
+    manifest = report.artifact.manifest
+    assert manifest.status == "accepted"
+    assert manifest.model.macs == manifest.model.original_macs, "channels are gone"
+    (line,) = [one for one in report.warnings if one.startswith("prune: nothing: pruned as the selection images allow")]
+    assert "onnx int8 loses" in line
+    assert "5 are allowed (--max-drop)" in line
+    assert "pruned as the selection images allow" in (report.artifact.folder / "CHANGELOG.md").read_text()
+    assert any(trial.accepted for trial in edgeslim.inspect(report.artifact.folder).trials), "what was tried is lost"
+
+
+def test_labels_in_another_order_end_a_build_before_any_work(tmp_path: Path) -> None:
+    with np.load(default_model_folder() / "evaluation.npz") as file:
+        np.savez(tmp_path / "set.npz", images=file["images"][:400], labels=(file["labels"][:400] + 3) % 10)
+    with pytest.raises(BadData, match="in another order than the classes of default"):
+        edgeslim.build(device="raspberry-pi", data=str(tmp_path / "set.npz"), out=tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.npz"], "something was left"
