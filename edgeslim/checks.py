@@ -9,8 +9,19 @@ import torch
 from torch import fx
 
 from edgeslim.device_profile import DeviceProfile
+from edgeslim.errors import Refused
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.graph import ATEN, argument, is_activation, layers_of, operator_name, parameter, shape_of, window_of
+from edgeslim.graph import (
+    ATEN,
+    argument,
+    batched,
+    is_activation,
+    layers_of,
+    operator_name,
+    parameter,
+    shape_of,
+    window_of,
+)
 from edgeslim.model import Model
 from edgeslim.units import show_bytes
 from edgeslim.vela_config import profile_faults
@@ -185,13 +196,20 @@ def _draws(node: fx.Node) -> bool:
 
 
 def batch_axis(asked: Request) -> list[str]:
-    """Every linear layer keeps images apart: its input has an axis for them."""
-    return [
+    """Several images at once give what each gives alone: every linear layer's input has an axis for them, say."""
+    vectors = [
         f"linear layer {_named(node)} reads a vector without an axis for images, so that it takes one image only; "
         "flatten from the first axis on: torch.flatten(x, 1)"
         for node in layers_of(asked.model.graph).values()
         if len(shape_of(node)) == 1
     ]
+    if vectors or asked.profile.npu is not None or same_every_time(asked):
+        return vectors
+    try:
+        batched(asked.model.graph)
+    except Refused as refusal:
+        return [str(refusal)]
+    return []
 
 
 def _named(node: fx.Node) -> str:

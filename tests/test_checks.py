@@ -222,3 +222,11 @@ def test_a_linear_layer_over_a_vector_without_images_is_refused_by_name_and_one_
     assert reason.startswith("linear layer `linear` (module layer) reads a vector without an axis for images")
     rows = Passing(lambda self, x: self.layer(x.flatten(2)).mean(1), layer=nn.Linear(64, 4))
     assert batch_axis(Request(model_of(rows), PI)) == []
+
+
+def test_a_network_that_mixes_images_is_refused_before_the_work_that_runs_several_at_once():
+    mixing = Passing(lambda self, x: self.net(x - x.mean(0, keepdim=True) * 0.5), net=plain())
+    assert batch_axis(Request(model_of(mixing), PI)) == [
+        "the network mixes the images of a batch: two at once do not give what each gives alone"
+    ]
+    assert batch_axis(Request(model_of(mixing), load_profile("nxp-imx93"))) == [], "nothing there runs several at once"

@@ -6,8 +6,11 @@ import torch
 from small_models import SIDE, WIDE, random_images, randomized, residual
 from torch import nn
 
+from edgeslim.equivalence import require_equal
+from edgeslim.errors import ToolFailed
 from edgeslim.graph import batched, trace
-from edgeslim.pruning.candidates import Candidate, Judge, candidate, surviving_rows, widened
+from edgeslim.pruning.blocks import blocks_of
+from edgeslim.pruning.candidates import Candidate, Judge, candidate, masked, surviving_rows, widened
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Images
 from edgeslim.pruning.workbench import images_of
@@ -43,6 +46,23 @@ def test_a_candidate_in_the_dense_shapes_computes_what_the_candidate_does(make):
     for batch in SELECTION.batches:
         torch.testing.assert_close(wide(batch), one.graph(batch), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(wide(batch), dense(batch), atol=1e-3), "nothing was lost, so this is no test"
+
+
+@torch.no_grad()
+def test_a_candidate_without_a_block_is_masked_without_it_too():
+    dense, channels = opened(residual())
+    (block,) = blocks_of(dense).values()
+    hashes = graph_sha256(dense)
+    judge = Judge(dense, SELECTION)
+    one = candidate(dense, dense, channels, {"stem.0": [0, 5]}, [block], CALIBRATION, judge, hashes, None)
+    require_equal("prune", masked(one, dense, channels), one.graph, SELECTION.batches[0])
+
+
+def test_a_cut_that_does_not_compute_what_it_stands_for_is_refused_by_its_layer():
+    dense, channels = opened(residual())
+    one, other = made(dense, channels, {"stem.0": [0, 1]}), made(dense, channels, {"stem.0": [2, 3]})
+    with pytest.raises(ToolFailed, match=r"prune changed what the network computes: .* part at `conv2d` \(module stem"):
+        require_equal("prune", masked(one, dense, channels), other.graph, SELECTION.batches[0])
 
 
 def test_a_candidate_made_from_a_widened_one_starts_from_its_weights():
