@@ -10,13 +10,14 @@ from torch import fx
 
 from edgeslim.device_profile import DeviceProfile
 from edgeslim.errors import Refused
-from edgeslim.formats import FORMATS, FormatName
+from edgeslim.formats import FormatName
 from edgeslim.graph import (
     ATEN,
     argument,
     batched,
     is_activation,
     layers_of,
+    named,
     operator_name,
     parameter,
     shape_of,
@@ -79,47 +80,46 @@ def operators(asked: Request) -> list[str]:
 def arguments(asked: Request) -> list[str]:
     """Every pool is one that all wanted formats hold and their runtimes compute as PyTorch does.
 
-    No average with a divisor of its own (ONNX and OpenVINO divide otherwise); for OpenVINO none that counts its padding
-    and has a window beyond it (`ceil_mode`); for TFLite none that leaves its padding uncounted but where it lies as in
-    TensorFlow's `SAME`, and no maximum over a dilated window, of which there is no INT8 kernel.
+    No average with a divisor of its own; for OpenVINO none that counts its padding and has a window beyond it
+    (`ceil_mode`); for TFLite none that leaves its padding uncounted but where it lies as in TensorFlow's `SAME`, and no
+    maximum over a dilated window. An NPU has rules of its own for averages.
     """
     reasons = []
     for node in asked.model.graph.graph.nodes:
-        if node.target is ATEN.avg_pool2d.default:
+        faults: dict[FormatName, str] = {}
+        if node.target is ATEN.avg_pool2d.default and asked.profile.npu is None:
             faults = _average_faults(node)
         elif node.target is ATEN.max_pool2d.default and set(argument(node, "dilation")) != {1}:
-            faults = {"tflite": "has a dilated window"}
-        else:
-            continue
+            faults = {"tflite": "has a dilated window, for which LiteRT has no INT8 kernel"}
         reasons += [
-            f"{operator_name(node)} {_named(node)} {faults[name]}, which {FORMATS[name].runtime} "
-            f"{'has no INT8 kernel for' if name == 'tflite' else 'computes otherwise'}"
+            f"pool {named(node)} {faults[name]}; leave out {name} (--format) or change the pool"
             for name in asked.formats
             if name in faults
         ]
     return reasons
 
 
-def _average_faults(node: fx.Node) -> dict[str, str]:
+def _average_faults(node: fx.Node) -> dict[FormatName, str]:
     """Return what about an average pool a format cannot hold, by format."""
-    kernel, stride, padding = window_of(node)
-    entering, leaving = shape_of(node.all_input_nodes[0])[2:], shape_of(node)[2:]
-    beyond = [
-        (out - 1) * s + k > size + 2 * p
-        for out, s, k, size, p in zip(leaving, stride, kernel, entering, padding, strict=True)
-    ]
-    as_same = all(
-        out == -(-size // s) and p == max((out - 1) * s + k - size, 0) // 2
-        for out, s, k, size, p in zip(leaving, stride, kernel, entering, padding, strict=True)
-    )
-    faults: dict[str, str] = {}
+    windows = zip(
+        shape_of(node)[-2:], shape_of(node.all_input_nodes[0])[-2:], *window_of(node), strict=True
+    )  # of height and width: how many, over how many values, kernel, stride, padding
+    beyond, as_same = False, True
+    for count, size, kernel, stride, padding in windows:
+        reach = (count - 1) * stride + kernel
+        beyond |= reach > size + 2 * padding
+        as_same &= count == -(-size // stride) and padding == max(reach - size, 0) // 2
     if argument(node, "divisor_override") is not None:
-        faults = dict.fromkeys(FORMATS, "has a divisor of its own (`divisor_override`)")
-    elif any(padding) and argument(node, "count_include_pad") and any(beyond):
-        faults["openvino"] = "counts its padding and has a window beyond it (`ceil_mode`)"
-    elif any(padding) and not argument(node, "count_include_pad") and not as_same:
-        faults["tflite"] = "leaves its padding uncounted (`count_include_pad=False`)"
-    return faults
+        own = "has a divisor of its own (`divisor_override`), "
+        divided = f"{own}and ONNX has none"
+        return {"onnx": divided, "openvino": divided, "tflite": f"{own}for which LiteRT has no INT8 kernel"}
+    if not any(window_of(node)[2]):
+        return {}
+    if argument(node, "count_include_pad"):
+        fault = "counts its padding and has a window beyond it (`ceil_mode`), which OpenVINO divides otherwise"
+        return {"openvino": fault} if beyond else {}
+    fault = "leaves its padding uncounted (`count_include_pad=False`), for which LiteRT has no INT8 kernel"
+    return {} if as_same else {"tflite": fault}
 
 
 def memory(asked: Request) -> list[str]:
@@ -175,12 +175,12 @@ def same_every_time(asked: Request) -> list[str]:
             argument(node, "training") or parameter(asked.model.graph, argument(node, "running_mean")) is None
         ):
             reasons.append(
-                f"batch norm {_named(node)} computes from its batch, in eval mode too, so that an answer depends on "
+                f"batch norm {named(node)} computes from its batch, in eval mode too, so that an answer depends on "
                 "what else is asked; use running statistics (track_running_stats=True, training=False)"
             )
         elif _draws(node):
             reasons.append(
-                f"`{operator_name(node)}` at {_named(node)} is random, in eval mode too; let it do nothing there "
+                f"`{operator_name(node)}` at {named(node)} is random, in eval mode too; let it do nothing there "
                 "(F.dropout has an argument `training`)"
             )
     return reasons
@@ -191,14 +191,14 @@ def _draws(node: fx.Node) -> bool:
     if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
         return False
     names = [one.name for one in node.target._schema.arguments]  # type: ignore[union-attr] # an aten operator
-    switch = next((name for name in ("train", "training") if name in names), None)
+    switch = next((name for name in ("train", "training", "dropout_p") if name in names), None)
     return switch is None or bool(argument(node, switch))
 
 
 def batch_axis(asked: Request) -> list[str]:
     """Several images at once give what each gives alone: every linear layer's input has an axis for them, say."""
     vectors = [
-        f"linear layer {_named(node)} reads a vector without an axis for images, so that it takes one image only; "
+        f"linear layer {named(node)} reads a vector without an axis for images, so that it takes one image only; "
         "flatten from the first axis on: torch.flatten(x, 1)"
         for node in layers_of(asked.model.graph).values()
         if len(shape_of(node)) == 1
@@ -210,12 +210,6 @@ def batch_axis(asked: Request) -> list[str]:
     except Refused as refusal:
         return [str(refusal)]
     return []
-
-
-def _named(node: fx.Node) -> str:
-    """Return a node's name, with its module's where the user's code has one."""
-    modules = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values() if path]
-    return f"`{node.name}`" + (f" (module {modules[-1]})" if modules else "")
 
 
 RULES: tuple[Rule, ...] = (

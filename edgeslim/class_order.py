@@ -16,12 +16,14 @@ from edgeslim.equivalence import outputs_of
 from edgeslim.errors import BadData
 from edgeslim.model import Model
 
-CHECKED_IMAGES = 256
-SIGNIFICANT = 1e-3
+CHECKED_IMAGES = 128  # of the calibration images, and as many of the selection images
+SIGNIFICANT = 1e-3  # another order that is better with a smaller probability by chance is another order
+BY_CHANCE = 0.05  # answers that guessing gives with a larger probability say nothing of the labels
 SHOWN = 5
 CURE = (
     "Name the classes in the order of the model's outputs (LABELS in its file; class folders are then matched by "
-    "name), or write labels as the numbers of its outputs. With --trust-labels they are taken as they are"
+    "name), or label images with the numbers of its outputs (as names of folders too). With --trust-labels they are "
+    "taken as they are"
 )
 
 
@@ -43,11 +45,16 @@ def require_fitting_labels(model: Model, data: Data) -> None:
     """
     if not data.labelled or data.synthetic or model.weights_source == "random":
         return
-    answers, labels = _answers(model, data.selection if len(data.selection) >= CHECKED_IMAGES else data.calibration)
-    names = model.labels or data.class_names or tuple(str(i) for i in range(model.classes))
+    asked = [_answers(model, images) for images in (data.calibration, data.selection)]
+    answers, labels = (np.concatenate(parts) for parts in zip(*asked, strict=True))
+    names = data.class_names or model.labels or tuple(str(i) for i in range(model.classes))
     found = better_order(answers, labels, model.classes)
     if found is not None:
-        changed = [f"class {c} seems to be `{names[label]}`" for c, label in enumerate(found.classes) if c != label]
+        changed = [
+            f"class {number} seems to be `{names[label]}`"
+            for number, label in enumerate(found.classes)
+            if number != label and number in answers
+        ]
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise BadData(
             f"the labels of {data.source} are in another order than the classes of {model.source}: as they are, "
@@ -55,10 +62,10 @@ def require_fitting_labels(model: Model, data: Data) -> None:
             f"other images, {found.right} (p = {found.p:.1g}): {', '.join(changed[:SHOWN])}{more}. {CURE}"
         )
     right = int((answers == labels).sum())
-    if binom.sf(right - 1, len(labels), 1 / model.classes) > SIGNIFICANT:
+    if binom.sf(right - 1, len(labels), 1 / model.classes) > BY_CHANCE:
         raise BadData(
-            f"{model.source} answers {right} of {len(labels)} images of {data.source} as they are labelled, no more "
-            f"than by chance (1 in {model.classes}), before anything was done to it: its weights are not trained, its "
+            f"{model.source} answers {right} of {len(labels)} images of {data.source} as they are labelled, as it "
+            f"might by chance (1 in {model.classes}), before anything was done to it: its weights are not trained, its "
             f"preprocessing is another, or the labels mean other classes. {CURE}"
         )
 
@@ -67,7 +74,7 @@ def better_order(answers: NDArray[np.int64], labels: NDArray[np.int64], classes:
     """Return an order of the classes that fits answers (N,) to labels (N,) better than the given one, if there is one.
 
     It is fitted on every other image and must win on those between: of the images that only one of the two gets right,
-    more than chance allows (sign test, p below 0.001).
+    more than chance allows (sign test, p below 0.001), and more than by naming the most frequent label alone.
     """
     counts = np.zeros((classes, classes))
     np.add.at(counts, (answers[::2], labels[::2]), 1)
@@ -76,7 +83,8 @@ def better_order(answers: NDArray[np.int64], labels: NDArray[np.int64], classes:
     as_given, other = answers[1::2] == labels[1::2], order[answers[1::2]] == labels[1::2]
     won, lost = int((other & ~as_given).sum()), int((as_given & ~other).sum())
     p = float(binom.sf(won - 1, won + lost, 0.5))
-    if p >= SIGNIFICANT:
+    most_frequent = float(np.bincount(labels[1::2]).max() / len(labels[1::2]))
+    if p >= SIGNIFICANT or binom.sf(int(other.sum()) - 1, len(other), most_frequent) >= SIGNIFICANT:
         return None
     return Order(tuple(int(c) for c in order), len(as_given), int(as_given.sum()), int(other.sum()), p)
 

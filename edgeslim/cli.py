@@ -16,9 +16,12 @@ from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_js
 from edgeslim.cli_emulator import profile
 from edgeslim.cli_measure import bench, compare, probe
 from edgeslim.device_profile import all_profiles, describe, load_profile
-from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError, or_warning
+from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError, try_diagnostic
 
 WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
+FORMATS = click.option(
+    "--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all."
+)
 TRUST_LABELS = click.option(
     "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
 )
@@ -36,7 +39,7 @@ def commands() -> None:
 @WEIGHTS
 @click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
-@click.option("--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all.")
+@FORMATS
 @click.option("--max-drop", type=float, help="Points of top-1 an INT8 file may lose (default 1.0).")
 @click.option("--max-latency", metavar="TIME", help="What an inference may take on the device: 30ms.")
 @click.option("--max-size", metavar="SIZE", help="What the primary INT8 file may take: 5MB.")
@@ -162,15 +165,19 @@ def _amount(text: str) -> dict[str, float]:
 @DEVICE
 @WEIGHTS
 @click.option("--data", help="Images that must fit the model too.")
+@FORMATS
+@TRUST_LABELS
 @AS_JSON
-def check(model: str | None, device: str, weights: str | None, data: str | None, as_json: bool) -> None:
+def check(model: str | None, device: str, formats: tuple[str, ...], as_json: bool, **wishes: Any) -> None:
     """Say in seconds whether a device can have MODEL: every reason why not, before any work (exit code 3).
 
     For an NPU: every layer that breaks one of its rules, with the rewrite that cures it.
     """
     from edgeslim.errors import Refused
+    from edgeslim.recipe import default_recipe, with_settings
 
-    found = edgeslim.check(model, device=device, weights=weights, data=data)
+    chosen = with_settings(default_recipe(load_profile(device)), **({"formats": formats} if formats else {})).formats
+    found = edgeslim.check(model, device=device, formats=chosen, **wishes)
     shown = model or "the bundled default"
     if as_json:
         print_json({"possible": not found.reasons, "reasons": found.reasons, "rewrites": found.rewrites})
@@ -266,7 +273,7 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
         report = edgeslim.sensitivity(model, device=device, progress=progress, **wishes)
     figure = folder / "sensitivity.png"
     files = [str(save(report, folder)), str(figure)]
-    _, not_drawn = or_warning("the figure", lambda: sensitivity_plot(report, figure))
+    _, not_drawn = try_diagnostic("the figure", lambda: sensitivity_plot(report, figure))
     if as_json:
         print_json({"folder": str(folder), **asdict(report)})
     else:

@@ -257,7 +257,8 @@ def _images_in(folder: Path) -> list[Path]:
 def class_folders(folder: Path, names: Sequence[str], classes: int) -> ClassFolders | None:
     """Return the classes of the folders in a folder of images; None where it holds none.
 
-    By name, whatever its case, where the names are the model's; else in alphabetical order. Raises BadData where that
+    By name, whatever its case, where the names are the model's; by number where they are numbers of classes; else in
+    alphabetical order. Raises BadData where that
     would be a guess.
     """
     folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -272,6 +273,9 @@ def class_folders(folder: Path, names: Sequence[str], classes: int) -> ClassFold
         return ClassFolders(
             {one: fitting[0] for one, fitting in found.items()}, None, f"{len(folders)} folders, by the model's labels"
         )
+    numbers = {one: int(one.name) for one in folders if one.name.isdecimal() and int(one.name) < classes}
+    if len(set(numbers.values())) == len(folders):
+        return ClassFolders(numbers, None, f"{len(folders)} folders, by the numbers of the model's classes")
     if len(unknown) < len(folders):
         raise BadData(
             f"class folder `{unknown[0]}` is no class of the model, though others are"

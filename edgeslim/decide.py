@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from edgeslim.comparison import faster
+from edgeslim.compress.prune import AMOUNTS
 from edgeslim.data import Data
 from edgeslim.device_profile import DeviceProfile, is_this_machine
 from edgeslim.judge import Judged
@@ -118,7 +119,7 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
             continue
         drop = lost_points(one, judged, data)
         if drop is not None and drop > recipe.max_drop_points:
-            asked = any(call.step == "prune" and call.settings for call in recipe.steps)
+            asked = any(call.step == "prune" and set(AMOUNTS) & set(call.settings) for call in recipe.steps)
             cures = [*(["--no-prune leaves every channel"] if asked else []), "--keep-float leaves layers in float"]
             reasons.append(
                 f"{one.label} loses {drop:.2f} points of top-1 {one.score.kind}, "

@@ -124,7 +124,7 @@ def near_misses(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 
-def or_warning(what: str, find: Callable[[], Found]) -> tuple[Found | None, list[str]]:
+def try_diagnostic(what: str, find: Callable[[], Found]) -> tuple[Found | None, list[str]]:
     """Return what a diagnostic finds, or None and one sentence that says why it finds nothing: it ends no work.
 
     What the user gave wrong is still raised.
@@ -135,4 +135,4 @@ def or_warning(what: str, find: Callable[[], Found]) -> tuple[Found | None, list
         raise
     except Exception as error:  # noqa: BLE001 - whatever it stumbles over, what was built is none the worse
         reason = " ".join(str(error).split()) or "no reason given"
-        return None, [f"{what} cannot be read: {type(error).__name__}: {reason}"]
+        return None, [f"{what} is missing: {type(error).__name__}: {reason}"]

@@ -164,6 +164,14 @@ def _pair(value: list[int]) -> list[int]:
     return list(value) if len(value) == 2 else list(value) * 2
 
 
+def named(node: fx.Node) -> str:
+    """Return a node's name in words, with that of the module it stands for where that is known."""
+    modules = [str(path) for path, _ in node.meta.get("nn_module_stack", {}).values() if path]
+    if node.target in LAYERS and isinstance(node.args[1], fx.Node):
+        modules.append(str(node.args[1].target).rpartition(".")[0])
+    return f"`{node.name}`" + (f" (module {modules[-1]})" if modules and modules[-1] else "")
+
+
 def operator_name(node: fx.Node) -> str:
     """Return the plain name of an operator: `conv2d` of aten.conv2d.default."""
     packet = getattr(node.target, "overloadpacket", node.target)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
 from edgeslim.equivalence import LEAST_DB, outputs_of
-from edgeslim.errors import DeviceFailed, Refused, ToolFailed, or_warning
+from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
 from edgeslim.export.job import Job, Spelling, Tensor
 from edgeslim.file_parting import parting_in_file
@@ -129,7 +129,9 @@ def _require_right(one: Judged, images: int, context: Context) -> None:
     if one.job.precision != "fp32" or one.sqnr_db >= LEAST_DB:
         return
     sample = np.ascontiguousarray(_first(_input_files(context.work)["onnxruntime"], 1))
-    place, unread = or_warning("where they part", lambda: parting_in_file(one.job, sample, context.work))
+    place, unread = try_diagnostic(
+        "the node where the two part", lambda: parting_in_file(one.job, sample, context.work)
+    )
     raise Refused(
         f"the {one.job.format} fp32 export does not compute what the model does: "
         f"SQNR {one.sqnr_db} dB over {images} images, {LEAST_DB} dB demanded; "

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
 from edgeslim.bundled import default_model_folder
-from edgeslim.equivalence import LEAST_DB, require_equal, require_repeatable
+from edgeslim.equivalence import LEAST_DB, require_equal
 from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.graph import output_of, shape_of, trace
 from edgeslim.half_plan import HalfPlan
@@ -98,16 +98,6 @@ class Model:
         if found.own_db is None:
             line += f"; held to {LEAST_DB:g} dB alone, for the network cannot be run in float64"
         return replace(self, history=(*self.history, line), network=network, origin=self.reference)
-
-
-def require_traced(model: Model, images: Tensor) -> None:
-    """Hold the traced network against the user's module in eager mode, on images (n, C, H, W).
-
-    Raises BadModel for a module that answers an image differently from call to call or with NaN, ToolFailed where the
-    graph does not compute what the module does.
-    """
-    require_repeatable(model.network, model.source, images[:1])
-    require_equal("torch.export", model.network, model.graph, images)
 
 
 def name_of(source: str | None) -> str:

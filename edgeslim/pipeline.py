@@ -24,16 +24,17 @@ from edgeslim.data import load_data
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
 from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
+from edgeslim.equivalence import require_traced
 from edgeslim.error_depth import error_by_depth
-from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses, or_warning
+from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
-from edgeslim.graph import copy_of
+from edgeslim.graph import copy_of, macs_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
 from edgeslim.measurement import Measurement
-from edgeslim.model import Model, load_model, name_of, require_traced
+from edgeslim.model import Model, load_model, name_of
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.npu_rules import violations
 from edgeslim.on_device import Candidate
@@ -106,7 +107,7 @@ def build(
             profile, images, recipe.seed, work, progress, _demand(recipe), recipe.threads, default_store()
         )
         progress("holding the traced network against the module", 0.0)
-        require_traced(model, context.images)
+        require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
             progress("holding the labels against the model's classes", 0.0)
             require_fitting_labels(model, images)
@@ -121,7 +122,9 @@ def build(
         primary, warnings = choose_primary(judged, measurements, profile)
         times, too_slow, doubts = _on_the_device(primary, judged, recipe, context)
         warnings += doubts
-        depth, unread = or_warning("error by depth", lambda: error_by_depth(unquantized, compressed, judged, context))
+        depth, unread = try_diagnostic(
+            "error by depth", lambda: error_by_depth(unquantized, compressed, judged, context)
+        )
         errors, not_read = depth or (None, [])
         warnings += [*unread, *not_read, *_unpruned(compressed), *(npu.warnings if npu else ())]
         taken_there = measurements if is_this_machine(profile) else []
@@ -178,7 +181,8 @@ def _try_pruned_or_whole(
     """
     tried = _try(model, steps, recipe, context, destination)
     worst = worst_beyond_drop(tried.judged, recipe, context.data)
-    if worst is None or not _pruned_as_it_chose(tried, steps):
+    chose = any(_chooses(*step) for step in steps) and macs_of(tried.compressed.graph) < macs_of(model.graph)
+    if worst is None or not chose:
         return tried, context
     one, points = worst
     line = (
@@ -188,14 +192,12 @@ def _try_pruned_or_whole(
     whole = model.after(line, trials=tried.compressed.trials)
     context = replace(context, work=context.work / "unpruned")
     context.work.mkdir()
-    left = [(module, settings) for module, settings in steps if module is not prune]
-    return _try(whole, left, recipe, context, destination), context
+    return _try(whole, [step for step in steps if not _chooses(*step)], recipe, context, destination), context
 
 
-def _pruned_as_it_chose(tried: _Tried, steps: Sequence[tuple[Any, Any]]) -> bool:
-    """Tell whether channels are gone, and how many was not the user's word."""
-    chose = any(module is prune and settings.amount is None for module, settings in steps)
-    return chose and any(line.startswith("prune (") for line in tried.compressed.history)
+def _chooses(module: Any, settings: Any) -> bool:
+    """Tell whether a step prunes as much as it finds right: the user named no amount."""
+    return module is prune and settings.amount is None
 
 
 def _on_the_device(
@@ -251,20 +253,29 @@ class Preflight:
 
 
 def check(
-    source: str | None = None, *, device: str | Path, weights: str | None = None, data: str | None = None
+    source: str | None = None,
+    *,
+    device: str | Path,
+    weights: str | None = None,
+    data: str | None = None,
+    formats: Sequence[FormatName] | None = None,
+    trust_labels: bool = False,
 ) -> Preflight:
     """Return every reason why `device` cannot have a model, in seconds and before any work; none when it can.
 
     For an NPU, every layer that breaks one of its rules is named: with a reason, or with the rewrite that cures it.
-    With `data`, that must fit the model too. Raises BadInput for what cannot even be read.
+    With `data`, that must fit the model too, and its labels what the model answers but with `trust_labels`. `formats`:
+    those that are wanted, None for the device's default. Raises BadInput for what cannot even be read.
     """
     profile = load_profile(device)
     if weights is None and source is not None and source.startswith("torchvision:"):
         weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
     model = load_model(source, weights)
     if data is not None:
-        load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
-    return preflight(model, profile, legalize.Settings(), default_recipe(profile).formats)
+        images = load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
+        if not trust_labels:
+            require_fitting_labels(model, images)
+    return preflight(model, profile, legalize.Settings(), formats or default_recipe(profile).formats)
 
 
 def preflight(

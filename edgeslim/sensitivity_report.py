@@ -17,9 +17,10 @@ from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.device_profile import is_this_machine, load_profile
+from edgeslim.equivalence import require_traced
 from edgeslim.errors import BadInput, Refused
 from edgeslim.machine import this_machine
-from edgeslim.model import Model, load_model, require_traced
+from edgeslim.model import Model, load_model
 from edgeslim.precision import sensitivity as layer_sensitivity
 from edgeslim.progress import Progress, silent
 from edgeslim.pruning.sensitivity import Curve
@@ -146,7 +147,7 @@ def sensitivity(
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
         context = Context(profile, images, seed, Path(work), progress, store=default_store())
-        require_traced(model, context.images)
+        require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
             require_fitting_labels(model, images)
         groups = _groups(model, context)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgeslim.bundled import default_model_folder
 from edgeslim.class_order import better_order, require_fitting_labels
@@ -83,7 +84,7 @@ def test_labels_in_another_order_stop_the_work_and_are_named(model, bundled, tmp
 def test_labels_that_say_nothing_of_the_answers_stop_the_work(model, bundled, tmp_path):
     images, labels = bundled
     drawn = np.random.default_rng(0).permutation(labels)
-    with pytest.raises(BadData, match=r"answers \d+ of 256 images of set.npz as they are labelled, no more than by"):
+    with pytest.raises(BadData, match=r"answers \d+ of 256 images of set.npz as they are labelled, as it might by"):
         require_fitting_labels(model, data_of(model, images, drawn, tmp_path))
 
 
@@ -93,6 +94,31 @@ def test_random_weights_and_unlabelled_images_are_not_asked(model, bundled, tmp_
     require_fitting_labels(replace(model, weights_source="random"), wrong)
     bare = replace(wrong, evaluation=replace(wrong.evaluation, labels=None))
     require_fitting_labels(model, bare)
+
+
+def test_a_weak_classifier_on_few_images_is_no_guess(model, bundled, tmp_path):
+    # 128 images: 32 calibrate, 32 select; half of the labels are noise.
+    images, labels = (part[:128] for part in bundled)
+    generator = np.random.default_rng(0)
+    half = np.where(generator.random(128) < 0.5, labels, generator.integers(0, CLASSES, 128))
+    require_fitting_labels(model, data_of(model, images, half, tmp_path))
+
+
+def test_one_answer_for_everything_is_no_other_order():
+    labels = np.random.default_rng(0).choice(3, 256, p=[0.2, 0.2, 0.6])
+    assert better_order(np.zeros(256, np.int64), labels, 3) is None
+
+
+def test_class_folders_that_no_label_names_are_named_as_they_are(model, bundled, tmp_path):
+    images, labels = bundled
+    names = [f"{letter} kind" for letter in "hgfjacbdei"]  # in another order than the classes
+    for number, (image, label) in enumerate(zip(images[:400], labels[:400], strict=True)):
+        folder = tmp_path / "images" / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(folder / f"{number}.png")
+    data = load_data(str(tmp_path / "images"), model.preprocessing, model.classes, bundled=False, names=model.labels)
+    with pytest.raises(BadData, match="class 0 seems to be `h kind`"):
+        require_fitting_labels(model, data)
 
 
 def test_evaluation_images_are_not_asked(model, bundled, tmp_path):

@@ -340,6 +340,16 @@ def test_the_order_of_folders_that_no_label_names_is_told_and_their_names_are_th
     assert "for none of them is one of the model's labels: 0 class_0" in named.class_order
 
 
+def test_folders_named_by_numbers_are_those_classes(tmp_path):
+    folder = picture_folder(tmp_path)
+    for number, name in enumerate(("2", "10", "0", "03")):
+        (folder / f"class_{number}").rename(folder / name)
+    data = load(folder, classes=12)
+    for one in sets_of(data):
+        assert [int(path.parent.name) for path in one.images] == one.labels.tolist()
+    assert data.class_order == "4 folders, by the numbers of the model's classes"
+
+
 def test_a_folder_that_may_be_two_classes_is_refused(tmp_path):
     folder = picture_folder(tmp_path)
     with pytest.raises(BadData, match="`class_1` may be any of the model's classes 1, 3, which have the same label"):

@@ -9,10 +9,9 @@ from small_models import Passing, block, headed, model_of, of_every_kind, random
 from torch import nn
 
 from edgeslim.compress import fold
-from edgeslim.equivalence import EXACT_DB, LEAST_DB, Exactness, exactness, outputs_of, require_equal
+from edgeslim.equivalence import EXACT_DB, LEAST_DB, Exactness, exactness, outputs_of, require_equal, require_traced
 from edgeslim.errors import BadModel, ToolFailed
 from edgeslim.graph import layers_of, parameter
-from edgeslim.model import require_traced
 
 IMAGES = next(random_images(4, seed=1).tensors())
 
@@ -71,7 +70,7 @@ def test_an_error_that_passes_sixty_decibels_is_refused_where_the_network_is_bet
     network = of_every_kind()
     wrong = changed(network, "linear", 1 + 1e-4)
     assert exactness(network, wrong, IMAGES).sqnr_db > LEAST_DB, "it is no smaller error"
-    with pytest.raises(ToolFailed, match=r"dB against its float64, 1\d\d"):
+    with pytest.raises(ToolFailed, match=r"dB against its float64, 90 dB demanded"):
         require_equal("fold", network, wrong, IMAGES)
 
 
@@ -81,6 +80,42 @@ def test_a_network_whose_code_insists_on_float32_is_held_to_sixty_decibels_alone
     assert found.own_db is None
     model = model_of(network).exactly("fold", "fold: 0 batch norms", folded(network), IMAGES)
     assert model.history == ("fold: 0 batch norms; held to 60 dB alone, for the network cannot be run in float64",)
+
+
+@pytest.mark.parametrize("error", [TypeError, AssertionError, ValueError])
+def test_whatever_a_module_raises_in_float64_it_is_only_not_run_there(error):
+    class Insisting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = headed(nn.Conv2d(3, 6, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.dtype != torch.float32:
+                raise error("float32, please")
+            return self.net(x)
+
+    network = randomized(Insisting())
+    assert require_equal("fold", network, folded(network), IMAGES).own_db is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_fold_of_channels_with_a_mean_far_beyond_their_spread_is_no_fault(seed):
+    network = randomized(headed(nn.BatchNorm2d(3), nn.Conv2d(3, 6, 3, bias=False), nn.BatchNorm2d(6)), seed)
+    images = 1 + 0.01 * torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    for norm in (network[0], network[2]):
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    network(images)
+    require_equal("fold", network.eval(), folded(network), images)
+
+
+def test_what_lies_between_the_modules_is_known_too():
+    network = randomized(
+        Passing(lambda self, x: self.head(torch.relu(self.conv(x)) * 2.0), conv=nn.Conv2d(3, 6, 3), head=headed())
+    )
+    with pytest.raises(ToolFailed, match=r"part at `linear` \(module head.2\)"):
+        require_equal("fold", network, changed(network, "linear", 1.01), IMAGES)
 
 
 def test_weights_under_two_names_are_no_hindrance_in_float64():
@@ -105,8 +140,9 @@ def test_an_answer_that_changes_from_call_to_call_is_refused_by_name():
             self.calls += 1
             return self.net(x) * self.calls
 
+    model = model_of(Counting())
     with pytest.raises(BadModel, match="a test answers the same image differently from call to call"):
-        require_traced(model_of(Counting()), IMAGES)
+        require_traced(model.network, model.graph, model.source, IMAGES)
 
 
 def test_nan_is_the_networks_own_fault():
@@ -114,7 +150,7 @@ def test_nan_is_the_networks_own_fault():
     with torch.no_grad():
         network[0].bias[0] = math.nan
     with pytest.raises(BadModel, match=r"`conv2d` \(module 0\) became NaN or infinite on an image"):
-        require_traced(model_of(network), IMAGES)
+        require_traced(network, model_of(network).graph, "a test", IMAGES)
 
 
 def test_steps_are_held_against_the_users_module_until_one_changes_the_answers():
