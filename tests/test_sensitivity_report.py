@@ -49,7 +49,7 @@ def report(images, store) -> SensitivityReport:
     skip_without("litert")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESLIM_CACHE", str(store))
-        return edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images)
+        return edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images, trust_labels=True)
 
 
 def test_every_group_has_its_own_width_and_every_legal_one_below(report):
@@ -89,7 +89,7 @@ def test_a_second_call_finds_what_the_first_one_kept(report, images, store, monk
     monkeypatch.setenv("EDGESLIM_CACHE", str(store))
     kept = sorted(file for file in store.rglob("*") if file.is_file())
     times = [file.stat().st_mtime_ns for file in kept]
-    assert edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images) == report
+    assert edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images, trust_labels=True) == report
     assert sorted(file for file in store.rglob("*") if file.is_file()) == kept
     assert [file.stat().st_mtime_ns for file in kept] == times
 
@@ -102,10 +102,10 @@ def test_what_was_finished_before_an_interrupt_is_not_computed_again(images, tmp
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images, progress=interrupt)
+        edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images, trust_labels=True, progress=interrupt)
     (first,) = (tmp_path / "curve").iterdir()
     written = first.stat().st_mtime_ns
-    edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images)
+    edgeslim.sensitivity(RESIDUAL, device="raspberry-pi", data=images, trust_labels=True)
     assert first.stat().st_mtime_ns == written, "it was computed anew"
     assert len(list((tmp_path / "curve").iterdir())) == 3
 
@@ -126,7 +126,7 @@ def test_a_network_whose_channels_cannot_be_told_apart_has_layers_and_a_reason(w
 
 def test_a_network_without_a_narrower_width_says_so(images, store, monkeypatch):
     monkeypatch.setenv("EDGESLIM_CACHE", str(store))
-    found = edgeslim.sensitivity(f"{MODELS}:plain", device="raspberry-pi", data=images)
+    found = edgeslim.sensitivity(f"{MODELS}:plain", device="raspberry-pi", data=images, trust_labels=True)
     assert found.not_pruned is not None
     assert found.not_pruned.endswith("no group of channels has a narrower width on a multiple of 8")
     assert len(found.layers) == 2
@@ -208,7 +208,7 @@ def test_the_table_without_groups_gives_the_reason_and_warns_of_synthetic_images
 def test_the_command_writes_both_files_and_prints_what_the_library_found(report, images, store, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGESLIM_CACHE", str(store))
     monkeypatch.chdir(tmp_path)
-    arguments = ["sensitivity", RESIDUAL, "--device", "raspberry-pi", "--data", images, "--json"]
+    arguments = ["sensitivity", RESIDUAL, "--device", "raspberry-pi", "--data", images, "--trust-labels", "--json"]
     done = CliRunner().invoke(cli.commands, arguments, catch_exceptions=False)
     assert done.exit_code == 0
     told = json.loads(done.stdout)
