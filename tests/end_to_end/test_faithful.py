@@ -1,18 +1,20 @@
 """What is built computes what the user's module computes, and a build that cannot hold to that says where it parts."""
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import NET, Plan
+from conftest import NET
 from onnx import numpy_helper
 
 import edgeslim
 from edgeslim.bundled import default_model_folder
-from edgeslim.data import ImageSet
+from edgeslim.compress import fold
+from edgeslim.context import Context
+from edgeslim.data import Data, ImageSet, load_data
 from edgeslim.device_profile import load_profile
 from edgeslim.equivalence import LEAST_DB, first_parting, outputs_of
 from edgeslim.errors import BadData, Refused
@@ -20,8 +22,9 @@ from edgeslim.export import float_values
 from edgeslim.export.job import Job, Spelling, program_path
 from edgeslim.graph import program_of
 from edgeslim.judge import judge_all
-from edgeslim.model import load_model
-from edgeslim.produce import export_job
+from edgeslim.model import Model, load_model
+from edgeslim.pipeline import BuildReport
+from edgeslim.progress import silent
 from edgeslim.quality import sqnr_db
 from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step
 
@@ -34,64 +37,82 @@ def recipe(*, prune: bool, formats: tuple[str, ...], **settings: float) -> Recip
     return with_settings(default if prune else without_step(default, "prune"), formats=formats, **settings)
 
 
+@dataclass(frozen=True)
+class Awkward:
+    """The awkward network built in every format, and the module it was built from."""
+
+    report: BuildReport
+    model: Model
+    data: Data
+
+    @property
+    def folder(self) -> Path:
+        return self.report.artifact.folder
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        return torch.from_numpy(np.load(self.folder / "golden" / "inputs_nchw.npy"))
+
+    def float_file(self, name: str) -> Path:
+        (found,) = [
+            one for one in self.report.artifact.manifest.models if (one.format, one.precision) == (name, "fp32")
+        ]
+        return self.folder / found.path
+
+
 @pytest.fixture(scope="module")
-def written(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Job]:
-    """The small network in fp32, in every format."""
-    work = tmp_path_factory.mktemp("written")
-    images = next(iter(plan.context.data.calibration.tensors()))[:16]
-    np.save(work / "probe.npy", images.numpy())
-    torch.export.save(program_of(plan.dense.graph, images[:1]), program_path(work, "fp32"))
-    return {name: export_job(name, "fp32", work)[0] for name in ("onnx", "openvino", "tflite")}
-
-
-@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
-def test_a_right_file_parts_nowhere_from_the_network_it_was_made_from(
-    plan: Plan, written: dict[str, Job], name: str
-) -> None:
-    image = next(iter(plan.context.data.evaluation.tensors()))[:1]
-    values = float_values(name, written[name].target, image.numpy())
-    assert first_parting(plan.dense.graph, image, values.values(), LEAST_DB) is None
-
-
-def test_a_float_file_that_computes_something_else_is_refused_with_the_node_where_they_part(
-    plan: Plan, written: dict[str, Job], tmp_path: Path
-) -> None:
-    right = written["onnx"]
-    model = onnx.load(right.target)
-    weight = next(one for one in model.graph.initializer if one.name == "pointwise.weight")
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
-    wrong = replace(right, target=tmp_path / right.target.name)
-    onnx.save(model, wrong.target)
-    program_path(tmp_path, "fp32").write_bytes(right.source.read_bytes())
-    context = replace(plan.context, work=tmp_path)
-    with pytest.raises(
-        Refused,
-        match=r"the onnx fp32 export does not compute what the model does: SQNR .* 60.0 dB dem"
-        r"anded; the two part at `conv2d_2` \(module pointwise\)",
-    ):
-        judge_all([(wrong, Spelling())], plan.dense, plan.dense, 1, context)
-
-
-def test_linear_layers_along_other_axes_and_uneven_pools_are_built_right_in_every_format(
-    images: Path, tmp_path: Path
-) -> None:
+def awkward(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Awkward:
     wanted = recipe(prune=False, formats=("onnx", "openvino", "tflite"), max_drop_points=50.0)
-    report = edgeslim.build(AWKWARD, device="raspberry-pi", data=str(images), recipe=wanted, out=tmp_path / "a")
-    artifact = report.artifact
-    golden = artifact.folder / "golden"
-    module = load_model(AWKWARD).network
-    eager = outputs_of(module.eval(), torch.from_numpy(np.load(golden / "inputs_nchw.npy")))
-    for model in artifact.manifest.models:
-        found = np.load(artifact.folder / model.golden_outputs)
+    out = tmp_path_factory.mktemp("awkward") / "a"
+    report = edgeslim.build(AWKWARD, device="raspberry-pi", data=str(images), recipe=wanted, out=out)
+    model = load_model(AWKWARD)
+    model.network.eval()
+    return Awkward(report, model, load_data(str(images), model.preprocessing, model.classes, bundled=False))
+
+
+def test_linear_layers_along_other_axes_and_uneven_pools_are_built_right_in_every_format(awkward: Awkward) -> None:
+    eager = outputs_of(awkward.model.network, awkward.inputs)
+    for model in awkward.report.artifact.manifest.models:
+        found = np.load(awkward.folder / model.golden_outputs)
         least = LEAST_DB if model.precision == "fp32" else 15.0
         assert sqnr_db(eager, found) >= least, f"{model.path} computes something else"
-    depth = artifact.manifest.error_by_depth
+
+
+def test_the_error_of_every_layer_is_read_where_converters_drop_the_batch_axis(awkward: Awkward) -> None:
+    depth = awkward.report.artifact.manifest.error_by_depth
     assert depth is not None
-    assert not [line for line in report.warnings if "error by depth" in line]
+    assert not [line for line in awkward.report.warnings if "error by depth" in line]
     for row in depth.layers:
         assert row.exported_db["tflite"] is not None, f"{row.name} was not read"
         assert row.exported_db["onnx"] > row.cumulative_db - 1, f"{row.name} is read as something else"
         assert row.exported_db["tflite"] > row.cumulative_db - 6, f"{row.name} is read as something else"
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "tflite"])
+def test_a_right_file_parts_nowhere_from_the_network_it_was_made_from(awkward: Awkward, name: str) -> None:
+    image = awkward.inputs[:1]
+    graph, _ = fold.folded(awkward.model.network, awkward.model.input_shape)
+    values = float_values(name, awkward.float_file(name), image.numpy())
+    assert first_parting(graph, image, values.values(), LEAST_DB) is None
+
+
+def test_a_float_file_that_computes_something_else_is_refused_with_the_node_where_they_part(
+    awkward: Awkward, tmp_path: Path
+) -> None:
+    model = onnx.load(awkward.float_file("onnx"))
+    weight = next(one for one in model.graph.initializer if one.name == "narrow.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.5), weight.name))
+    onnx.save(model, tmp_path / "model_fp32.onnx")
+    context = Context(PI, awkward.data, 0, tmp_path, silent)
+    dense = fold.apply(awkward.model, fold.Settings(), context)
+    torch.export.save(program_of(dense.graph, awkward.inputs[:1]), program_path(tmp_path, "fp32"))
+    job = Job("onnx", "fp32", program_path(tmp_path, "fp32"), tmp_path / "model_fp32.onnx", tmp_path / "none")
+    refused = (
+        r"the onnx fp32 export does not compute what the model does: SQNR .* 60.0 dB demanded; "
+        r"the two part at `conv2d_2` \(module narrow\)"
+    )
+    with pytest.raises(Refused, match=refused):
+        judge_all([(job, Spelling())], dense, dense, 1, context)
 
 
 def test_a_network_that_was_pruned_too_far_for_the_images_that_judge_is_built_whole_and_says_so(
