@@ -7,6 +7,14 @@ import pytest
 
 from edgeslim import cli
 
+# A shell's background job ignores interrupts, and so would what a test starts in one.
+HEEDING_CTRL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from edgeslim.cli import main
+main()
+"""
+
 
 def call(monkeypatch, capsys, *arguments):
     """Return exit code, stdout, and stderr with its line breaks undone."""

@@ -12,6 +12,7 @@ from edgeslim.virtual_machine import REMOTE, VirtualMachine, made_machine, missi
 __all__ = ["REMOTE", "EmulatedMachine", "make_key", "require_emulator", "running_machine"]
 
 MIB = 2**20
+RAM_BYTES = 1024 * MIB  # of the machine that tests deploy to
 
 
 class EmulatedMachine(VirtualMachine):
@@ -32,7 +33,7 @@ def running_machine(folder: Path) -> Iterator[EmulatedMachine]:
         patch.setenv("EDGESLIM_SSH_CONFIG", str(one.ssh_config))
         patch.setenv("EDGESLIM_REMOTE", REMOTE)
         try:
-            one.start(1024 * MIB)
+            one.start(RAM_BYTES)
             yield one
         finally:
             one.stop()

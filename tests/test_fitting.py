@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call
+from command_line import HEEDING_CTRL_C, call
 from emulated_machine import MIB, require_emulator
 from installed import skip_without
 from packed_artifact import pack_small
@@ -122,7 +122,7 @@ def test_all_of_it_is_kept_beside_the_artifact(found):
 def test_an_interrupted_or_killed_run_leaves_no_machine_behind(artifact, found, number, code):
     before = set((artifact / MEASUREMENTS).iterdir())
     with subprocess.Popen(
-        [sys.executable, "-m", "edgeslim", *bench(artifact)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", HEEDING_CTRL_C, *bench(artifact)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
         qemu = wait_for(lambda: machine_of(run.pid))
         run.send_signal(number)

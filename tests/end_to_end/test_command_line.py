@@ -12,17 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from command_line import HEEDING_CTRL_C
 from conftest import NET, edgeslim, running
 
 from edgeslim import cli
 
 PI = ("--device", "raspberry-pi")
-HEEDING_CTRL_C = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from edgeslim.cli import main
-main()
-"""
 
 
 def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:

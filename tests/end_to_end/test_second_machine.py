@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import edgeslim
-from emulated_machine import REMOTE, running_machine
+from emulated_machine import RAM_BYTES, REMOTE, running_machine
 from onnx import TensorProto, helper
 from small_artifact import stage
 
@@ -153,8 +153,16 @@ def test_a_memory_limit_of_control_groups_version_2_is_enforced_and_reported(mac
     assert enough.peak_rss_bytes > STEPS * STEP_MIB * 2**20, "the network does not take what it should"
 
 
-def test_a_machine_with_too_little_memory_for_the_model_kills_the_agent_and_not_itself(machine, hungry):
+@pytest.fixture
+def small_machine(machine):
+    """The machine with 256 MiB and control groups of version 1; behind the test it is as others expect it."""
     machine.start(256 * 2**20, kernel_words="edgeslim.cgroup=1")
+    yield machine
+    machine.start(RAM_BYTES)
+
+
+def test_a_machine_with_too_little_memory_for_the_model_kills_the_agent_and_not_itself(small_machine, hungry):
+    machine = small_machine
     ended = starve(machine, hungry)
     assert ended.status == "oom", ended
     assert machine.ssh("echo alive") == "alive\n", "the ssh server was killed too"
