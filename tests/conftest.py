@@ -23,7 +23,8 @@ sys.modules["openvino_telemetry"] = None
 STORE = tempfile.TemporaryDirectory(prefix="edgeslim-store-")
 os.environ["EDGESLIM_CACHE"] = STORE.name
 
-from installed import skip_without  # noqa: E402 - after the lines above
+pytest.register_assert_rewrite("tests.support")
+from tests.support.installed import skip_without  # noqa: E402 - after the lines above
 
 HARDWARE = "hardware:"
 

@@ -22,11 +22,10 @@ from hypothesis import strategies as st
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from small_artifact import stage
-
 from edgeslim.artifact import Artifact, archive_path, check_destination, check_integrity, open_artifact, pack
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
 from edgeslim.manifest import MANIFEST, SUMS, Manifest, read_manifest
+from tests.support.small_artifact import stage
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-TOOL = Path(__file__).resolve().parent.parent / "tools" / "bench_gpu.py"
+from tests.support import REPOSITORY
+
+TOOL = REPOSITORY / "tools" / "bench_gpu.py"
 
 
 def test_without_a_gpu_it_says_so_ends_with_7_and_writes_nothing(tmp_path):

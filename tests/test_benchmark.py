@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_measurements import measured as made
-from packed_artifact import pack_small
-from recorded_device import THROTTLED, RecordedDevice, process, put_compilers, recorded, take_compilers
 
 from edgeslim.artifact import MEASUREMENTS, archive_path, open_artifact
 from edgeslim.benchmark import CutOff, bench, compare, entries_of, find_meter, metered, require_architecture
@@ -23,6 +20,9 @@ from edgeslim.measurement import load
 from edgeslim.memory_limit import OUT_OF_MEMORY
 from edgeslim.on_device import open_device
 from edgeslim.records import save
+from tests.support.made_measurements import measured as made
+from tests.support.packed_artifact import pack_small
+from tests.support.recorded_device import THROTTLED, RecordedDevice, process, put_compilers, recorded, take_compilers
 
 LABELS = ["onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"]
 NOBODY = 65534

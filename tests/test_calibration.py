@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from command_line import call
-from emulated_core import skip_without_emulator
-from emulated_machine import MIB, EmulatedMachine, require_emulator
-from installed import skip_without
-from recorded_device import RecordedDevice, put_compilers
 
 from edgeslim import calibration
 from edgeslim.bundled import bundled
@@ -24,6 +19,11 @@ from edgeslim.estimate import estimate
 from edgeslim.harness import Workload
 from edgeslim.probes import Operator
 from edgeslim.virtual_machine import REMOTE, made_machine
+from tests.support.command_line import call
+from tests.support.emulated_core import skip_without_emulator
+from tests.support.emulated_machine import MIB, EmulatedMachine, require_emulator
+from tests.support.installed import skip_without
+from tests.support.recorded_device import RecordedDevice, put_compilers
 
 QUICK = Workload(processes=1, min_duration_s=0, warmup=1)
 FEW = (
@@ -145,9 +145,8 @@ def test_this_machine_is_no_raspberry_pi(tmp_path):
 
 
 def test_times_that_must_not_be_believed_are_refused_and_may_be_accepted_but_for_a_wrong_precision():
-    from made_measurements import measured
-
     from edgeslim.measurement import Caution
+    from tests.support.made_measurements import measured
 
     hot = measured([0.010 + n / 1e5 for n in range(9)], "conv fp32", seen=(Caution("throttled", "it was hot", "cool"),))
     with pytest.raises(InvalidMeasurement, match=r"(?s)nothing was fitted.*--accept throttled lets.*it was hot"):

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import COLOR, Passing, headed, model_of, normalized_layers, plain
 from torch import nn
 
 from edgeslim.checks import (
@@ -26,6 +25,7 @@ from edgeslim.checks import (
 from edgeslim.device_profile import DeviceProfile, load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.sourced import Bytes
+from tests.support.small_models import COLOR, Passing, headed, model_of, normalized_layers, plain
 
 PI = load_profile("raspberry-pi")
 MODEL = model_of(plain())

@@ -9,16 +9,16 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from command_line import call
-from made_measurements import PLACE, measured
-from packed_artifact import pack_small
-from recorded_device import THROTTLED, RecordedDevice, process, put_compilers, recorded
 
 from edgeslim.artifact import MEASUREMENTS, archive_path
 from edgeslim.errors import DEVICE_STATUSES
 from edgeslim.measurement import load
 from edgeslim.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.records import save
+from tests.support.command_line import call
+from tests.support.made_measurements import PLACE, measured
+from tests.support.packed_artifact import pack_small
+from tests.support.recorded_device import THROTTLED, RecordedDevice, process, put_compilers, recorded
 
 LABELS = ["onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"]
 MEDIANS = [0.010 + n / 1e5 for n in range(9)]

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_measurements import PLACE, doubt, made_of, measured, metered, noise, process
 
 from edgeslim.comparison import METRICS, Condition, compare, faster, violated
 from edgeslim.errors import BadInput, InvalidMeasurement
 from edgeslim.measurement import Measurement
+from tests.support.made_measurements import PLACE, doubt, made_of, measured, metered, noise, process
 
 
 def median_of(a, b, *, paired):

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
+from tests.support import REPOSITORY
+
 FILES = {
     "test_software.py": 'import pytest\ndef test_it(): pytest.skip("nncf is not installed; pip install nncf")\n',
     "test_module.py": 'import pytest\npytest.importorskip("nncf_x", reason="nncf_x is not installed; pip")\n',
@@ -22,13 +22,13 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("project")
     for name, source in FILES.items():
         (folder / name).write_text(source)
-    options = ["-c", "/dev/null", "-ra", "-p", "no:anyio", "-p", "no:cacheprovider", "-p", "conftest"]
+    options = ["-c", "/dev/null", "-ra", "-p", "no:anyio", "-p", "no:cacheprovider", "-p", "tests.conftest"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--continue-on-collection-errors", "--rootdir", folder, folder],
         env={
             **os.environ,
             "EDGESLIM_REQUIRE_SOFTWARE": request.param,
-            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+            "PYTHONPATH": str(REPOSITORY),
         },
         cwd=folder,
         capture_output=True,

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from small_models import COLOR, GREY, SIDE
 
 from edgeslim.data import CALIBRATION_LEAST, Data, ImageSet, load_data
 from edgeslim.errors import BadData
 from edgeslim.model import load_model
 from edgeslim.preprocessing import Preprocessing, preprocess
+from tests.support.small_models import COLOR, GREY, SIDE
 
 ENOUGH = 4 * CALIBRATION_LEAST
 RANDOM = np.random.default_rng(9)

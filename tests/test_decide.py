@@ -4,33 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_measurements import measured
 
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import below_demand, beyond_budget, choose_primary
 from edgeslim.device_profile import load_profile
-from edgeslim.export.job import Job, Spelling
-from edgeslim.formats import FORMATS
+from edgeslim.export.job import Job
 from edgeslim.judge import Judged
 from edgeslim.ledger import Row
 from edgeslim.measurement import Measurement
 from edgeslim.preprocessing import Preprocessing
-from edgeslim.quality import Score
-from edgeslim.recipe import Recipe, StepCall
+from tests.support.judged_files import RECIPE, judged
+from tests.support.made_measurements import measured
 
 HOST, PI = load_profile("x86-64-host"), load_profile("raspberry-pi")
-RECIPE = Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize")))
-
-
-def judged(name, precision: str, top1_pct: float = 90.0, **changes) -> Judged:
-    job = Job(name, precision, Path("in"), Path(f"model_{precision}{FORMATS[name].suffix}"), Path("probe"))
-    planned, proven = (1, ("conv2d",)) if precision == "int8" else (None, None)
-    facts = {
-        "job": job, "runtime": FORMATS[name].runtime, "spelling": Spelling(nodes={"conv2d": "node"}),
-        "logits": np.zeros((4, 3), np.float32), "score": Score("accuracy", top1_pct, None, (80.0, 95.0), 100),
-        "agreement_pct": 99.0, "sqnr_db": 30.0, "planned": planned, "proven": proven, "rows": (),
-    }  # fmt: skip
-    return Judged(**{**facts, **changes})
 
 
 def timed(one: Judged, milliseconds: float) -> Measurement:

@@ -6,14 +6,14 @@ import sys
 from dataclasses import replace
 
 import pytest
-from installed import skip_without
-from recorded_device import RecordedDevice, put_compilers, take_compilers
 
 from edgeslim.deployment import ask, deploy, machine_at
 from edgeslim.errors import BadInput, DeviceFailed, MissingPackage, ToolFailed
 from edgeslim.installed import RUNTIMES
 from edgeslim.machine import this_machine
 from edgeslim.targets import fake, local
+from tests.support.installed import skip_without
+from tests.support.recorded_device import RecordedDevice, put_compilers, take_compilers
 
 OWN_ARCHITECTURE = platform.machine()
 

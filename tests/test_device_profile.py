@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_trees import write_intel_n100, write_raspberry_pi_4
 
 from edgeslim import units
 from edgeslim.bundled import bundled
@@ -20,8 +19,10 @@ from edgeslim.device_profile import (
 )
 from edgeslim.errors import BadProfile
 from edgeslim.sourced import Bytes, BytesPerSecond, Flops, Hertz, Ops, Seconds, Watts
+from tests.support import TESTS
+from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
-INVALID = sorted((Path(__file__).parent / "invalid_profiles").glob("*.yaml"))
+INVALID = sorted((TESTS / "invalid_profiles").glob("*.yaml"))
 BUNDLED = known_devices()
 
 

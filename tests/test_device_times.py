@@ -4,8 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from emulated_core import skip_without_emulator
-from test_decide import RECIPE, judged
 
 from edgeslim import pipeline
 from edgeslim.device_profile import load_profile
@@ -14,6 +12,8 @@ from edgeslim.errors import BadInput, Refused
 from edgeslim.estimate import calibrated_for
 from edgeslim.on_device import Candidate
 from edgeslim.show_emulation import time_lines
+from tests.support.emulated_core import skip_without_emulator
+from tests.support.judged_files import RECIPE, judged
 
 PI = load_profile("raspberry-pi-4")
 CALIBRATED = PI.model_copy(update={"estimator": PI.estimator.model_copy(update={"runtime": "litert"})})

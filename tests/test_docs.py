@@ -3,31 +3,32 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import edgeslim
 from edgeslim.cli import commands
-
-PROJECT = Path(edgeslim.__file__).resolve().parents[1]
+from tests.support import REPOSITORY
 
 
 def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
     done = subprocess.run(
-        [sys.executable, PROJECT / "tools" / "docs_tables.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, REPOSITORY / "tools" / "docs_tables.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
 
 def test_the_readme_names_every_command() -> None:
-    text = (PROJECT / "README.md").read_text()
+    text = (REPOSITORY / "README.md").read_text()
     missing = [name for name in commands.commands if f"edgeslim {name}" not in text]
     assert not missing, missing
 
 
 def test_every_file_that_a_document_links_to_exists() -> None:
-    for document in PROJECT.glob("*.md"):
+    for document in REPOSITORY.glob("*.md"):
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (PROJECT / target).exists(), f"{document.name} links to {target}"
+            assert (REPOSITORY / target).exists(), f"{document.name} links to {target}"
 
 
 def test_the_public_surface_is_pinned() -> None:

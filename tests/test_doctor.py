@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_trees import write_intel_n100, write_raspberry_pi_4
 
 from edgeslim.agent_program import ARCHITECTURES
 from edgeslim.doctor import (
@@ -23,6 +22,7 @@ from edgeslim.doctor import (
 )
 from edgeslim.export import FORMATS
 from edgeslim.machine import this_machine
+from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
 INSTALL = "pip install 'edgeslim[onnx]'"
 GOOD, ABSENT = Package("onnx", "1.23.2"), Package("onnxscript", None)

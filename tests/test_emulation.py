@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call
-from emulated_core import skip_without_emulator
-from packed_artifact import pack_small
 
 import edgeslim
 import edgeslim.emulation as emulation_module
@@ -21,6 +18,9 @@ from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
 from edgeslim.manifest import read_manifest
 from edgeslim.measurement import load
 from edgeslim.on_device import Candidate
+from tests.support.command_line import call
+from tests.support.emulated_core import skip_without_emulator
+from tests.support.packed_artifact import pack_small
 
 FILES = {"onnx int8", "onnx fp32", "openvino fp32", "tflite fp32"}
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from a64_programs import INSTRUCTIONS, REPEAT, instruction_program, reading_program
-from emulated_core import skip_without_emulator
 
 from edgeslim import emulator as emulator_module
 from edgeslim.device_profile import load_profile
 from edgeslim.emulator import Emulator, open_emulator, read_counts, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
 from edgeslim.on_device import Candidate
+from tests.support.a64_programs import INSTRUCTIONS, REPEAT, instruction_program, reading_program
+from tests.support.emulated_core import skip_without_emulator
 
 INFERENCES = ["--warmup", "1", "--iterations", "1"]
 # Stands for QEMU {version}: says of itself what {says} holds, and does {does} with a program.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from small_models import Passing, context, headed, model_of, random_images, randomized
 from torch import nn
+
+from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; pip install 'edgeslim[onnx]'")

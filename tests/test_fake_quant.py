@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import Passing, context, headed, model_of, random_images, randomized
 from torch import nn
 
 from edgeslim.compress import fold, quantize
 from edgeslim.fake_quant import fake_quantize, fake_quantize_weight, part_of, simulate, simulate_layer
 from edgeslim.graph import layers_of, output_of, parameter, values_of
 from edgeslim.numerics import LEVELS, EdgeNumerics, Numerics
+from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = random_images(8)
 BATCH = next(iter(IMAGES.tensors()))[:3]

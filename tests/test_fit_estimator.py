@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from edgeslim.device_profile import load_profile
 from edgeslim.emulation_facts import CLASSES
 from edgeslim.estimate import TRANSFER_BAND, estimate, estimator_of
+from tests.support import REPOSITORY
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
+TOOLS = REPOSITORY / "tools"
 sys.path.insert(0, str(TOOLS))
 import fit_estimator as tool  # noqa: E402
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import HEEDING_CTRL_C, call
-from emulated_machine import MIB, require_emulator
-from installed import skip_without
-from packed_artifact import pack_small
 
 from edgeslim.artifact import MEASUREMENTS, pack
 from edgeslim.device_profile import load_profile
 from edgeslim.emulation import Skipped
 from edgeslim.fitting import Fit, FitReport
 from edgeslim.installed import RUNTIMES
+from tests.support.command_line import HEEDING_CTRL_C, call
+from tests.support.emulated_machine import MIB, require_emulator
+from tests.support.installed import skip_without
+from tests.support.packed_artifact import pack_small
 
 RAM_MIB, STEP_MIB, STEPS = 160, 16, 12
 ENDS_S = 60
@@ -33,7 +33,7 @@ def artifact(tmp_path_factory):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
     for runtime in RUNTIMES:
         skip_without(runtime)
-    from small_artifact import stage
+    from tests.support.small_artifact import stage
 
     folder = tmp_path_factory.mktemp("hungry")
     manifest = stage(folder / "staged")

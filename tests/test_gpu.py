@@ -5,16 +5,10 @@ import pytest
 from edgeslim.device_profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.gpu import require_gpu_recipe, short_of
-from edgeslim.manifest_parts import HalfCheck
 from edgeslim.recipe import default_recipe, with_settings
+from tests.support.fp16_checks import DEVICE, check
 
-DEVICE = load_profile("jetson-orin-nano")
 RECIPE = default_recipe(DEVICE)
-
-
-def check(**changes) -> HalfCheck:
-    found = {"images": 100, "simulated_pct": 99.0, "bf16_simulated_pct": 90.0, "file_pct": 99.0}
-    return HalfCheck(**{**found, "simulated_max_error": 0.01, "overflow": None, **changes})
 
 
 def test_the_default_recipe_prunes_decides_on_fp16_and_quantizes_symmetrically():

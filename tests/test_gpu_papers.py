@@ -5,10 +5,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from installed import skip_without
 from rich.console import Console
-from small_artifact import stage
-from test_gpu import DEVICE, check
 
 from edgeslim.benchmark import entries_of
 from edgeslim.device_profile import load_profile
@@ -17,6 +14,9 @@ from edgeslim.half_plan import HalfOperator, HalfPlan
 from edgeslim.inspection import HalfRow, Inspection
 from edgeslim.show import inspection_data
 from edgeslim.show_gpu import gpu_lines, half_table
+from tests.support.fp16_checks import DEVICE, check
+from tests.support.installed import skip_without
+from tests.support.small_artifact import stage
 
 KEPT = HalfOperator("conv2d", "conv2d", "conv.weight", 7e4, -200.0, 50.1, "writes up to 7e+04; that overflows fp16")
 PLAN = HalfPlan((KEPT, HalfOperator("relu", "relu", None, 2.0, 74.5, 52.0, None)), "fp32", 50.0, 2.0, 32)

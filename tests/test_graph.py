@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from small_models import CLASSES, SIDE, Passing, boxes_and_classes, depends_on_data, plain, randomized
 from torch import nn
 
 from edgeslim.errors import BadModel, Refused
@@ -20,6 +19,7 @@ from edgeslim.graph import (
     trace,
     values_of,
 )
+from tests.support.small_models import CLASSES, SIDE, Passing, boxes_and_classes, depends_on_data, plain, randomized
 
 SHAPE = (1, 3, SIDE, SIDE)
 

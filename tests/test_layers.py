@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgeslim.bundled import bundled
+from tests.support import REPOSITORY
 
-PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim"
+PACKAGE = REPOSITORY / "edgeslim"
 LAYERS = (
     "errors progress trial",
     "quality units bundled formats preprocessing default_model probes installed vela_report onnx_layers",

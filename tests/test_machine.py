@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_trees import write_intel_n100, write_raspberry_pi_4
 
 from edgeslim.errors import ToolFailed
 from edgeslim.machine import Machine, this_machine
+from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
 
 def test_a_raspberry_pi_4_is_read_whole(tmp_path: Path) -> None:

@@ -10,12 +10,11 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from small_artifact import stage
-
 from edgeslim import manifest as manifest_module
 from edgeslim.artifact import Artifact, _contradictions, pack
 from edgeslim.errors import IntegrityFailed
 from edgeslim.manifest import MANIFEST, Manifest, manifest_text, read_manifest, schema_text
+from tests.support.small_artifact import stage
 
 
 def _first_input(manifest: dict, **changes: object) -> dict:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fake_trees import write_hwmon, write_intel_n100, write_jetson, write_rapl, write_raspberry_pi_5
 
 from edgeslim.benchmark import find_meter, meter_module, metered
 from edgeslim.deployment import python_agent
@@ -18,6 +17,7 @@ from edgeslim.metering import sampling
 from edgeslim.meters import METERS, Reading, Sampling, rapl
 from edgeslim.on_device import Device
 from edgeslim.targets.local import open_target
+from tests.support.fake_trees import write_hwmon, write_intel_n100, write_jetson, write_rapl, write_raspberry_pi_5
 
 PERIOD_S = 0.02
 AGENTS_NUMBER = "sh -c 'echo $PPID'"

@@ -13,12 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from small_models import CLASSES, LABELS, SIDE, plain
 
 from edgeslim.errors import BadModel
 from edgeslim.model import load_model, torchvision_models
+from tests.support import TESTS
+from tests.support.small_models import CLASSES, LABELS, SIDE, plain
 
-HERE = Path(__file__).resolve().parent / "small_models.py"
+HERE = TESTS / "support" / "small_models.py"
 PREPROCESSING = (
     '{"width": 8, "height": 8, "channels": 1, "resize": 8, "mean": [0.5], "std": [0.5], "color_order": "GRAY", '
     '"interpolation": "bilinear"}'

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from small_models import SIDE, headed, random_images
 from torch import Tensor, nn
 
 from edgeslim.graph import layers_of, parameter, trace
 from edgeslim.moments import fit, from_matrix, matrix, moments_of, regularized, rows_of
 from edgeslim.pruning.labels import groups_of
+from tests.support.small_models import SIDE, headed, random_images
 
 IMAGES = next(random_images(6).tensors())
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from offline import REFUSE
 
 from edgeslim.bundled import bundled
+from tests.support import REPOSITORY
+from tests.support.offline import REFUSE
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CHEAP_FUNCTIONS = """
 import edgeslim
 from edgeslim.data import load_data

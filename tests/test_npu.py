@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import context, random_images
-from test_decide import judged
-from test_vela import IMX93, compiled, limited
 
 from edgeslim.device_profile import load_profile
 from edgeslim.errors import BadInput
@@ -18,6 +15,9 @@ from edgeslim.npu import NpuFile, compile_best, require_npu_recipe, unfit
 from edgeslim.recipe import StepCall, default_recipe, with_settings, without_step
 from edgeslim.vela import Compiled, compile_network
 from edgeslim.vela_report import Operator, Placement
+from tests.support.compiled_files import IMX93, compiled, limited
+from tests.support.judged_files import judged
+from tests.support.small_models import context, random_images
 
 if find_spec("ethosu") is None:
     pytest.skip("ethos-u-vela is not installed; pip install 'edgeslim[ethos-u]'", allow_module_level=True)

@@ -5,14 +5,14 @@ import json
 import subprocess
 import sys
 
-import npu_cases
 import pytest
-from npu_cases import CASES, folded_case
-from small_models import Passing
 
 from edgeslim.compress.fold import folded
 from edgeslim.device_profile import load_profile
 from edgeslim.npu_rules import RULES, sentence, violations
+from tests.support import REPOSITORY
+from tests.support.npu_cases import CASES, folded_case
+from tests.support.small_models import Passing
 
 IMX93 = load_profile("nxp-imx93")
 OPTIONS = [
@@ -40,8 +40,8 @@ def vela(tmp_path_factory) -> dict[str, dict[str, list[str]]]:
     if importlib.util.find_spec("ethosu") is None:
         pytest.skip("ethos-u-vela is not installed; pip install ethos-u-vela==5.2.0")
     folder = tmp_path_factory.mktemp("vela")
-    command = [sys.executable, npu_cases.__file__, IMX93.name, str(folder), *OPTIONS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.support.npu_cases", IMX93.name, str(folder), *OPTIONS]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, dict[str, list[str]]] = json.loads((folder / "placed.json").read_text())
     return found

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_device import RecordedDevice, process, put_compilers, recorded
 
 from edgeslim import on_device
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.installed import runtime_available
 from edgeslim.memory_limit import OUT_OF_MEMORY
 from edgeslim.on_device import Candidate, CutShort, files_of, open_device
+from tests.support.recorded_device import RecordedDevice, process, put_compilers, recorded
 
 WISHES = ["--inputs", "x.npy", "--iterations", "5"]
 TIMED = process("iterations")

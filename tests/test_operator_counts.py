@@ -1,8 +1,6 @@
 """An inference is cut into its operators, which add up to it; what to try is said of those that are worth it."""
 
 import pytest
-from emulated_core import skip_without_emulator
-from packed_artifact import pack_small
 
 from edgeslim.agent_session import GraphNode
 from edgeslim.device_profile import load_profile
@@ -11,6 +9,8 @@ from edgeslim.emulator import Counted, Emulator
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.onnx_layers import Layer
 from edgeslim.operator_counts import QUESTIONS_AFTER, QUESTIONS_BEFORE, cut, operators_of, profile
+from tests.support.emulated_core import skip_without_emulator
+from tests.support.packed_artifact import pack_small
 
 NOTHING = dict.fromkeys((*CLASSES, "mem_access", "mem_bytes", "l1d_miss", "l2_miss"), 0)
 

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from emulated_core import skip_without_emulator
 
 from edgeslim.device_profile import load_profile
 from edgeslim.emulator import Emulator
 from edgeslim.errors import Refused, ToolFailed
 from edgeslim.operator_estimates import NEXT_TO_NOTHING, estimated_operator_times_s
 from edgeslim.probes import Operator
+from tests.support.emulated_core import skip_without_emulator
 
 PI = load_profile("raspberry-pi-4")
 NARROW = Operator("conv", 14, 14, 32, 32, (3, 3), (1, 1), (1, 1))

@@ -2,16 +2,16 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from installed import skip_without
 
 from edgeslim.errors import BadInput, Refused, ToolFailed
 from edgeslim.installed import RUNTIMES
 from edgeslim.operator_times import Operator, operator_times_s
 from edgeslim.probes.worker import BATCH
+from tests.support import REPOSITORY
+from tests.support.installed import skip_without
 
 NARROW, WIDE = Operator("conv", 28, 28, 32, 32), Operator("conv", 28, 28, 256, 256)
 SHAPES = {
@@ -268,7 +268,6 @@ def test_an_operator_that_cannot_exist_is_refused(fields, complaint):
 
 
 def test_the_worker_loads_no_torch():
-    repository = Path(__file__).resolve().parent.parent
     script = "import sys, edgeslim.probes.worker; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", "every batch would wait for torch"

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_models import Passing, context, headed, model_of, random_images, randomized
 from torch import nn
 
 from edgeslim.compress import fold, quantize
@@ -16,6 +15,7 @@ from edgeslim.precision import promote, sensitivity
 from edgeslim.progress import silent
 from edgeslim.quality import agreement_pct, sqnr_db
 from edgeslim.rounding import parameters
+from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 CALIBRATION = random_images(16)
 SELECTION = random_images(120, seed=7)

@@ -4,15 +4,15 @@ import json
 from functools import partial
 
 import pytest
-from command_line import call
-from fake_trees import write_hwmon
-from installed import skip_without
-from recorded_device import RecordedDevice, put_compilers
 
 from edgeslim.device_profile import Isa, load_profile
 from edgeslim.errors import BadProfile, DeviceFailed
 from edgeslim.installed import RUNTIMES
 from edgeslim.probing import FLAGS, findings, probe
+from tests.support.command_line import call
+from tests.support.fake_trees import write_hwmon
+from tests.support.installed import skip_without
+from tests.support.recorded_device import RecordedDevice, put_compilers
 
 PI_5_CPU = """processor\t: {n}
 BogoMIPS\t: 108.00

@@ -4,7 +4,6 @@ import weakref
 
 import pytest
 import torch
-from small_models import SIDE, WIDE, flattened, headed, random_images, randomized, residual, shared
 from torch import Tensor, nn
 
 from edgeslim.errors import BadModel
@@ -12,6 +11,7 @@ from edgeslim.graph import batched, layers_of, trace
 from edgeslim.pruning.channels import channels_of, cut, surviving_rows
 from edgeslim.pruning.workbench import images_of
 from edgeslim.reconstruct import reconstruct, side_by_side
+from tests.support.small_models import SIDE, WIDE, flattened, headed, random_images, randomized, residual, shared
 
 IMAGES = images_of(random_images(192)).batches
 OTHERS = images_of(random_images(192, seed=1)).batches

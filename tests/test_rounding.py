@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import Passing, context, headed, model_of, random_images, randomized
 from torch import nn
 
 from edgeslim.compress import fold, quantize
@@ -20,6 +19,7 @@ from edgeslim.moments import gptq, moments_of, rows_of
 from edgeslim.numerics import EdgeNumerics
 from edgeslim.quality import sqnr_db
 from edgeslim.rounding import METHODS, Grids, parameters, round_side_by_side, round_weights, with_grids
+from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = list(random_images(12).tensors())
 MANY = list(random_images(96, seed=3).tensors())

@@ -11,10 +11,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from installed import skip_without
 
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed
 from edgeslim.runtime_libraries import ARCHITECTURES, PACKAGES, STANDARD_PLACES, libraries
+from tests.support.installed import skip_without
 
 HERE = platform.machine()
 (ELSEWHERE,) = {"x86_64": ["aarch64"], "aarch64": ["x86_64"]}[HERE]

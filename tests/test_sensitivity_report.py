@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from installed import skip_without
 from PIL import Image
 from rich.console import Console
-from small_models import SIDE
+
+from tests.support import TESTS
+from tests.support.installed import skip_without
+from tests.support.small_models import SIDE
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install 'edgeslim[plot]'")
 
@@ -22,7 +24,7 @@ from edgeslim.plots import sensitivity_plot
 from edgeslim.sensitivity_report import SensitivityReport, save
 from edgeslim.show_sensitivity import sensitivity_table
 
-MODELS = Path(__file__).with_name("small_models.py")
+MODELS = TESTS / "support" / "small_models.py"
 RESIDUAL, UNKNOWN = f"{MODELS}:residual", f"{MODELS}:scaled"
 
 

@@ -5,7 +5,6 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
-from made_measurements import PLACE, doubt, made_of, measured, metered, noise, process
 from rich.console import Console
 
 from edgeslim.comparison import METRICS, compare
@@ -21,6 +20,7 @@ from edgeslim.show_measurements import (
     place_of,
     probe_table,
 )
+from tests.support.made_measurements import PLACE, doubt, made_of, measured, metered, noise, process
 
 QUIET = [0.001] * 9
 
@@ -43,7 +43,7 @@ def artifact_for(tmp_path_factory):
     """`artifact_for("raspberry-pi-4")` is the folder of an artifact that was built for that device."""
     pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
     pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
-    from small_artifact import stage
+    from tests.support.small_artifact import stage
 
     folder = tmp_path_factory.mktemp("artifact") / "staged"
     manifest = stage(folder)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from small_artifact import stage
 
 from edgeslim.benchmark import compare
 from edgeslim.errors import BadInput
@@ -15,6 +14,7 @@ from edgeslim.inspection import Inspection
 from edgeslim.show import inspection_data
 from edgeslim.show_compiled import simulation_table, untimed_lines
 from edgeslim.simulation import FILE, Figures, Simulation, load_simulation, save_simulation
+from tests.support.small_artifact import stage
 
 FAST = Figures("Performance", True, 0.003, 3_000_000, 300_000, 5_000, 0, 4_000_000, 5_000, 0)
 SMALL = replace(FAST, goal="Size", kept=False, inference_s=0.004, sram_bytes=200_000)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_models import SIDE, plain, randomized
 
 from edgeslim.bundled import default_store
 from edgeslim.errors import ToolFailed
 from edgeslim.graph import batched, trace
 from edgeslim.store import graph_sha256, remember
+from tests.support.small_models import SIDE, plain, randomized
 
 WRITER = """
 import sys, torch

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.device_profile import Compiler, all_profiles, load_profile
+from edgeslim.device_profile import all_profiles, load_profile
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
-from edgeslim.sourced import Bytes
-from edgeslim.vela import GOALS, KNOWN_ERROR, PACKAGE, VERSION, Compiled, compile_network, in_order, require_vela
-from edgeslim.vela_report import Estimate, Placement
+from edgeslim.vela import GOALS, KNOWN_ERROR, PACKAGE, VERSION, compile_network, in_order, require_vela
+from tests.support import REPOSITORY
+from tests.support.compiled_files import IMX93, compiled, limited
 
-IMX93 = load_profile("nxp-imx93").compiler
 NPUS = [one.name for one in all_profiles() if one.compiler is not None]
 
 
@@ -23,11 +22,6 @@ def vela() -> None:
         require_vela()
     except MissingPackage as missing:
         pytest.skip(str(missing))
-
-
-def limited(*, sram: str | None = None, flash: str | None = None) -> Compiler:
-    limits = {name: Bytes(value=size, source="a test") for name, size in (("sram", sram), ("flash", flash))}
-    return IMX93.model_copy(update=limits)
 
 
 @pytest.mark.parametrize("name", NPUS)
@@ -121,7 +115,7 @@ def test_another_version_of_vela_is_refused_with_the_command_that_installs_the_p
 
 
 def test_the_pinned_version_is_the_one_that_the_extra_installs():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert f"{PACKAGE}=={VERSION}" in project["optional-dependencies"]["ethos-u"]
 
 
@@ -134,13 +128,6 @@ def test_the_known_error_is_that_of_the_published_latency():
     told = re.search(r": ([\d.]+) ms published by NXP, ([\d.]+) ms simulated \(\+(\d+) %\)", KNOWN_ERROR)
     assert float(told[1]) / 1e3 == published.latency.value
     assert round(100 * (float(told[2]) / float(told[1]) - 1)) == int(told[3])
-
-
-def compiled(folder: Path, goal: str, inference_s: float, sram_bytes: int) -> Compiled:
-    file = folder / f"{goal}.tflite"
-    file.write_bytes(bytes(1000))
-    estimate = Estimate(inference_s, 1, sram_bytes, 0, 0, 0, 0, 0)
-    return Compiled(goal, file, file, file, file, Placement(()), estimate)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
 """Vela's reports as it wrote them (ethos-u-vela 5.2.0, recorded in recorded_vela/) and what is read from them."""
 
-from pathlib import Path
-
 import pytest
 
 from edgeslim.errors import ToolFailed
 from edgeslim.vela_report import NOT_TOLD, Estimate, Operator, counts, read_estimate, read_placement
+from tests.support import TESTS
 
-RECORDED = Path(__file__).with_name("recorded_vela")
+RECORDED = TESTS / "recorded_vela"
 
 
 def recorded(name: str) -> str:

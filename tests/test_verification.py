@@ -10,14 +10,13 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from small_artifact import STEP, stage
-
 from edgeslim.artifact import Artifact, archive_path, pack
 from edgeslim.errors import IntegrityFailed
 from edgeslim.installed import runtime_available
 from edgeslim.machine import this_machine
 from edgeslim.manifest import LsbTolerance, Manifest
 from edgeslim.verification import ReplayFailed, VerifyReport, golden_fault, verify
+from tests.support.small_artifact import STEP, stage
 
 
 @pytest.fixture(scope="module")

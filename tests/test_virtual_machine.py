@@ -3,12 +3,12 @@
 from contextlib import ExitStack
 
 import pytest
-from emulated_machine import MIB, EmulatedMachine, require_emulator
 
 from edgeslim import virtual_machine
 from edgeslim.doctor import of_virtual_machine
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.virtual_machine import LEAST_RAM_BYTES, VirtualMachine, made_machine, require_ram, running_machine
+from tests.support.emulated_machine import MIB, EmulatedMachine, require_emulator
 
 
 @pytest.fixture(scope="module")

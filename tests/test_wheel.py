@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.support import REPOSITORY
+
 ASK = """
 import json
 from edgeslim import bundled, device_profile

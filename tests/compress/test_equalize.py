@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from small_models import Passing, context, headed, model_of, random_images, randomized
 from torch import nn
 
 from edgeslim.checks import Request, refusals, weight_scales
@@ -13,6 +12,7 @@ from edgeslim.errors import BadInput
 from edgeslim.graph import batched, layers_of, parameter
 from edgeslim.quality import sqnr_db
 from edgeslim.rounding import round_weights
+from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = random_images(12)
 CONTEXT = context(IMAGES)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import COLOR, Passing, context, headed, model_of, plain, random_images, randomized
 from torch import nn
 
 from edgeslim.compress import fold
 from edgeslim.errors import BadModel
 from edgeslim.graph import ATEN, argument, layers_of, parameter
+from tests.support.small_models import COLOR, Passing, context, headed, model_of, plain, random_images, randomized
 
 CONTEXT = context(random_images(1))
 IMAGES = next(random_images(4, seed=1).tensors())

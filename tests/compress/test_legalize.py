@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from npu_cases import shuffled
-from small_models import CLASSES, Passing, context, headed, model_of, random_images, randomized
 from torch import nn
 from torch.nn import functional
 
@@ -16,6 +14,8 @@ from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import ATEN, copy_of
 from edgeslim.model import Model
 from edgeslim.npu_rules import violations
+from tests.support.npu_cases import shuffled
+from tests.support.small_models import CLASSES, Passing, context, headed, model_of, random_images, randomized
 
 IMX93 = load_profile("nxp-imx93")
 

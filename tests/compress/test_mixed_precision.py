@@ -1,38 +1,20 @@
 """Which operators stay fp32 on a GPU, and what is refused."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from small_models import context, headed, model_of, of_every_kind, random_images
 from torch import nn
 
 from edgeslim.compress import fold, mixed_precision, quantize
 from edgeslim.compress.mixed_precision import Settings
-from edgeslim.context import Context
-from edgeslim.device_profile import load_profile
 from edgeslim.errors import BadInput, Refused
 from edgeslim.half_plan import LARGEST
 from edgeslim.model import Model
-
-
-def on_gpu() -> Context:
-    return replace(context(random_images(8)), profile=load_profile("jetson-orin-nano"))
+from tests.support.fp16_models import on_gpu, scaled
+from tests.support.small_models import context, model_of, of_every_kind, random_images
 
 
 def folded(network: nn.Module) -> Model:
     return fold.apply(model_of(network.eval()), fold.Settings(), on_gpu())
-
-
-def scaled(first: float, second: float) -> nn.Module:
-    """Return two layers whose weights are multiplied, so that what lies between them is."""
-    torch.manual_seed(0)
-    network = headed(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 1))
-    with torch.no_grad():
-        network[0].weight.mul_(first)
-        network[0].bias.mul_(first)
-        network[1].weight.mul_(second)
-    return network
 
 
 def planned(network: nn.Module, **settings):

@@ -7,8 +7,6 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from small_models import headed, model_of, of_every_kind, random_images
-from test_mixed_precision import on_gpu, scaled
 from torch import nn
 
 from edgeslim.compress import fold, mixed_precision
@@ -18,6 +16,8 @@ from edgeslim.export.job import Job
 from edgeslim.graph import program_of
 from edgeslim.half import HalfNetwork
 from edgeslim.model import Model
+from tests.support.fp16_models import on_gpu, scaled
+from tests.support.small_models import headed, model_of, of_every_kind, random_images
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 

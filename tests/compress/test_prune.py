@@ -6,8 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from installed import skip_without
-from small_models import (
+from torch import nn
+
+from edgeslim.compress import fold, prune, quantize
+from edgeslim.context import Context, Demand
+from edgeslim.data import Data
+from edgeslim.device_profile import load_profile
+from edgeslim.errors import BadInput, BadModel, Refused
+from edgeslim.graph import layers_of, macs_of, parameter
+from edgeslim.machine import this_machine
+from edgeslim.model import Model
+from edgeslim.pruning.importance import CRITERIA
+from edgeslim.pruning.workbench import images_of
+from tests.support.installed import skip_without
+from tests.support.small_models import (  # fmt: skip
     COLOR,
     SIDE,
     WIDE,
@@ -21,19 +33,7 @@ from small_models import (
     random_images,
     randomized,
     residual,
-)  # fmt: skip
-from torch import nn
-
-from edgeslim.compress import fold, prune, quantize
-from edgeslim.context import Context, Demand
-from edgeslim.data import Data
-from edgeslim.device_profile import load_profile
-from edgeslim.errors import BadInput, BadModel, Refused
-from edgeslim.graph import layers_of, macs_of, parameter
-from edgeslim.machine import this_machine
-from edgeslim.model import Model
-from edgeslim.pruning.importance import CRITERIA
-from edgeslim.pruning.workbench import images_of
+)
 
 SETS = random_images(96), random_images(128, seed=1), random_images(8, seed=2)
 

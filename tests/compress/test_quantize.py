@@ -7,15 +7,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_models import (
-    Passing,
-    context,
-    headed,
-    model_of,
-    of_every_kind,
-    random_images,
-    randomized,
-)
 from torch import fx, nn
 
 from edgeslim.compress import fold, quantize
@@ -28,6 +19,7 @@ from edgeslim.graph import layers_of, observe, parameter
 from edgeslim.model import load_model
 from edgeslim.numerics import LEVELS, Numerics
 from edgeslim.quality import sqnr_db
+from tests.support.small_models import Passing, context, headed, model_of, of_every_kind, random_images, randomized
 
 IMAGES = random_images(12)
 CONTEXT = context(IMAGES)

@@ -5,29 +5,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import HEEDING_CTRL_C
-from conftest import NET, edgeslim, running
 
 from edgeslim import cli
-
-PI = ("--device", "raspberry-pi")
-
-
-def run(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    """Call the command line in this process; return exit code, stdout and stderr with line breaks undone."""
-    monkeypatch.setattr(sys, "argv", ["edgeslim", *arguments])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    streams = capsys.readouterr()
-    return int(ended.value.code or 0), streams.out, " ".join(streams.err.split())
+from tests.support.builds import NET, edgeslim, running
+from tests.support.command_line import HEEDING_CTRL_C
+from tests.support.in_process import PI, run
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
-from conftest import Built, edgeslim
 from onnx import numpy_helper
 from PIL import Image
 
 from edgeslim.default_model import network
 from edgeslim.machine import this_machine
+from tests.support.builds import Built, edgeslim
 
 FORMATS = ("onnx", "openvino", "tflite")
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Built, edgeslim
-from emulated_core import skip_without_emulator
-from emulated_machine import MIB, require_emulator
 
 from edgeslim.artifact import MEASUREMENTS, pack
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.device_profile import load_profile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.manifest import MANIFEST, SUMS, read_manifest
+from tests.support.builds import Built, edgeslim
+from tests.support.emulated_core import skip_without_emulator
+from tests.support.emulated_machine import MIB, require_emulator
 
 INFERENCES = ["--warmup", "1", "--iterations", "1"]
 

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import NET
 from onnx import numpy_helper
 
 import edgeslim
@@ -27,9 +26,11 @@ from edgeslim.pipeline import BuildReport
 from edgeslim.progress import silent
 from edgeslim.quality import sqnr_db
 from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step
+from tests.support import TESTS
+from tests.support.builds import NET
 
 PI = load_profile("raspberry-pi")
-AWKWARD = f"{Path(__file__).with_name('awkward_net.py')}:make"
+AWKWARD = f"{TESTS / 'support' / 'awkward_net.py'}:make"
 
 
 def recipe(*, prune: bool, formats: tuple[str, ...], **settings: float) -> Recipe:

@@ -8,10 +8,10 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import NET, Built, edgeslim
 from PIL import Image
 
 from edgeslim.recipe import Recipe, StepCall
+from tests.support.builds import NET, Built, edgeslim
 
 
 @pytest.fixture(scope="module")

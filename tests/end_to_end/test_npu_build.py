@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import NET, Built, edgeslim
 from PIL import Image
 
 from edgeslim.bundled import bundled
@@ -18,6 +17,7 @@ from edgeslim.export import tflite_ends
 from edgeslim.micro import installed_version
 from edgeslim.recipe import Recipe, StepCall
 from edgeslim.vela import PACKAGE, VERSION
+from tests.support.builds import NET, Built, edgeslim
 
 PROFILE = bundled("device_profiles") / "nxp-imx93.yaml"
 

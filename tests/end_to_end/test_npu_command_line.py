@@ -1,14 +1,15 @@
 """What a person meets who asks about an NPU: every layer by name with its cure, the recipe, and refusals."""
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
-from test_command_line import PI, run
+
+from tests.support import TESTS
+from tests.support.in_process import PI, run
 
 NPU = ("--device", "nxp-imx93")
-NETS = Path(__file__).with_name("npu_net.py")
+NETS = TESTS / "support" / "npu_net.py"
 STRIDE = "layer `conv2d` (stem): has stride 4 and pads; the NPU then takes 3; --rewrite strides=yes cures it"
 MEAN = (
     "layer `mean`: is a mean over places that drops their axes: not laid out with channels last; "

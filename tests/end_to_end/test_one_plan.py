@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Plan, make_plan
-from installed import skip_where_openvino_saturates
 
 from edgeslim.compress import quantize
 from edgeslim.error_depth import error_by_depth
@@ -18,6 +16,8 @@ from edgeslim.machine import this_machine
 from edgeslim.numerics import EdgeNumerics, Numerics
 from edgeslim.proof import proven_layers
 from edgeslim.quality import Score, sqnr_db
+from tests.support.builds import Plan, make_plan
+from tests.support.installed import skip_where_openvino_saturates
 
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "litert"}
 Files = dict[str, tuple[Path, Spelling]]

@@ -20,8 +20,9 @@ from edgeslim.progress import silent
 from edgeslim.pruning.blocks import blocks_of, drop
 from edgeslim.pruning.channels import channels_of, cut, legal_widths
 from edgeslim.quality import sqnr_db
+from tests.support import TESTS
 
-FAMILIES = f"{Path(__file__).with_name('families.py')}"
+FAMILIES = TESTS / "support" / "families.py"
 
 
 @pytest.mark.skipif(

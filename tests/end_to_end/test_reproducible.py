@@ -6,11 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import NET
+from tests.support import REPOSITORY
+from tests.support.builds import NET
 
-import edgeslim
-
-PROJECT = Path(edgeslim.__file__).resolve().parents[1]
 TRAVELS = ("edgeslim", "device_profiles", "runtimes")
 
 
@@ -19,11 +17,11 @@ def test_two_clones_at_different_paths_give_byte_identical_archives(images: Path
     for clone in (tmp_path / "one", tmp_path / "another" / "deeper"):
         for name in TRAVELS:
             shutil.copytree(
-                PROJECT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", "evaluation.npz")
+                REPOSITORY / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", "evaluation.npz")
             )
         shutil.copy(NET.removesuffix(":make"), clone / "mixed_net.py")
         shutil.copy(images, clone / "images.npz")
-        shutil.copy(PROJECT / "LICENSE", clone)
+        shutil.copy(REPOSITORY / "LICENSE", clone)
         command = "build mixed_net.py:make --device raspberry-pi --weights random --data images.npz -q"
         command += " --max-drop 50 --prune macs=0.7"
         build = subprocess.Popen(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NET, edgeslim, running
+
+from tests.support.builds import NET, edgeslim, running
 
 STAGES = ("studying", "pruning: reconstructing candidates", "exporting", "packing")
 

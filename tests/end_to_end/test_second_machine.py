@@ -8,10 +8,7 @@ import threading
 import numpy as np
 import onnx
 import pytest
-from conftest import edgeslim
-from emulated_machine import RAM_BYTES, REMOTE, running_machine
 from onnx import TensorProto, helper
-from small_artifact import stage
 
 from edgeslim.artifact import MEASUREMENTS, pack
 from edgeslim.benchmark import CutOff, bench
@@ -19,6 +16,9 @@ from edgeslim.errors import DeviceFailed
 from edgeslim.harness import Workload, measure
 from edgeslim.measurement import load
 from edgeslim.on_device import Candidate, open_device
+from tests.support.builds import edgeslim
+from tests.support.emulated_machine import RAM_BYTES, REMOTE, running_machine
+from tests.support.small_artifact import stage
 
 FORMATS_THERE = ("models/tiny_fp32.onnx", "models/tiny_fp32.tflite")
 REBOOT_AT_THE_NEXT_TIME = f"""

@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from npu_cases import behind, shuffled
-from rewriting import assert_same, broken, limits, rewritten
-from small_models import Passing
 from torch import nn
 from torch.nn import functional
 
 from edgeslim.legalize import known_rewrites, rewrite_named
+from tests.support.npu_cases import behind, shuffled
+from tests.support.rewriting import assert_same, broken, limits, rewritten
+from tests.support.small_models import Passing
 
 FEW = settings(max_examples=6, deadline=None)
 SEEDS = st.integers(0, 99)

@@ -1,14 +1,14 @@
 """Inexact rewrites: what is taken out is gone, the nodes that stay keep their names, and the error is as stated."""
 
 import torch
-from npu_cases import behind
-from rewriting import limits, outputs, rewritten
-from small_models import Passing
 from torch import nn
 from torch.nn import functional
 
 from edgeslim.compress.fold import folded
 from edgeslim.legalize import rewrite_named
+from tests.support.npu_cases import behind
+from tests.support.rewriting import limits, outputs, rewritten
+from tests.support.small_models import Passing
 
 SHAPE = (1, 8, 6, 6)
 

@@ -1,10 +1,10 @@
 """A board's own power sensor: one is taken, several are not guessed among."""
 
 import pytest
-from fake_trees import write_hwmon
 
 from edgeslim.meters import Reading, Sampling, hwmon
 from edgeslim.targets.local import open_target
+from tests.support.fake_trees import write_hwmon
 
 ONE = Sampling(("/sys/class/hwmon/hwmon1/power1_input",), None, 0.1)
 

@@ -1,10 +1,10 @@
 """The sensor of Jetson boards, in trees like those of JetPack 4, 5 and 6."""
 
 import pytest
-from fake_trees import AGX_ORIN_RAILS, ORIN_NANO_RAILS, write_intel_n100, write_jetson, write_old_jetson
 
 from edgeslim.meters import Reading, Sampling, ina3221
 from edgeslim.targets.local import open_target
+from tests.support.fake_trees import AGX_ORIN_RAILS, ORIN_NANO_RAILS, write_intel_n100, write_jetson, write_old_jetson
 
 NEW = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1/"
 OLD = "/sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/"

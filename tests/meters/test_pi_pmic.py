@@ -1,10 +1,10 @@
 """The power chip of the Raspberry Pi 5, by a transcript of `vcgencmd pmic_read_adc`."""
 
 import pytest
-from fake_trees import PMIC_READ_ADC, write_raspberry_pi_4, write_raspberry_pi_5
 
 from edgeslim.meters import Reading, pi_pmic
 from edgeslim.targets.local import open_target
+from tests.support.fake_trees import PMIC_READ_ADC, write_raspberry_pi_4, write_raspberry_pi_5
 
 IDLE_W = 1.98404017  # volts times amperes of the twelve rails of the transcript
 COMMAND = pi_pmic.Sampling((), "vcgencmd pmic_read_adc", 0.2)

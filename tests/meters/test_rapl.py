@@ -1,12 +1,12 @@
 """RAPL's counters: which of them are counted, and what becomes of their differences."""
 
 import pytest
-from fake_trees import N100_ZONES, TWO_SOCKETS, write_intel_n100, write_rapl
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeslim.meters import Reading, rapl
 from edgeslim.targets.local import open_target
+from tests.support.fake_trees import N100_ZONES, TWO_SOCKETS, write_intel_n100, write_rapl
 
 RANGE_UJ = 262143328850
 PACKAGE = "/sys/class/powercap/intel-rapl:{}/energy_uj"

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from small_models import SIDE, WIDE, random_images, randomized, residual
 from torch import nn
 
 from edgeslim.equivalence import require_equal
@@ -16,6 +15,7 @@ from edgeslim.pruning.sensitivity import Images
 from edgeslim.pruning.workbench import images_of
 from edgeslim.quality import Drop
 from edgeslim.store import graph_sha256
+from tests.support.small_models import SIDE, WIDE, random_images, randomized, residual
 
 CALIBRATION, SELECTION = images_of(random_images(96)), images_of(random_images(160, seed=1))
 

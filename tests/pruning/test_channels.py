@@ -8,15 +8,15 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pruning_oracle import assert_pruned_rightly, distinct, rows_removed, tensors_of
-from random_networks import BLOCKS, SELDOM, around, networks, shuffle
-from small_models import CLASSES, SIDE, Passing, headed, normalized_layers, plain
 from torch import fx, nn
 
 from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import copy_of, graph_of, layers_of, parameter, program_of, trace
 from edgeslim.model import torchvision_models
 from edgeslim.pruning.channels import Channels, channels_of, cut, without
+from tests.support.pruning_oracle import assert_pruned_rightly, distinct, rows_removed, tensors_of
+from tests.support.random_networks import BLOCKS, SELDOM, around, networks, shuffle
+from tests.support.small_models import CLASSES, SIDE, Passing, headed, normalized_layers, plain
 
 SHAPE = (1, 3, SIDE, SIDE)
 needs_torchvision = pytest.mark.skipif(

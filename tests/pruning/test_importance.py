@@ -2,17 +2,6 @@
 
 import pytest
 import torch
-from small_models import (
-    SIDE,
-    concatenated,
-    flattened,
-    grouped,
-    headed,
-    random_images,
-    randomized,
-    residual,
-    shared,
-)  # fmt: skip
 from torch import nn
 from torch.nn import functional
 
@@ -27,6 +16,17 @@ from edgeslim.pruning.importance import (
     obs_order,
 )  # fmt: skip
 from edgeslim.pruning.workbench import images_of
+from tests.support.small_models import (  # fmt: skip
+    SIDE,
+    concatenated,
+    flattened,
+    grouped,
+    headed,
+    random_images,
+    randomized,
+    residual,
+    shared,
+)
 
 IMAGES = images_of(random_images(128)).batches
 

@@ -1,11 +1,11 @@
 """Channels that meet some that cannot go: they must stay too."""
 
 import torch
-from small_models import CLASSES, SIDE, Passing
 from torch import nn
 
 from edgeslim.graph import trace
 from edgeslim.pruning.channels import channels_of
+from tests.support.small_models import CLASSES, SIDE, Passing
 
 
 def space_to_depth(x: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_models import SIDE, WIDE, Passing, concatenated, depthwise, flattened, headed, multiplied, residual
 from torch import nn
 
 from edgeslim.graph import layers_of, macs_of, parameter, trace
@@ -13,6 +12,17 @@ from edgeslim.probes import Operator
 from edgeslim.pruning.channels import channels_of, without
 from edgeslim.pruning.sensitivity import studied_widths
 from edgeslim.pruning.sizes import grid, sizes_of, times_of
+from tests.support.small_models import (
+    SIDE,
+    WIDE,
+    Passing,
+    concatenated,
+    depthwise,
+    flattened,
+    headed,
+    multiplied,
+    residual,
+)
 
 SHAPE = (1, 3, SIDE, SIDE)
 

@@ -5,8 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from agent_process import copy_agent, failure, only, options, run_agent
-from c_agent_process import ROOT, RUNTIMES, outputs_in_this_process
+
+from tests.support.agent_process import copy_agent, failure, only, options, run_agent
+from tests.support.c_agent_process import ROOT, RUNTIMES, outputs_in_this_process
 
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml", "litert": ".tflite"}
 

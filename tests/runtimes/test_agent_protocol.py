@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from agent_process import command, copy_agent, failure, fake_agent, only, part_of_agent, run_agent, times
+
+from tests.support.agent_process import command, copy_agent, failure, fake_agent, only, part_of_agent, run_agent, times
 
 
 def test_every_raw_time_is_reported_and_both_limits_are_reached(tmp_path):

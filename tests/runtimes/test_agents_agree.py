@@ -8,10 +8,10 @@ import subprocess
 
 import numpy as np
 import pytest
-from agent_process import command, failure, only, times
-from c_agent_process import ENVIRONMENT, library, sanitized_agent, write_onnx, write_tflite
 
 from edgeslim.agent_session import read_message
+from tests.support.agent_process import command, failure, only, times
+from tests.support.c_agent_process import ENVIRONMENT, library, sanitized_agent, write_onnx, write_tflite
 
 HEADER = "{'descr': '%s', 'fortran_order': %s, 'shape': %s, }"
 DATA = np.zeros((5, 3, 16, 16), np.float32).tobytes()

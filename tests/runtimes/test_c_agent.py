@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from agent_process import failure, only, options
-from agent_process import run_agent as run_python_agent
-from c_agent_process import (
+
+from tests.support.agent_process import failure, only, options
+from tests.support.agent_process import run_agent as run_python_agent
+from tests.support.c_agent_process import (
     ROOT,
     RUNTIMES,
     compiled,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent_process import failure, only, times
-from c_agent_process import (
+
+from tests.support.agent_process import failure, only, times
+from tests.support.c_agent_process import (
     ENVIRONMENT,
     HEARTBEAT_S,
     onnx_session,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_device import PI_4, UNAME, RecordedDevice, process, recorded
 
 from edgeslim.deployment import machine_at
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.machine import BOOT_ID
 from edgeslim.targets.fake import open_target
+from tests.support.recorded_device import PI_4, UNAME, RecordedDevice, process, recorded
 
 TIMED = ["agent", "--runtime", "onnxruntime", "--model", "m", "--precision", "int8", "--iterations", "5"]
 ERROR = '{"type": "error", "reason": "old-runtime", "message": "needs 9"}'

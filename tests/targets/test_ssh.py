@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import pytest
-from emulated_machine import REMOTE, make_key, running_machine
 
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.targets.ssh import open_target
+from tests.support.emulated_machine import REMOTE, make_key, running_machine
 
 MEGABYTE = 1 << 20
 

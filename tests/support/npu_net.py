@@ -1,8 +1,9 @@
 """A classifier, as a model file, that breaks rules of an NPU which a rewrite cures; `hopeless` breaks one more."""
 
-from small_models import PREPROCESSING, Passing  # noqa: F401 - a model file says how images become inputs
 from torch import nn
 from torch.nn import functional
+
+from tests.support.small_models import PREPROCESSING, Passing  # noqa: F401 - a model file says how images become inputs
 
 
 def curable() -> nn.Module:

@@ -1,10 +1,10 @@
 """The artifact of `small_artifact`, packed; needs every runtime."""
 
 import pytest
-from installed import skip_without
 
 from edgeslim.artifact import pack
 from edgeslim.installed import RUNTIMES
+from tests.support.installed import skip_without
 
 
 def pack_small(folder, **changes):
@@ -12,7 +12,7 @@ def pack_small(folder, **changes):
     pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
     for runtime in RUNTIMES:
         skip_without(runtime)
-    from small_artifact import stage
+    from tests.support.small_artifact import stage
 
     manifest = stage(folder / "staged")
     return pack(folder / "staged", manifest.model_copy(update=changes), folder / "packed").folder

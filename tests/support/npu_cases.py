@@ -1,8 +1,8 @@
 """One operator at a time, at the limits of an Ethos-U and just beyond them; run, the file places them with Vela.
 
-`python tests/npu_cases.py DEVICE FOLDER VELA-OPTIONS...` makes an INT8 TFLite file of each case as the exporter would,
-compiles it with Vela and writes what kept it off the NPU, the operators placed on the CPU or how a tool failed; then
-the same of every case that a rewrite cures, rewritten.
+`python -m tests.support.npu_cases DEVICE FOLDER VELA-OPTIONS...` makes an INT8 TFLite file of each case as the exporter
+would, compiles it with Vela and writes what kept it off the NPU, the operators placed on the CPU or how a tool failed;
+then the same of every case that a rewrite cures, rewritten.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from ai_edge_litert.interpreter import Interpreter
-from small_models import Passing
 from torch import fx, nn
 from torch.nn import functional
 
@@ -24,6 +23,7 @@ from edgeslim.device_profile import DeviceProfile, load_profile
 from edgeslim.graph import trace
 from edgeslim.legalize import rewrite_named
 from edgeslim.npu_rules import violations
+from tests.support.small_models import Passing
 
 SHAPE = (1, 8, 16, 16)
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import torch
 from hypothesis import strategies as st
-from small_models import CLASSES, SIDE, Passing, headed
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its common name
+
+from tests.support.small_models import CLASSES, SIDE, Passing, headed
 
 Draw = Callable[[st.SearchStrategy], object]
 Part = tuple[nn.Module, int]

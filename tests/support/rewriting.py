@@ -1,7 +1,6 @@
 """A rewrite applied wherever it applies, and what came of it."""
 
 import torch
-from small_models import randomized
 from torch import Tensor, fx, nn
 
 from edgeslim.compress.fold import folded
@@ -10,6 +9,7 @@ from edgeslim.graph import copy_of, trace
 from edgeslim.legalize import rewrite_named
 from edgeslim.npu_limits import NpuLimits
 from edgeslim.npu_rules import violations
+from tests.support.small_models import randomized
 
 IMX93 = load_profile("nxp-imx93")
 

@@ -4,11 +4,12 @@ import importlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
-AGENT_FOLDER = Path(__file__).resolve().parents[2] / "runtimes" / "python"
+from tests.support import REPOSITORY
+
+AGENT_FOLDER = REPOSITORY / "runtimes" / "python"
 
 # A runtime of one input and one output; what a test wants else it appends.
 FAKE_RUNTIME = """

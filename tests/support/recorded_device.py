@@ -3,9 +3,10 @@
 import json
 import shutil
 import sys
-from pathlib import Path
 
-PI_4 = Path(__file__).with_name("fake_devices") / "raspberry-pi-4"
+from tests.support import TESTS
+
+PI_4 = TESTS / "fake_devices" / "raspberry-pi-4"
 UNAME = {"argv": "^uname -m$"}
 THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 # Stands for a compiler: the fake device only looks whether a program is there.

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from agent_process import options
-from installed import skip_without
 
-ROOT = Path(__file__).resolve().parents[2] / "runtimes"
+from tests.support import REPOSITORY
+from tests.support.agent_process import options
+from tests.support.installed import skip_without
+
+ROOT = REPOSITORY / "runtimes"
 SOURCES = sorted((ROOT / "agent").glob("*.c"))
 RUNTIMES = ("onnxruntime", "openvino", "litert")
 LIBRARIES = {

@@ -30,6 +30,7 @@ from edgeslim.manifest import (
     TensorSpec,
 )
 from edgeslim.preprocessing import Preprocessing, preprocess_batch
+from tests.support import TESTS
 
 WEIGHT = ((np.arange(4 * 36) * 5 % 17 - 8) / 16).astype(np.float32).reshape(4, 36)
 STEP = 0.05
@@ -121,7 +122,7 @@ def _write_models(folder: Path) -> None:
     onnx.save(_linear(on_grid=True), folder / "tiny_int8.onnx")
     network = openvino.Core().read_model(folder / "tiny_fp32.onnx")
     openvino.save_model(network, folder / "tiny_fp32.xml", compress_to_fp16=False)
-    (folder / "tiny_fp32.tflite").write_bytes(Path(__file__).with_name("golden").joinpath("tiny.tflite").read_bytes())
+    (folder / "tiny_fp32.tflite").write_bytes((TESTS / "golden" / "tiny.tflite").read_bytes())
 
 
 def _linear(*, on_grid: bool) -> onnx.ModelProto:

@@ -1,0 +1,1 @@
+"""The tests of edgeslim; they mirror its rooms."""

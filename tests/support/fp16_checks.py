@@ -1,0 +1,11 @@
+"""What fp16 costs, as if it had been simulated."""
+
+from edgeslim.device_profile import load_profile
+from edgeslim.manifest_parts import HalfCheck
+
+DEVICE = load_profile("jetson-orin-nano")
+
+
+def check(**changes) -> HalfCheck:
+    found = {"images": 100, "simulated_pct": 99.0, "bf16_simulated_pct": 90.0, "file_pct": 99.0}
+    return HalfCheck(**{**found, "simulated_max_error": 0.01, "overflow": None, **changes})
