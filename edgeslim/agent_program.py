@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from edgeslim.bundled import bundled
 from edgeslim.compiling import compiled
 from edgeslim.errors import BadInput
+from edgeslim.resources import bundled
 
 ARCHITECTURES = ("x86_64", "aarch64")
 FLAGS = ("-std=c11", "-O2", "-s", "-Wall", "-Wextra")

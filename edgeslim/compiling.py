@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgeslim.bundled import default_store
 from edgeslim.errors import ToolFailed
+from edgeslim.resources import default_store
 
 GLIBC = "2.28"  # the oldest that the runtimes' own wheels ask for
 COMPILE_TIMEOUT_S = 300.0

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeslim.bundled import default_model_folder
 from edgeslim.errors import BadData, near_misses
 from edgeslim.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
+from edgeslim.resources import default_model_folder
 
 CALIBRATION_MOST, SELECTION_MOST = 512, 2000
 CALIBRATION_LEAST = 32

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeslim.agent_program import ARCHITECTURES, agent_program
-from edgeslim.bundled import bundled
 from edgeslim.errors import DeviceFailed, MissingPackage, ToolFailed
 from edgeslim.installed import require_runtime
 from edgeslim.machine import PATTERNS, Machine, machine_of
+from edgeslim.resources import bundled
 from edgeslim.runtime_libraries import STANDARD_PLACES, libraries
 from edgeslim.targets import Target
 

@@ -11,12 +11,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from edgeslim.bundled import bundled
 from edgeslim.emulation_facts import MISSES, Emulation, Estimator
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.machine import Machine, this_machine
 from edgeslim.npu_limits import NpuLimits
 from edgeslim.overlay import laid_over_base
+from edgeslim.resources import bundled
 from edgeslim.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.strict_yaml import Section, read_strictly, validated
 

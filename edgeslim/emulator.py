@@ -18,7 +18,6 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.agent_program import agent_program
 from edgeslim.agent_session import Session, read_session
-from edgeslim.bundled import bundled
 from edgeslim.compiling import compiled
 from edgeslim.device_profile import DeviceProfile, all_profiles
 from edgeslim.emulated_tree import write_tree
@@ -26,6 +25,7 @@ from edgeslim.emulation_facts import Emulation
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed, near_misses
 from edgeslim.machine import Machine
 from edgeslim.on_device import Candidate, files_of
+from edgeslim.resources import bundled
 from edgeslim.runtime_libraries import libraries
 from edgeslim.targets.local import LocalTarget, open_target
 

@@ -21,11 +21,11 @@ from edgeslim.fake_quant import simulate, simulate_layer
 from edgeslim.file_values import edge_values
 from edgeslim.formats import FormatName
 from edgeslim.graph import values_of
+from edgeslim.grid import SQNR_MOST_DB
 from edgeslim.judge import Judged
 from edgeslim.manifest import ErrorByDepth, LayerError
 from edgeslim.model import Model
 from edgeslim.numerics import Numerics
-from edgeslim.quality import SQNR_MOST_DB
 
 IMAGES = 8  # every value of an edge counts, and one image has many; on 64 the bundled default moves by up to 1 dB
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeslim.artifact import MEASUREMENTS, write_example
-from edgeslim.bundled import bundled, default_model_folder
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import known_failures
 from edgeslim.device_profile import DeviceProfile, profile_sha256
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.graph import macs_of, output_of
+from edgeslim.grid import Grid
 from edgeslim.judge import PARITY_IMAGES, Judged
 from edgeslim.ledger import save_spellings
 from edgeslim.manifest import (
@@ -45,11 +45,12 @@ from edgeslim.measurement import Measurement
 from edgeslim.model import Model, name_of
 from edgeslim.npu import NpuFile
 from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
-from edgeslim.numerics import Grid, Numerics
+from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import preprocess_batch
 from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
 from edgeslim.records import save
+from edgeslim.resources import bundled, default_model_folder
 from edgeslim.simulation import save_simulation
 from edgeslim.trial import save_trials
 

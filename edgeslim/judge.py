@@ -16,14 +16,15 @@ from edgeslim.export import tflite_ends
 from edgeslim.export.job import Job, Spelling, Tensor
 from edgeslim.file_parting import parting_in_file
 from edgeslim.formats import FORMATS, RuntimeName
+from edgeslim.grid import Grid, sqnr_db
 from edgeslim.harness import Workload, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model
-from edgeslim.numerics import Grid, Numerics
+from edgeslim.numerics import Numerics
 from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
-from edgeslim.quality import Score, agreement_pct, score, sqnr_db
+from edgeslim.quality import Score, agreement_pct, score
 
 PARITY_IMAGES = 64
 TIMED_PROCESSES = 5

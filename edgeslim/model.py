@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
-from edgeslim.bundled import default_model_folder
 from edgeslim.equivalence import LEAST_DB, require_equal
 from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.graph import output_of, shape_of, trace
 from edgeslim.half_plan import HalfPlan
 from edgeslim.numerics import Numerics
 from edgeslim.preprocessing import Preprocessing
+from edgeslim.resources import default_model_folder
 from edgeslim.trial import Trial
 
 FASHION_LABELS = (

@@ -34,29 +34,6 @@ class EdgeNumerics:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The int8 codes of one tensor as a file stores them: real = scale * (code - zero_point), code in -128..127."""
-
-    scale: float
-    zero_point: int
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The real values of the codes -128 and 127."""
-        return (-128 - self.zero_point) * self.scale, (127 - self.zero_point) * self.scale
-
-    def codes(self, values: NDArray[np.float32]) -> NDArray[np.int8]:
-        """Return the nearest code of each value; what lies outside of the grid gets its end."""
-        steps = np.round(values / np.float32(self.scale)) + self.zero_point
-        clipped: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
-        return clipped
-
-    def real(self, codes: NDArray[np.int8]) -> NDArray[np.float32]:
-        """Return the real values of codes."""
-        return (codes.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale)
-
-
-@dataclass(frozen=True)
 class LayerNumerics:
     """One convolution or linear layer: weights symmetric int8 per output channel, or kept float."""
 

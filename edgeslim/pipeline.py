@@ -16,7 +16,6 @@ from pydantic import TypeAdapter, ValidationError
 import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
-from edgeslim.bundled import default_store
 from edgeslim.class_order import require_fitting_labels
 from edgeslim.compress import fold, legalize, prune
 from edgeslim.context import Context, Demand
@@ -41,6 +40,7 @@ from edgeslim.on_device import Candidate
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
+from edgeslim.resources import default_store
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 Z95_ONE_SIDED = 1.644854
-SQNR_MOST_DB = 200.0
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,6 @@ def drop_points(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
     p, q, n = (lost + 1) / (images + 2), (gained + 1) / (images + 2), images + 2
     at_most = p - q + Z95_ONE_SIDED * math.sqrt((p + q - (p - q) ** 2) / n)
     return Drop(100.0 * (lost - gained) / images, 100.0 * at_most)
-
-
-def sqnr_db(reference: NDArray[np.floating[Any]], values: NDArray[np.floating[Any]]) -> float:
-    """Return 10 log10 of the reference's power over the error's, in dB, within -200 and 200.
-
-    Equal arrays give 200; NaN, infinity or a reference of zeros gives -200.
-    """
-    if not (np.isfinite(reference).all() and np.isfinite(values).all()):
-        return -SQNR_MOST_DB
-    signal = float((reference.astype(np.float64) ** 2).sum())
-    noise = float(((values.astype(np.float64) - reference) ** 2).sum())
-    if noise == 0.0:
-        return SQNR_MOST_DB
-    if signal == 0.0:
-        return -SQNR_MOST_DB
-    decibels = 10 * (math.log10(signal) - math.log10(noise))
-    return round(max(-SQNR_MOST_DB, min(decibels, SQNR_MOST_DB)), 1)
 
 
 def _pct(part: int, whole: int) -> float:

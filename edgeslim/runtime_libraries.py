@@ -14,9 +14,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from edgeslim.agent_program import ARCHITECTURES
-from edgeslim.bundled import default_store
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
 from edgeslim.formats import FORMATS
+from edgeslim.resources import default_store
 
 FETCH_LIMIT_S = 1800.0
 

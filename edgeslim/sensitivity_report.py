@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeslim import checks
-from edgeslim.bundled import default_store
 from edgeslim.class_order import require_fitting_labels
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
@@ -26,6 +25,7 @@ from edgeslim.progress import Progress, silent
 from edgeslim.pruning.sensitivity import Curve
 from edgeslim.pruning.sizes import Times
 from edgeslim.pruning.workbench import workbench_of
+from edgeslim.resources import default_store
 
 FORMAT = "edgeslim-sensitivity/1"
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
+from edgeslim.grid import Grid
 from edgeslim.harness import run_model
 from edgeslim.machine import Machine, this_machine
 from edgeslim.manifest import GOLDEN_IMAGES, LsbTolerance, Manifest, ModelFile, TensorSpec, Tolerance
-from edgeslim.numerics import Grid
 from edgeslim.preprocessing import preprocess_batch
 
 PREPROCESSING_ATOL = 1e-5  # one grey level is above 0.003 wherever std is at most 1

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgeslim.bundled import bundled, default_store
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.machine import available_bytes
+from edgeslim.resources import bundled, default_store
 from edgeslim.units import show_bytes
 
 LEAST_RAM_BYTES = 64 * 2**20  # with less the kernel does not come up

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from edgeslim.agent_session import read_session
-from edgeslim.bundled import bundled
 from edgeslim.errors import DeviceFailed
+from edgeslim.resources import bundled
 
 GOLDEN = (bundled("runtimes") / "golden_session.jsonl").read_text().splitlines()
 

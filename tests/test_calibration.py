@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from edgeslim import calibration
-from edgeslim.bundled import bundled
 from edgeslim.calibration import OPERATORS, calibrate
 from edgeslim.cli_calibrate import summary
 from edgeslim.device_profile import load_profile
@@ -18,6 +17,7 @@ from edgeslim.errors import BadInput, InvalidMeasurement, Refused
 from edgeslim.estimate import estimate
 from edgeslim.harness import Workload
 from edgeslim.probes import Operator
+from edgeslim.resources import bundled
 from edgeslim.virtual_machine import REMOTE, made_machine
 from tests.support.command_line import call
 from tests.support.emulated_core import skip_without_emulator

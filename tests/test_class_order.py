@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeslim.bundled import default_model_folder
 from edgeslim.class_order import better_order, require_fitting_labels
 from edgeslim.data import load_data
 from edgeslim.errors import BadData
 from edgeslim.model import load_model
+from edgeslim.resources import default_model_folder
 
 CLASSES = 10
 

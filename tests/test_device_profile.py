@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from edgeslim import units
-from edgeslim.bundled import bundled
 from edgeslim.device_profile import (
     all_profiles,
     describe,
@@ -18,6 +17,7 @@ from edgeslim.device_profile import (
     profile_sha256,
 )
 from edgeslim.errors import BadProfile
+from edgeslim.resources import bundled
 from edgeslim.sourced import Bytes, BytesPerSecond, Flops, Hertz, Ops, Seconds, Watts
 from tests.support import TESTS
 from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4

@@ -20,11 +20,12 @@ from edgeslim.export.job import Job, Spelling
 from edgeslim.fake_quant import simulate
 from edgeslim.file_values import edge_values
 from edgeslim.graph import values_of
+from edgeslim.grid import sqnr_db
 from edgeslim.inspection import DepthRow, own_share_pct
 from edgeslim.judge import Judged
 from edgeslim.manifest import LayerError
 from edgeslim.numerics import Numerics
-from edgeslim.quality import Score, sqnr_db
+from edgeslim.quality import Score
 from edgeslim.show import depth_table
 
 SET = random_images(40)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.bundled import bundled
+from edgeslim.resources import bundled
 from tests.support import REPOSITORY
 from tests.support.offline import REFUSE
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgeslim.bundled import bundled
 from edgeslim.device_profile import load_profile, profile_sha256
 from edgeslim.errors import BadProfile
+from edgeslim.resources import bundled
 
 POWER = "power:\n  idle: {value: '9 W', source: mine}\n  active: {value: null}\n  sensors: []\n"
 

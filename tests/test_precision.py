@@ -10,10 +10,11 @@ from torch import nn
 from edgeslim.compress import fold, quantize
 from edgeslim.fake_quant import part_of, simulate
 from edgeslim.graph import copy_of, layers_of, output_of, values_of
+from edgeslim.grid import sqnr_db
 from edgeslim.numerics import Numerics
 from edgeslim.precision import promote, sensitivity
 from edgeslim.progress import silent
-from edgeslim.quality import agreement_pct, sqnr_db
+from edgeslim.quality import agreement_pct
 from edgeslim.rounding import parameters
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.quality import SQNR_MOST_DB, agreement_pct, drop_points, score, sqnr_db, wilson_pct
+from edgeslim.grid import SQNR_MOST_DB, sqnr_db
+from edgeslim.quality import agreement_pct, drop_points, score, wilson_pct
 
 RANDOM = np.random.default_rng(5)
 

@@ -14,10 +14,10 @@ from edgeslim.data import load_data
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.fake_quant import simulate
 from edgeslim.graph import batched, layers_of, output_of, values_of
+from edgeslim.grid import sqnr_db
 from edgeslim.model import load_model
 from edgeslim.moments import gptq, moments_of, rows_of
 from edgeslim.numerics import EdgeNumerics
-from edgeslim.quality import sqnr_db
 from edgeslim.rounding import METHODS, Grids, parameters, round_side_by_side, round_weights, with_grids
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 

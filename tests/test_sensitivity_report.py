@@ -18,9 +18,9 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip insta
 
 import edgeslim
 from edgeslim import cli
-from edgeslim.bundled import bundled
 from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.plots import sensitivity_plot
+from edgeslim.resources import bundled
 from edgeslim.sensitivity_report import SensitivityReport, save
 from edgeslim.show_sensitivity import sensitivity_table
 

@@ -23,7 +23,6 @@ from typing import get_args
 
 import numpy as np
 
-from edgeslim.bundled import bundled
 from edgeslim.device_profile import Precision
 from edgeslim.emulation_facts import COUNTS, Cost, Estimator, Speedup
 from edgeslim.estimate import (
@@ -37,6 +36,7 @@ from edgeslim.estimate import (
     leave_one_out,
     relative_errors,
 )
+from edgeslim.resources import bundled
 from edgeslim.sourced import Hertz
 
 CSV = Path(__file__).resolve().parent / "ncnn_counts.csv"

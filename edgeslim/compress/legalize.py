@@ -28,11 +28,12 @@ from edgeslim.graph import (
     trace,
     two_at_least,
 )  # fmt: skip
+from edgeslim.grid import sqnr_db
 from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.model import Model
 from edgeslim.npu_limits import NpuLimits
 from edgeslim.npu_rules import Violation, violations
-from edgeslim.quality import agreement_pct, sqnr_db
+from edgeslim.quality import agreement_pct
 from edgeslim.reconstruct import reconstruct
 
 MOST_ROUNDS = 8  # a rewrite may call for another: a clip's new layer, an average's stride

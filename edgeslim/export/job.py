@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.formats import FormatName, Io, RuntimeName
+from edgeslim.grid import Grid
 from edgeslim.half_plan import HalfPlan, load_half
-from edgeslim.numerics import Grid, Numerics, load_numerics
+from edgeslim.numerics import Numerics, load_numerics
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from edgeslim.cache import remember
 from edgeslim.graph import copy_of
 from edgeslim.pruning.blocks import Block, drop
 from edgeslim.pruning.channels import Channels, Removed, cut, surviving_rows
 from edgeslim.pruning.sensitivity import Images
 from edgeslim.quality import Drop, drop_points
 from edgeslim.reconstruct import reconstruct
-from edgeslim.store import remember
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import fx
 
+from edgeslim.cache import graph_sha256
 from edgeslim.context import Context
 from edgeslim.data import ImageSet
 from edgeslim.device_profile import DeviceProfile, is_this_machine
@@ -25,7 +26,6 @@ from edgeslim.pruning.candidates import Candidate, Judge, candidate
 from edgeslim.pruning.channels import Channels, channels_of
 from edgeslim.pruning.sensitivity import Curve, Images, studied_widths, study
 from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
-from edgeslim.store import graph_sha256
 from edgeslim.units import show_bytes
 
 MEASURABLE = ("litert", "onnxruntime", "openvino")

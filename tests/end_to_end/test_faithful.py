@@ -10,7 +10,6 @@ import torch
 from onnx import numpy_helper
 
 import edgeslim
-from edgeslim.bundled import default_model_folder
 from edgeslim.compress import fold
 from edgeslim.context import Context
 from edgeslim.data import Data, ImageSet, load_data
@@ -20,12 +19,13 @@ from edgeslim.errors import BadData, Refused
 from edgeslim.export import float_values
 from edgeslim.export.job import Job, Spelling, program_path
 from edgeslim.graph import program_of
+from edgeslim.grid import sqnr_db
 from edgeslim.judge import judge_all
 from edgeslim.model import Model, load_model
 from edgeslim.pipeline import BuildReport
 from edgeslim.progress import silent
-from edgeslim.quality import sqnr_db
 from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step
+from edgeslim.resources import default_model_folder
 from tests.support import TESTS
 from tests.support.builds import NET
 

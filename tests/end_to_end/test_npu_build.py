@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeslim.bundled import bundled
 from edgeslim.export import tflite_ends
 from edgeslim.micro import installed_version
 from edgeslim.recipe import Recipe, StepCall
+from edgeslim.resources import bundled
 from edgeslim.vela import PACKAGE, VERSION
 from tests.support.builds import NET, Built, edgeslim
 

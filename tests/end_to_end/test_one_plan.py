@@ -9,13 +9,14 @@ import pytest
 from edgeslim.compress import quantize
 from edgeslim.error_depth import error_by_depth
 from edgeslim.export.job import Job, Spelling
+from edgeslim.grid import sqnr_db
 from edgeslim.harness import execution_graph, run_model
 from edgeslim.judge import Judged, eager_logits
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.machine import this_machine
 from edgeslim.numerics import EdgeNumerics, Numerics
 from edgeslim.proof import proven_layers
-from edgeslim.quality import Score, sqnr_db
+from edgeslim.quality import Score
 from tests.support.builds import Plan, make_plan
 from tests.support.installed import skip_where_openvino_saturates
 

@@ -13,13 +13,13 @@ from edgeslim.data import load_data
 from edgeslim.device_profile import load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.graph import macs_of, program_of, trace
+from edgeslim.grid import sqnr_db
 from edgeslim.harness import run_model
 from edgeslim.model import load_model
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.pruning.blocks import blocks_of, drop
 from edgeslim.pruning.channels import channels_of, cut, legal_widths
-from edgeslim.quality import sqnr_db
 from tests.support import TESTS
 
 FAMILIES = TESTS / "support" / "families.py"

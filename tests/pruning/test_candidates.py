@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgeslim.cache import graph_sha256
 from edgeslim.equivalence import require_equal
 from edgeslim.errors import ToolFailed
 from edgeslim.graph import batched, trace
@@ -14,7 +15,6 @@ from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Images
 from edgeslim.pruning.workbench import images_of
 from edgeslim.quality import Drop
-from edgeslim.store import graph_sha256
 from tests.support.small_models import SIDE, WIDE, random_images, randomized, residual
 
 CALIBRATION, SELECTION = images_of(random_images(96)), images_of(random_images(160, seed=1))

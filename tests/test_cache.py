@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeslim.bundled import default_store
+from edgeslim.cache import graph_sha256, remember
 from edgeslim.errors import ToolFailed
 from edgeslim.graph import batched, trace
-from edgeslim.store import graph_sha256, remember
+from edgeslim.resources import default_store
 from tests.support.small_models import SIDE, plain, randomized
 
 WRITER = """
 import sys, torch
 from pathlib import Path
-from edgeslim.store import remember
+from edgeslim.cache import remember
 for number in range(10_000):
     print(number, flush=True)
     remember(Path(sys.argv[1]), "step", number, lambda: {"values": torch.full((200_000,), float(number))})
