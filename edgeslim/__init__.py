@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeslim.benchmark import bench, compare
     from edgeslim.calibration import calibrate
-    from edgeslim.device_profile import load_profile
+    from edgeslim.devices.profile import load_profile
     from edgeslim.emulation import emulate
     from edgeslim.fitting import fits
     from edgeslim.inspection import inspect
@@ -42,7 +42,7 @@ _HOME = {
     "emulate": "emulation",
     "fits": "fitting",
     "inspect": "inspection",
-    "load_profile": "device_profile",
+    "load_profile": "devices.profile",
     "probe": "probing",
     "profile": "operator_counts",
     "sensitivity": "sensitivity_report",

@@ -13,17 +13,17 @@ import numpy as np
 import yaml
 
 from edgeslim.benchmark import with_placement
-from edgeslim.device_profile import DeviceProfile, Precision, describes, load_profile
-from edgeslim.emulation_facts import Estimator
+from edgeslim.devices.emulation import Estimator
+from edgeslim.devices.machine import CPUINFO
+from edgeslim.devices.overlay import Calibrated, is_overlay
+from edgeslim.devices.profile import DeviceProfile, Precision, describes, load_profile
 from edgeslim.emulator import Emulator, open_emulator, require_emulation
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
 from edgeslim.estimate import Observation, learn_estimator
 from edgeslim.harness import Workload, measure
 from edgeslim.installed import require_runtime
-from edgeslim.machine import CPUINFO
 from edgeslim.measurement import Kind, Measurement
 from edgeslim.on_device import Candidate, Device, open_device
-from edgeslim.overlay import Calibrated, is_overlay
 from edgeslim.probe_files import write_probe
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent

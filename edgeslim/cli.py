@@ -15,7 +15,7 @@ from edgeslim.cli_calibrate import calibrate
 from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_json, progress_on, quantity
 from edgeslim.cli_emulator import profile
 from edgeslim.cli_measure import bench, compare, probe
-from edgeslim.device_profile import all_profiles, describe, load_profile
+from edgeslim.devices.profile import all_profiles, describe, load_profile
 from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError, try_diagnostic
 
 WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")

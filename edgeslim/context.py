@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from edgeslim.data import Data
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.progress import Progress
 
 

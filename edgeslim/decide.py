@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from edgeslim.comparison import faster
 from edgeslim.compress.prune import AMOUNTS
 from edgeslim.data import Data
-from edgeslim.device_profile import DeviceProfile, is_this_machine
+from edgeslim.devices.machine import this_machine
+from edgeslim.devices.profile import DeviceProfile, is_this_machine, known_to_fail
 from edgeslim.judge import Judged
-from edgeslim.machine import this_machine
 from edgeslim.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes, show_seconds
@@ -32,7 +32,7 @@ def choose_primary(
         for precision in ("int8", "fp32")
         for one in judged
         if one.runtime == support.name and one.job.precision == precision and precision in support.precisions
-        if not _fails(profile, support.name, precision)
+        if not known_to_fail(profile, support.name, precision)
     ]
     warnings = [*known_failures(judged, profile), *_saturated(judged)]
     times = {m.label: m for m in measurements}
@@ -59,7 +59,11 @@ def _for_gpu(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | None:
     offered = () if profile.tensorrt is None else profile.tensorrt.precisions
     for precision in ("fp16", "int8", "fp32"):
         for one in judged:
-            if one.job.precision == precision and precision in offered and not _fails(profile, "tensorrt", precision):
+            if (
+                one.job.precision == precision
+                and precision in offered
+                and not known_to_fail(profile, "tensorrt", precision)
+            ):
                 return one
     return None
 
@@ -87,11 +91,6 @@ def _saturated(judged: Sequence[Judged]) -> list[str]:
 def twin_of(one: Judged, judged: Sequence[Judged]) -> Judged | None:
     """Return the fp32 file of the same format."""
     return next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
-
-
-def _fails(profile: DeviceProfile, runtime: str, precision: str) -> bool:
-    failure = profile.failure(runtime, precision)
-    return failure is not None and failure.effect == "fails"
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeslim.agent_program import ARCHITECTURES, agent_program
+from edgeslim.devices.machine import PATTERNS, Machine, machine_of
 from edgeslim.errors import DeviceFailed, MissingPackage, ToolFailed
 from edgeslim.installed import require_runtime
-from edgeslim.machine import PATTERNS, Machine, machine_of
 from edgeslim.resources import bundled
 from edgeslim.runtime_libraries import STANDARD_PLACES, libraries
 from edgeslim.targets import Target

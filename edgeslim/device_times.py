@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.device_profile import DeviceProfile, is_this_machine
+from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import simulate
 from edgeslim.emulator import open_emulator, require_tools

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 from edgeslim.agent_program import ARCHITECTURES, agent_program
+from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.emulator import require_tools
 from edgeslim.errors import ToolFailed
 from edgeslim.export import child_environment
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.installed import runtime_available
-from edgeslim.machine import Machine, this_machine
 from edgeslim.virtual_machine import cure, missing_tools
 
 IMPORT_TIMEOUT_S = 120.0

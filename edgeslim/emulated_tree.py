@@ -5,8 +5,8 @@ Runtimes choose their kernels by them. Without them they would read those of the
 
 from pathlib import Path
 
-from edgeslim.device_profile import Cache, DeviceProfile
-from edgeslim.emulation_facts import Emulation
+from edgeslim.devices.emulation import Emulation
+from edgeslim.devices.profile import Cache, DeviceProfile
 
 LINE_BYTES = 64
 _TYPES = {"data": "Data", "instructions": "Instruction", "both": "Unified"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, require_writable, with_placement
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulator import TIME_LIMIT_S, Emulator, open_emulator
 from edgeslim.energy import EnergyEstimate, estimate_energy

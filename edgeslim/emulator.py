@@ -19,11 +19,11 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from edgeslim.agent_program import agent_program
 from edgeslim.agent_session import Session, read_session
 from edgeslim.compiling import compiled
-from edgeslim.device_profile import DeviceProfile, all_profiles
+from edgeslim.devices.emulation import Emulation
+from edgeslim.devices.machine import Machine
+from edgeslim.devices.profile import DeviceProfile, all_profiles
 from edgeslim.emulated_tree import write_tree
-from edgeslim.emulation_facts import Emulation
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed, near_misses
-from edgeslim.machine import Machine
 from edgeslim.on_device import Candidate, files_of
 from edgeslim.resources import bundled
 from edgeslim.runtime_libraries import libraries

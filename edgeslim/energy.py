@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgeslim.device_profile import Power as BoardPower
+from edgeslim.devices.profile import Power as BoardPower
 from edgeslim.errors import InvalidMeasurement
 from edgeslim.estimate import Estimate
 from edgeslim.measurement import Caution, Energy, Power, bootstrap_interval

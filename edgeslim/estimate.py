@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from edgeslim import units
-from edgeslim.device_profile import DeviceProfile, Precision, all_profiles
-from edgeslim.emulation_facts import CLASSES, COUNTS, MISSES, Cost, Errors, Estimator, Speedup
+from edgeslim.devices.emulation import CLASSES, COUNTS, MISSES, Cost, Errors, Estimator, Speedup
+from edgeslim.devices.profile import DeviceProfile, Precision, all_profiles
+from edgeslim.devices.sourced import Hertz
 from edgeslim.errors import InvalidMeasurement, Refused, near_misses
-from edgeslim.sourced import Hertz
 
 TRANSFER_BAND = 0.30  # for another runtime's float code; a convention: nobody has held it against a board
 COVERAGE = 0.9  # of the networks left out, those that must lie within the band

@@ -13,12 +13,12 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, placement_doubts, require_writable
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.machine import MEMINFO, available_bytes
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.emulation import SCHEME, Skipped, require_some, skipped_for
 from edgeslim.emulator import TIME_LIMIT_S, require_emulation
 from edgeslim.errors import DeviceFailed, ToolFailed
 from edgeslim.harness import sha256_of
-from edgeslim.machine import MEMINFO, available_bytes
 from edgeslim.measurement import Caution, Kind
 from edgeslim.on_device import Device
 from edgeslim.targets.ssh import open_target

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeslim.context import Context
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import batched, rows
 from edgeslim.half import HalfNetwork, to_bfloat16

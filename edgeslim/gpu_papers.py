@@ -5,7 +5,7 @@ import platform
 import shutil
 from pathlib import Path
 
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.half_plan import HalfPlan
 from edgeslim.manifest_parts import GpuFiles, HalfCheck, OperatorPrecision
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgeslim.artifact import MEASUREMENTS, write_example
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import known_failures
-from edgeslim.device_profile import DeviceProfile, profile_sha256
+from edgeslim.devices.profile import DeviceProfile, profile_sha256
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.graph import macs_of, output_of

@@ -14,10 +14,10 @@ import numpy as np
 from edgeslim import conditions
 from edgeslim.agent_session import GraphNode, Session, read_session
 from edgeslim.deployment import python_agent
+from edgeslim.devices.machine import Machine
 from edgeslim.energy import Span, Window, disturbed, energy
 from edgeslim.errors import DeviceFailed, InvalidMeasurement
 from edgeslim.installed import require_runtime
-from edgeslim.machine import Machine
 from edgeslim.measurement import Caution, Measurement, Place, Power, ProcessRun
 from edgeslim.metering import Sampler, sampling
 from edgeslim.meters import Reading, Sampling, Watts

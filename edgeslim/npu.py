@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeslim import micro
 from edgeslim.context import Context
-from edgeslim.device_profile import Compiler, DeviceProfile
+from edgeslim.devices.profile import Compiler, DeviceProfile
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.judge import Judged
 from edgeslim.manifest import ReferenceKernels

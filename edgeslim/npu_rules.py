@@ -13,7 +13,8 @@ from types import ModuleType
 import torch
 from torch import Tensor, fx
 
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.npu_limits import MOST_CODE, NpuLimits
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.graph import ATEN, LAYERS, argument, input_of, layers_of, operator_name, parameter, shape_of, window_of
 from edgeslim.legalize import (
     average_as_convolution,
@@ -27,7 +28,6 @@ from edgeslim.legalize import (
     squeeze_excite,
     strides,
 )
-from edgeslim.npu_limits import MOST_CODE, NpuLimits
 
 CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding)
 # What the converter merges a clip into, and through what it looks for that.

@@ -14,9 +14,9 @@ from pathlib import Path
 from edgeslim import targets
 from edgeslim.agent_session import Done, Failed, Session, read_message, read_session
 from edgeslim.deployment import Deployed, deploy, machine_at
+from edgeslim.devices.machine import BOOT_ID, Machine
 from edgeslim.endings import ended
 from edgeslim.errors import BadInput, DeviceFailed, near_misses
-from edgeslim.machine import BOOT_ID, Machine
 from edgeslim.memory_limit import CGROUPS, limited
 from edgeslim.targets import Target
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from edgeslim.agent_session import GraphNode
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of
-from edgeslim.device_profile import DeviceProfile, Precision, RuntimeSupport, load_profile
+from edgeslim.devices.emulation import CLASSES, MISSES
+from edgeslim.devices.profile import DeviceProfile, Precision, RuntimeSupport, load_profile
 from edgeslim.emulated_tree import LINE_BYTES
-from edgeslim.emulation_facts import CLASSES, MISSES
 from edgeslim.emulator import CLOCK, INFERENCE, ONE_WARM, TIME_LIMIT_S, Counted, Emulator, open_emulator
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.estimate import calibrated_for, cycles

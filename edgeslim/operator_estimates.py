@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.estimate import cycles, estimator_of, speedup
 from edgeslim.on_device import Candidate

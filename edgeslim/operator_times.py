@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
 from edgeslim.formats import FORMATS
 from edgeslim.installed import runtime_available
-from edgeslim.machine import this_machine
 from edgeslim.operator_tables import damaged, file_name, load_table, save_table
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent

@@ -21,8 +21,8 @@ from edgeslim.compress import fold, legalize, prune
 from edgeslim.context import Context, Demand
 from edgeslim.data import load_data
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
-from edgeslim.device_profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
+from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.equivalence import require_traced
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses, try_diagnostic

@@ -6,7 +6,7 @@ from typing import Literal
 
 from edgeslim.agent_session import Failed, Heartbeat, Hello, Message, read_message
 from edgeslim.benchmark import meter_module
-from edgeslim.device_profile import DeviceProfile, Isa, RuntimeSupport, describes, load_profile
+from edgeslim.devices.profile import DeviceProfile, Isa, RuntimeSupport, describes, load_profile
 from edgeslim.errors import DeviceFailed, EdgeslimError
 from edgeslim.installed import RUNTIMES
 from edgeslim.meters import METERS

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from edgeslim.context import Context
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling, program_path

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.strict_yaml import Section, explain, read_strictly

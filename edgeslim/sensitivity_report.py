@@ -15,10 +15,10 @@ from edgeslim.class_order import require_fitting_labels
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
-from edgeslim.device_profile import is_this_machine, load_profile
+from edgeslim.devices.machine import this_machine
+from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.equivalence import require_traced
 from edgeslim.errors import BadInput, Refused
-from edgeslim.machine import this_machine
 from edgeslim.model import Model, load_model
 from edgeslim.precision import sensitivity as layer_sensitivity
 from edgeslim.progress import Progress, silent

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.artifact import archive_path
-from edgeslim.device_profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.device_times import DeviceTimes
+from edgeslim.devices.profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
 from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection

@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.device_times import DeviceTimes
+from edgeslim.devices.emulation import MISSES
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import EmulationReport, Skipped
-from edgeslim.emulation_facts import MISSES
 from edgeslim.energy import EnergyEstimate
 from edgeslim.estimate import Estimate
 from edgeslim.operator_counts import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from edgeslim.artifact import open_artifact
 from edgeslim.comparison import Comparison
-from edgeslim.device_profile import known_devices, load_profile
+from edgeslim.devices.profile import known_devices, load_profile
 from edgeslim.measurement import Measurement, Place
 from edgeslim.probing import Finding
 from edgeslim.units import show_bytes, show_seconds

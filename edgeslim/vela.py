@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeslim.device_profile import Compiler
+from edgeslim.devices.profile import Compiler
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
 from edgeslim.export import run_tool, tflite_ends
 from edgeslim.units import show_bytes, show_seconds

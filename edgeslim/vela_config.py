@@ -4,7 +4,7 @@ import configparser
 import hashlib
 from pathlib import Path
 
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import near_misses
 
 CONFIG = Path(__file__).with_name("vela.ini")

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeslim.devices.machine import available_bytes
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.machine import available_bytes
 from edgeslim.resources import bundled, default_store
 from edgeslim.units import show_bytes
 

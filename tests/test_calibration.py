@@ -12,7 +12,7 @@ import yaml
 from edgeslim import calibration
 from edgeslim.calibration import OPERATORS, calibrate
 from edgeslim.cli_calibrate import summary
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused
 from edgeslim.estimate import estimate
 from edgeslim.harness import Workload

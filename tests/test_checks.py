@@ -22,9 +22,9 @@ from edgeslim.checks import (
     same_every_time,
     stored_weights,
 )
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
+from edgeslim.devices.sourced import Bytes
 from edgeslim.formats import FORMATS
-from edgeslim.sourced import Bytes
 from tests.support.small_models import COLOR, Passing, headed, model_of, normalized_layers, plain
 
 PI = load_profile("raspberry-pi")

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeslim.conditions import FIX_CLOCKS, LIFT_LIMIT, PATTERNS, Conditions, cautions
-from edgeslim.machine import small_files
+from edgeslim.devices.machine import small_files
 
 CPU, ZONE = "sys/devices/system/cpu/cpu", "sys/class/thermal/thermal_zone"
 THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"

@@ -7,7 +7,7 @@ import pytest
 
 from edgeslim.data import Data, ImageSet
 from edgeslim.decide import below_demand, beyond_budget, choose_primary
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Job
 from edgeslim.judge import Judged
 from edgeslim.ledger import Row

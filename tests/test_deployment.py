@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from edgeslim.deployment import ask, deploy, machine_at
+from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, DeviceFailed, MissingPackage, ToolFailed
 from edgeslim.installed import RUNTIMES
-from edgeslim.machine import this_machine
 from edgeslim.targets import fake, local
 from tests.support.installed import skip_without
 from tests.support.recorded_device import RecordedDevice, put_compilers, take_compilers

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgeslim import pipeline
-from edgeslim.device_profile import load_profile
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, Refused
 from edgeslim.estimate import calibrated_for
 from edgeslim.on_device import Candidate

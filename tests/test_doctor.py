@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeslim.agent_program import ARCHITECTURES
+from edgeslim.devices.machine import this_machine
 from edgeslim.doctor import (
     Finding,
     Package,
@@ -21,7 +22,6 @@ from edgeslim.doctor import (
     of_ram,
 )
 from edgeslim.export import FORMATS
-from edgeslim.machine import this_machine
 from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
 INSTALL = "pip install 'edgeslim[onnx]'"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.machine import CPUINFO, small_files
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulated_tree import write_tree
-from edgeslim.machine import CPUINFO, small_files
 
 CPUS = "sys/devices/system/cpu"
 

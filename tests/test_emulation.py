@@ -11,7 +11,7 @@ import pytest
 import edgeslim
 import edgeslim.emulation as emulation_module
 from edgeslim.benchmark import Entry, entries_of
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import emulate, simulated, skipped_for
 from edgeslim.emulator import open_emulator
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeslim import emulator as emulator_module
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Emulator, open_emulator, read_counts, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
 from edgeslim.on_device import Candidate

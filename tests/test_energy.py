@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.energy import Window, disturbed, energy, estimate_energy
 from edgeslim.errors import InvalidMeasurement
 from edgeslim.estimate import Estimate

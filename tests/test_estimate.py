@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.device_profile import load_profile
-from edgeslim.emulation_facts import CLASSES, Cost, Estimator, Speedup
+from edgeslim.devices.emulation import CLASSES, Cost, Estimator, Speedup
+from edgeslim.devices.profile import load_profile
+from edgeslim.devices.sourced import Hertz
 from edgeslim.errors import InvalidMeasurement, Refused
 from edgeslim.estimate import (
     Observation,
@@ -19,7 +20,6 @@ from edgeslim.estimate import (
     leave_one_out,
     relative_errors,
 )
-from edgeslim.sourced import Hertz
 
 GROUPS = {"instructions": ("insns",), "L2 misses": ("l2_miss",)}
 CLOCK = Hertz.model_validate({"value": "1 GHz", "source": "a test"})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edgeslim.artifact import MEASUREMENTS, pack
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import Skipped
 from edgeslim.fitting import Fit, FitReport
 from edgeslim.installed import RUNTIMES

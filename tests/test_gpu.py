@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.gpu import require_gpu_recipe, short_of
 from edgeslim.recipe import default_recipe, with_settings

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from edgeslim.benchmark import entries_of
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.gpu_papers import FLAGS, gpu_files
 from edgeslim.half_plan import HalfOperator, HalfPlan
 from edgeslim.inspection import HalfRow, Inspection

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 
+from edgeslim.devices.machine import small_files
 from edgeslim.endings import ended
 from edgeslim.errors import DeviceFailed
-from edgeslim.machine import small_files
 from edgeslim.memory_limit import CGROUPS, NO_GROUP, OUT_OF_MEMORY, limited
 
 LIMIT_BYTES = 64 * 2**20

@@ -16,7 +16,7 @@ from tests.support.offline import REFUSE
 CHEAP_FUNCTIONS = """
 import edgeslim
 from edgeslim.data import load_data
-from edgeslim.device_profile import all_profiles, load_profile
+from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.model import load_model
 from edgeslim.recipe import default_recipe
 default_recipe(load_profile("raspberry-pi")); all_profiles()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.export.job import Job
 from edgeslim.judge import Judged

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from edgeslim.compress.fold import folded
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.npu_rules import RULES, sentence, violations
 from tests.support import REPOSITORY
 from tests.support.npu_cases import CASES, folded_case

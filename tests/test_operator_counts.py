@@ -3,8 +3,8 @@
 import pytest
 
 from edgeslim.agent_session import GraphNode
-from edgeslim.device_profile import load_profile
-from edgeslim.emulation_facts import CLASSES
+from edgeslim.devices.emulation import CLASSES
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Counted, Emulator
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.onnx_layers import Layer

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Emulator
 from edgeslim.errors import Refused, ToolFailed
 from edgeslim.operator_estimates import NEXT_TO_NOTHING, estimated_operator_times_s

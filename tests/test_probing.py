@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from edgeslim.device_profile import Isa, load_profile
+from edgeslim.devices.profile import Isa, load_profile
 from edgeslim.errors import BadProfile, DeviceFailed
 from edgeslim.installed import RUNTIMES
 from edgeslim.probing import FLAGS, findings, probe

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS
 from edgeslim.recipe import Recipe, StepCall, default_recipe, load_recipe, with_settings, with_step_settings

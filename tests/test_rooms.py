@@ -32,7 +32,7 @@ MAY_IMPORT = {
 MOST_FILES = 13  # of a folder: with more a newcomer no longer finds what is there
 LIGHT = (
     "edgeslim",
-    "edgeslim.device_profile",
+    "edgeslim.devices.profile",
     "edgeslim.artifact",
     "edgeslim.manifest",
     "edgeslim.doctor",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.device_profile import all_profiles, load_profile
+from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
 from edgeslim.vela import GOALS, KNOWN_ERROR, PACKAGE, VERSION, compile_network, in_order, require_vela
 from tests.support import REPOSITORY

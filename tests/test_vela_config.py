@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.device_profile import all_profiles
+from edgeslim.devices.profile import all_profiles
 from edgeslim.vela_config import CONFIG, config_sha256, known, profile_faults
 
 

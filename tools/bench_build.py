@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from edgeslim import build
-from edgeslim.machine import this_machine
+from edgeslim.devices.machine import this_machine
 
 
 def resident_bytes(pid: int) -> int:

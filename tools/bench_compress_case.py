@@ -15,7 +15,7 @@ from torch import fx
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
 from edgeslim.data import Data, ImageSet, load_data
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import batched, layers_of, program_of

@@ -23,7 +23,7 @@ from width_share import beyond_share
 from edgeslim.comparison import faster
 from edgeslim.context import Context
 from edgeslim.data import load_data
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import macs_of
 from edgeslim.harness import Workload, measure

@@ -16,7 +16,7 @@ from markdown_table import table
 
 from edgeslim.artifact import open_artifact
 from edgeslim.benchmark import Entry, entries_of
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import simulate
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.errors import DeviceFailed

@@ -20,7 +20,7 @@ from markdown_table import table
 from edgeslim.compress import fold, legalize, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
-from edgeslim.device_profile import Compiler, DeviceProfile, load_profile
+from edgeslim.devices.profile import Compiler, DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.graph import program_of
 from edgeslim.model import load_model

@@ -29,7 +29,7 @@ from torch import Tensor, fx
 from edgeslim.compress import fold, mixed_precision, prune
 from edgeslim.context import Context
 from edgeslim.data import load_data
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.graph import batched
 from edgeslim.half import is_operator
 from edgeslim.model import Model, load_model

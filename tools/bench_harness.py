@@ -32,10 +32,10 @@ from edgeslim.comparison import Comparison, compare
 from edgeslim.context import Context
 from edgeslim.data import load_data
 from edgeslim.deployment import Deployed, python_agent
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.machine import this_machine
+from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.harness import Workload, measure
-from edgeslim.machine import this_machine
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model, load_model
 from edgeslim.on_device import Candidate, Device

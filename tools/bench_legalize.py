@@ -29,7 +29,7 @@ from train_default import augment, prepare
 from edgeslim.compress import legalize
 from edgeslim.context import Context
 from edgeslim.data import Data, ImageSet, load_data
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.graph import batched, copy_of, drop_unused, input_of, shape_of, trace
 from edgeslim.harness import run_model

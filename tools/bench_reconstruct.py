@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx
 from width_share import beyond_share
 
+from edgeslim.devices.machine import this_machine
 from edgeslim.graph import batched
-from edgeslim.machine import this_machine
 from edgeslim.model import load_model
 from edgeslim.pruning.channels import channels_of, cut, surviving_rows
 from edgeslim.reconstruct import reconstruct

@@ -17,7 +17,7 @@ from markdown_table import table
 from prune_table import Row, load
 
 from edgeslim import checks, errors, npu_rules
-from edgeslim.device_profile import DeviceProfile, all_profiles, describe
+from edgeslim.devices.profile import DeviceProfile, all_profiles, describe
 from edgeslim.formats import FORMATS
 from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.meters import METERS

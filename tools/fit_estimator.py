@@ -23,8 +23,9 @@ from typing import get_args
 
 import numpy as np
 
-from edgeslim.device_profile import Precision
-from edgeslim.emulation_facts import COUNTS, Cost, Estimator, Speedup
+from edgeslim.devices.emulation import COUNTS, Cost, Estimator, Speedup
+from edgeslim.devices.profile import Precision
+from edgeslim.devices.sourced import Hertz
 from edgeslim.estimate import (
     INSTRUCTIONS,
     Groups,
@@ -37,7 +38,6 @@ from edgeslim.estimate import (
     relative_errors,
 )
 from edgeslim.resources import bundled
-from edgeslim.sourced import Hertz
 
 CSV = Path(__file__).resolve().parent / "ncnn_counts.csv"
 RUNTIME = "ncnn"

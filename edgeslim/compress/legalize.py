@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import fx
 
 from edgeslim.context import Context
-from edgeslim.device_profile import DeviceProfile
+from edgeslim.devices.npu_limits import NpuLimits
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused, near_misses
 from edgeslim.graph import (
     batched,
@@ -31,7 +32,6 @@ from edgeslim.graph import (
 from edgeslim.grid import sqnr_db
 from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.model import Model
-from edgeslim.npu_limits import NpuLimits
 from edgeslim.npu_rules import Violation, violations
 from edgeslim.quality import agreement_pct
 from edgeslim.reconstruct import reconstruct

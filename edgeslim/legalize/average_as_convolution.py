@@ -9,8 +9,8 @@ import math
 import torch
 from torch import fx, nn
 
+from edgeslim.devices.npu_limits import MOST_CODE, NpuLimits
 from edgeslim.graph import ATEN, argument, insert_convolution, shape_of, window_of
-from edgeslim.npu_limits import MOST_CODE, NpuLimits
 
 EXACT = True
 

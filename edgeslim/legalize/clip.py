@@ -9,8 +9,8 @@ import math
 import torch
 from torch import fx
 
+from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.graph import ATEN, argument, insert_convolution, shape_of
-from edgeslim.npu_limits import NpuLimits
 
 EXACT = True
 

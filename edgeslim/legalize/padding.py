@@ -5,8 +5,8 @@ conv(pad(x, p), padding q) = conv(x, padding p + q): the same zeros, for p alike
 
 from torch import fx
 
+from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.graph import ATEN, argument
-from edgeslim.npu_limits import NpuLimits
 
 EXACT = True
 

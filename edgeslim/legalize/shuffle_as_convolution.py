@@ -7,8 +7,8 @@ W[c, that] = 1 and 0 elsewhere, y = W x. It costs C multiplications a value, and
 import torch
 from torch import fx
 
+from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.graph import ATEN, insert_convolution, shape_of
-from edgeslim.npu_limits import NpuLimits
 
 EXACT = True
 _VIEWS = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)

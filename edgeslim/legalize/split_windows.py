@@ -6,8 +6,8 @@ what it pads, minus infinity, changes no maximum.
 
 from torch import fx
 
+from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.graph import ATEN, argument, window_of
-from edgeslim.npu_limits import NpuLimits
 
 EXACT = True
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from edgeslim.devices.machine import BOOT_ID, small_files
 from edgeslim.endings import ended
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.machine import BOOT_ID, small_files
 
 REPLIES = "replies.jsonl"
 NOT_FOUND = 127  # a shell's exit code for a program that does not exist

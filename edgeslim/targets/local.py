@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from edgeslim.devices.machine import small_files
 from edgeslim.endings import ended, timed_out
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.machine import small_files
 
 
 class LocalTarget:

@@ -7,7 +7,7 @@ from torch import nn
 from edgeslim.checks import Request, refusals, weight_scales
 from edgeslim.compress import equalize, fold, quantize
 from edgeslim.compress.equalize import MOST_FACTOR, Pair, Settings, pairs_of
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.graph import batched, layers_of, parameter
 from edgeslim.grid import sqnr_db

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from edgeslim.compress import fold, legalize
 from edgeslim.context import Context
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput, Refused
 from edgeslim.graph import ATEN, copy_of
 from edgeslim.model import Model

@@ -11,10 +11,10 @@ from torch import nn
 from edgeslim.compress import fold, prune, quantize
 from edgeslim.context import Context, Demand
 from edgeslim.data import Data
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.machine import this_machine
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, BadModel, Refused
 from edgeslim.graph import layers_of, macs_of, parameter
-from edgeslim.machine import this_machine
 from edgeslim.model import Model
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.workbench import images_of

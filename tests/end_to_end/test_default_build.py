@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from edgeslim.default_model import network
-from edgeslim.machine import this_machine
+from edgeslim.devices.machine import this_machine
 from tests.support.builds import Built, edgeslim
 
 FORMATS = ("onnx", "openvino", "tflite")

@@ -9,7 +9,7 @@ import pytest
 
 from edgeslim.artifact import MEASUREMENTS, pack
 from edgeslim.benchmark import Entry, entries_of
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.manifest import MANIFEST, SUMS, read_manifest
 from tests.support.builds import Built, edgeslim

@@ -13,7 +13,7 @@ import edgeslim
 from edgeslim.compress import fold
 from edgeslim.context import Context
 from edgeslim.data import Data, ImageSet, load_data
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.equivalence import LEAST_DB, first_parting, outputs_of
 from edgeslim.errors import BadData, Refused
 from edgeslim.export import float_values

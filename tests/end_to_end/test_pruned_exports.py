@@ -10,7 +10,7 @@ import torch
 from edgeslim.compress import fold
 from edgeslim.context import Context
 from edgeslim.data import load_data
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.graph import macs_of, program_of, trace
 from edgeslim.grid import sqnr_db

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.pruning.workbench import workbench_of
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.small_models import context, headed, model_of, random_images, randomized

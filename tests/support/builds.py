@@ -15,7 +15,7 @@ import torch
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
 from edgeslim.data import load_data
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Spelling
 from edgeslim.graph import program_of
 from edgeslim.model import Model, load_model

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edgeslim.device_profile import Compiler, load_profile
-from edgeslim.sourced import Bytes
+from edgeslim.devices.profile import Compiler, load_profile
+from edgeslim.devices.sourced import Bytes
 from edgeslim.vela import Compiled
 from edgeslim.vela_report import Estimate, Placement
 

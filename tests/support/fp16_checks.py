@@ -1,6 +1,6 @@
 """What fp16 costs, as if it had been simulated."""
 
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.manifest_parts import HalfCheck
 
 DEVICE = load_profile("jetson-orin-nano")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from edgeslim.context import Context
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from tests.support.small_models import context, headed, random_images
 
 

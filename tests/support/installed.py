@@ -2,9 +2,9 @@
 
 import pytest
 
+from edgeslim.devices.machine import this_machine
 from edgeslim.formats import FORMATS
 from edgeslim.installed import runtime_available
-from edgeslim.machine import this_machine
 
 
 def skip_without(runtime: str) -> None:

@@ -19,7 +19,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from edgeslim.compress.fold import folded
-from edgeslim.device_profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.graph import trace
 from edgeslim.legalize import rewrite_named
 from edgeslim.npu_rules import violations

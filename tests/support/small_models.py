@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgeslim.context import Context
 from edgeslim.data import Data, ImageSet
-from edgeslim.device_profile import load_profile
+from edgeslim.devices.profile import load_profile
 from edgeslim.model import Model
 from edgeslim.preprocessing import Preprocessing
 from edgeslim.progress import silent

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgeslim.deployment import machine_at
+from edgeslim.devices.machine import BOOT_ID
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.machine import BOOT_ID
 from edgeslim.targets.fake import open_target
 from tests.support.recorded_device import PI_4, UNAME, RecordedDevice, process, recorded
 

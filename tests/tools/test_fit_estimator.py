@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from edgeslim.device_profile import load_profile
-from edgeslim.emulation_facts import CLASSES
+from edgeslim.devices.emulation import CLASSES
+from edgeslim.devices.profile import load_profile
 from edgeslim.estimate import TRANSFER_BAND, estimate, estimator_of
 from tests.support import REPOSITORY
 

@@ -11,13 +11,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictInt, model_validator
 
-from edgeslim.emulation_facts import MISSES, Emulation, Estimator
+from edgeslim.devices.emulation import MISSES, Emulation, Estimator
+from edgeslim.devices.machine import Machine, this_machine
+from edgeslim.devices.npu_limits import NpuLimits
+from edgeslim.devices.overlay import laid_over_base
+from edgeslim.devices.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.errors import BadProfile, near_misses
-from edgeslim.machine import Machine, this_machine
-from edgeslim.npu_limits import NpuLimits
-from edgeslim.overlay import laid_over_base
 from edgeslim.resources import bundled
-from edgeslim.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.strict_yaml import Section, read_strictly, validated
 
 RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
@@ -269,7 +269,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """Return the profile of a bundled device (by name or alias) or of a YAML file.
 
     Anything that ends in .yaml or .yml or holds a path separator is a file; one with the key `base` is laid over
-    another profile (edgeslim/overlay.py). BadProfile names the near misses of an unknown device, and says of a broken
+    another profile (devices/overlay.py). BadProfile names the near misses of an unknown device, and says of a broken
     file which section and key is wrong and what was expected.
     """
     text = str(name_or_path)
@@ -353,3 +353,9 @@ def _plain(value: object) -> str:
         case None:
             return "none"
     return str(value)
+
+
+def known_to_fail(profile: DeviceProfile, runtime: str, precision: str) -> bool:
+    """Tell whether files of a precision are known to fail in a runtime on the device."""
+    failure = profile.failure(runtime, precision)
+    return failure is not None and failure.effect == "fails"

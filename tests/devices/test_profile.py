@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from edgeslim import units
-from edgeslim.device_profile import (
+from edgeslim.devices.profile import (
     all_profiles,
     describe,
     is_this_machine,
@@ -16,9 +16,9 @@ from edgeslim.device_profile import (
     load_profile,
     profile_sha256,
 )
+from edgeslim.devices.sourced import Bytes, BytesPerSecond, Flops, Hertz, Ops, Seconds, Watts
 from edgeslim.errors import BadProfile
 from edgeslim.resources import bundled
-from edgeslim.sourced import Bytes, BytesPerSecond, Flops, Hertz, Ops, Seconds, Watts
 from tests.support import TESTS
 from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
@@ -233,7 +233,7 @@ def test_any_x86_64_machine_is_the_host_and_an_n100_is_both(tmp_path: Path) -> N
 
 def test_reading_all_profiles_imports_no_torch_and_no_runtime() -> None:
     code = (
-        "import sys; from edgeslim.device_profile import all_profiles; all_profiles();"
+        "import sys; from edgeslim.devices.profile import all_profiles; all_profiles();"
         "print(*[m for m in ('torch', 'numpy', 'onnxruntime', 'openvino') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, model_validator
 
+from edgeslim.devices.sourced import Hertz, Text
 from edgeslim.errors import near_misses
-from edgeslim.sourced import Hertz, Text
 from edgeslim.strict_yaml import Section
 
 # What the counting plugin counts: each instruction is of one class, and `insns` is their sum.

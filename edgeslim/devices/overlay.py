@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt
 
+from edgeslim.devices.sourced import Text
 from edgeslim.errors import BadProfile, near_misses
-from edgeslim.sourced import Text
 from edgeslim.strict_yaml import Section, read_document, validated
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeslim.device_profile import load_profile, profile_sha256
+from edgeslim.devices.profile import load_profile, profile_sha256
 from edgeslim.errors import BadProfile
 from edgeslim.resources import bundled
 

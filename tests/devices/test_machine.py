@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.errors import ToolFailed
-from edgeslim.machine import Machine, this_machine
 from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
 
