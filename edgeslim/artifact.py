@@ -24,10 +24,9 @@ from edgeslim.manifest import (
     read_manifest,
 )
 from edgeslim.manifest_parts import PATH_PATTERN
+from edgeslim.resources import in_package
 
 MEASUREMENTS = "measurements"  # lies in the folder, outside the archive and the hashes: times differ in every run
-
-_PACKAGE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ def archive_path(destination: Path) -> Path:
 
 def write_example(staging: Path) -> None:
     """Copy into `staging` what every artifact carries: run.py, preprocessing.py, README, the manifest's schema."""
-    carried = [file for file in sorted((_PACKAGE / "artifact_files").iterdir()) if file.is_file()]
-    for file in [*carried, _PACKAGE / "preprocessing.py", _PACKAGE / "manifest.schema.json"]:
+    carried = [file for file in sorted(in_package("artifact_files").iterdir()) if file.is_file()]
+    for file in [*carried, in_package("tasks/preprocessing.py"), in_package("manifest.schema.json")]:
         shutil.copyfile(file, staging / file.name)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from edgeslim.data import Data
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.progress import Progress
+from edgeslim.tasks.images import Data
 
 
 @dataclass(frozen=True)

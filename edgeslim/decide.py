@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from edgeslim.comparison import faster
 from edgeslim.compress.prune import AMOUNTS
-from edgeslim.data import Data
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, known_to_fail
 from edgeslim.judge import Judged
 from edgeslim.measurement import Measurement
 from edgeslim.recipe import Recipe
+from edgeslim.tasks.images import Data
 from edgeslim.units import show_bytes, show_seconds
 
 

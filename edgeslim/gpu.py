@@ -14,8 +14,8 @@ from edgeslim.half import HalfNetwork, to_bfloat16
 from edgeslim.judge import Judged
 from edgeslim.manifest_parts import HalfCheck
 from edgeslim.model import Model
-from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
+from edgeslim.tasks.classification import agreement_pct
 
 
 def require_gpu_recipe(recipe: Recipe, profile: DeviceProfile) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.half_plan import HalfPlan
 from edgeslim.manifest_parts import GpuFiles, HalfCheck, OperatorPrecision
+from edgeslim.resources import in_package
 
 BUILDER = "build_engine.py"
-SOURCE = Path(__file__).with_name("artifact_files") / "tensorrt" / BUILDER
+SOURCE = in_package(f"artifact_files/tensorrt/{BUILDER}")
 # A strongly typed network runs every operator in the type that the file gives it; INT8 comes from the QDQ pairs.
 FLAGS = dict.fromkeys(("fp32", "fp16", "int8"), ("--stronglyTyped", "--noTF32"))
 PROVIDER = "TensorrtExecutionProvider"

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from edgeslim.artifact import MEASUREMENTS, write_example
-from edgeslim.data import Data, ImageSet
 from edgeslim.decide import known_failures
 from edgeslim.devices.profile import DeviceProfile, profile_sha256
 from edgeslim.emulated_inference import EmulatedInference
@@ -46,12 +45,13 @@ from edgeslim.model import Model, name_of
 from edgeslim.npu import NpuFile
 from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
 from edgeslim.numerics import Numerics
-from edgeslim.preprocessing import preprocess_batch
-from edgeslim.quality import agreement_pct
 from edgeslim.recipe import Recipe
 from edgeslim.records import save
 from edgeslim.resources import bundled, default_model_folder
 from edgeslim.simulation import save_simulation
+from edgeslim.tasks.classification import agreement_pct
+from edgeslim.tasks.images import Data, ImageSet
+from edgeslim.tasks.preprocessing import preprocess_batch
 from edgeslim.trial import save_trials
 
 VERSION = "1.0.0"

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.context import Context
-from edgeslim.data import ImageSet
 from edgeslim.equivalence import LEAST_DB, outputs_of
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
@@ -24,7 +23,8 @@ from edgeslim.model import Model
 from edgeslim.numerics import Numerics
 from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
-from edgeslim.quality import Score, agreement_pct, score
+from edgeslim.tasks.classification import Score, agreement_pct, score
+from edgeslim.tasks.images import ImageSet
 
 PARITY_IMAGES = 64
 TIMED_PROCESSES = 5

@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from edgeslim.errors import IntegrityFailed
 from edgeslim.formats import FormatName, RuntimeName
 from edgeslim.manifest_parts import Count, GpuFiles, Part, Percent, RelativePath
-from edgeslim.preprocessing import Preprocessing
+from edgeslim.tasks.preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"

@@ -23,8 +23,8 @@ from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.graph import output_of, shape_of, trace
 from edgeslim.half_plan import HalfPlan
 from edgeslim.numerics import Numerics
-from edgeslim.preprocessing import Preprocessing
 from edgeslim.resources import default_model_folder
+from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.trial import Trial
 
 FASHION_LABELS = (

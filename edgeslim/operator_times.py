@@ -20,6 +20,7 @@ from edgeslim.installed import runtime_available
 from edgeslim.operator_tables import damaged, file_name, load_table, save_table
 from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent
+from edgeslim.resources import in_package
 from edgeslim.targets.local import open_target
 
 __all__ = ["Operator", "operator_times_s"]
@@ -161,10 +162,9 @@ def _measure(
 
 
 def _command(job: Path) -> list[str]:
-    package = Path(__file__).resolve().parent
     # -P: the worker's own folder, whose modules have the names of libraries, stays out of the search path.
-    search = os.pathsep.join([str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    worker = package / "probes" / "worker.py"
+    search = os.pathsep.join([str(in_package().parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    worker = in_package("probes/worker.py")
     return ["env", f"PYTHONPATH={search}", sys.executable, "-P", str(worker), str(job)]
 
 

@@ -16,10 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
-from edgeslim.class_order import require_fitting_labels
 from edgeslim.compress import fold, legalize, prune
 from edgeslim.context import Context, Demand
-from edgeslim.data import load_data
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
@@ -32,6 +30,7 @@ from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.graph import copy_of, macs_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
+from edgeslim.labels import require_fitting_labels
 from edgeslim.measurement import Measurement
 from edgeslim.model import Model, load_model, name_of
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
@@ -41,6 +40,7 @@ from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe
 from edgeslim.resources import default_store
+from edgeslim.tasks.classification import load_data
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.cache import graph_sha256, remember
-from edgeslim.data import ImageSet
 from edgeslim.fake_quant import part_of
 from edgeslim.graph import batched, first_of, layers_of
 from edgeslim.grid import sqnr_db
 from edgeslim.numerics import Numerics
 from edgeslim.progress import Progress
-from edgeslim.quality import Drop, drop_points
 from edgeslim.rounding import parameters, with_grids
+from edgeslim.tasks.classification import Drop, drop_points
+from edgeslim.tasks.images import ImageSet
 
 RANKING_IMAGES = 256  # of the selection images, by which layers are ranked; whether the demand is met, all of them say
 FIRST_IMAGES = 512  # if these already say, beyond chance, that the demand is met, the others are not run

@@ -12,6 +12,11 @@ def bundled(name: str) -> Path:
     return in_wheel if in_wheel.exists() else _PACKAGE.parent / name
 
 
+def in_package(path: str = "") -> Path:
+    """Return a file or folder of the package ("tasks/preprocessing.py"), by default the package itself."""
+    return _PACKAGE / path
+
+
 def default_model_folder() -> Path:
     """Return the folder of the bundled default model: weights, three data sets, model card."""
     return _PACKAGE / "default_model"

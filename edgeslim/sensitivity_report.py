@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeslim import checks
-from edgeslim.class_order import require_fitting_labels
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.equivalence import require_traced
 from edgeslim.errors import BadInput, Refused
+from edgeslim.labels import require_fitting_labels
 from edgeslim.model import Model, load_model
 from edgeslim.precision import sensitivity as layer_sensitivity
 from edgeslim.progress import Progress, silent
@@ -26,6 +25,7 @@ from edgeslim.pruning.sensitivity import Curve
 from edgeslim.pruning.sizes import Times
 from edgeslim.pruning.workbench import workbench_of
 from edgeslim.resources import default_store
+from edgeslim.tasks.classification import load_data
 
 FORMAT = "edgeslim-sensitivity/1"
 

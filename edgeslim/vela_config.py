@@ -2,12 +2,12 @@
 
 import configparser
 import hashlib
-from pathlib import Path
 
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import near_misses
+from edgeslim.resources import in_package
 
-CONFIG = Path(__file__).with_name("vela.ini")
+CONFIG = in_package("vela.ini")
 
 
 def known(kind: str) -> list[str]:

@@ -12,7 +12,8 @@ from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.grid import Grid
 from edgeslim.harness import run_model
 from edgeslim.manifest import GOLDEN_IMAGES, LsbTolerance, Manifest, ModelFile, TensorSpec, Tolerance
-from edgeslim.preprocessing import preprocess_batch
+from edgeslim.resources import in_package
+from edgeslim.tasks.preprocessing import preprocess_batch
 
 PREPROCESSING_ATOL = 1e-5  # one grey level is above 0.003 wherever std is at most 1
 
@@ -160,7 +161,7 @@ def _max_abs_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
-    own = Path(__file__).with_name("preprocessing.py").read_bytes()
+    own = in_package("tasks/preprocessing.py").read_bytes()
     notes = list(manifest.host_dependent)
     if manifest.compiled is not None:
         notes.append(f"{manifest.compiled.path} runs on its NPU alone: its hash was checked, it was not replayed")

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.data import Data, ImageSet
 from edgeslim.decide import below_demand, beyond_budget, choose_primary
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Job
 from edgeslim.judge import Judged
 from edgeslim.ledger import Row
 from edgeslim.measurement import Measurement
-from edgeslim.preprocessing import Preprocessing
+from edgeslim.tasks.images import Data, ImageSet
+from edgeslim.tasks.preprocessing import Preprocessing
 from tests.support.judged_files import RECIPE, judged
 from tests.support.made_measurements import measured
 

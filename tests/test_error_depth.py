@@ -25,8 +25,8 @@ from edgeslim.inspection import DepthRow, own_share_pct
 from edgeslim.judge import Judged
 from edgeslim.manifest import LayerError
 from edgeslim.numerics import Numerics
-from edgeslim.quality import Score
 from edgeslim.show import depth_table
+from edgeslim.tasks.classification import Score
 
 SET = random_images(40)
 BATCH = next(iter(SET.tensors()))[:IMAGES]

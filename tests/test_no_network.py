@@ -15,7 +15,7 @@ from tests.support.offline import REFUSE
 
 CHEAP_FUNCTIONS = """
 import edgeslim
-from edgeslim.data import load_data
+from edgeslim.tasks.images import load_data
 from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.model import load_model
 from edgeslim.recipe import default_recipe

@@ -14,8 +14,8 @@ from edgeslim.grid import sqnr_db
 from edgeslim.numerics import Numerics
 from edgeslim.precision import promote, sensitivity
 from edgeslim.progress import silent
-from edgeslim.quality import agreement_pct
 from edgeslim.rounding import parameters
+from edgeslim.tasks.classification import agreement_pct
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 CALIBRATION = random_images(16)

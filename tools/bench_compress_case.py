@@ -14,7 +14,6 @@ from torch import fx
 
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
-from edgeslim.data import Data, ImageSet, load_data
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
@@ -30,7 +29,8 @@ from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Images, studied_widths
 from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
 from edgeslim.pruning.workbench import images_of
-from edgeslim.quality import score
+from edgeslim.tasks.classification import load_data, score
+from edgeslim.tasks.images import Data, ImageSet
 
 MODELS_FOLDER = Path(__file__).resolve().parent / "bench_models"
 # Name -> source and weights, as `load_model` takes them; both classify the bundled images.

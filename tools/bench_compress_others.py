@@ -22,7 +22,6 @@ from width_share import beyond_share
 
 from edgeslim.comparison import faster
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.graph import macs_of
@@ -32,6 +31,7 @@ from edgeslim.on_device import Candidate
 from edgeslim.progress import silent
 from edgeslim.pruning.channels import channels_of, without
 from edgeslim.rounding import round_weights
+from edgeslim.tasks.classification import load_data
 
 # Name in peers.ROUNDERS -> bits, one scale for each channel, bits of the first and the last layer.
 ROUNDED = {"W4 per channel, first and last layer W8": (4, True, 8), "W8 per tensor": (8, False, 8)}

@@ -19,13 +19,13 @@ from markdown_table import table
 
 from edgeslim.compress import fold, legalize, quantize
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.devices.profile import Compiler, DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.graph import program_of
 from edgeslim.model import load_model
 from edgeslim.produce import PROBE_IMAGES, export_job, io_of
 from edgeslim.progress import silent
+from edgeslim.tasks.classification import load_data
 from edgeslim.units import show_bytes
 from edgeslim.vela import KNOWN_ERROR, Compiled, compile_network
 from edgeslim.vela_report import counts

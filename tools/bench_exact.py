@@ -9,9 +9,9 @@ import sys
 from markdown_table import table
 
 from edgeslim.compress import fold
-from edgeslim.data import load_data
 from edgeslim.equivalence import exactness
 from edgeslim.model import load_model
+from edgeslim.tasks.classification import load_data
 
 NETWORKS = (
     "resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x1_0",

@@ -28,12 +28,12 @@ from torch import Tensor, fx
 
 from edgeslim.compress import fold, mixed_precision, prune
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.devices.profile import load_profile
 from edgeslim.graph import batched
 from edgeslim.half import is_operator
 from edgeslim.model import Model, load_model
 from edgeslim.progress import silent
+from edgeslim.tasks.classification import load_data
 
 CASES = ("fp32", "tf32", "fp16", "bf16", "mixed")
 WARM_UP, ROUNDS, REPLAYS = 20, 30, 20

@@ -30,7 +30,6 @@ from edgeslim.artifact import open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.comparison import Comparison, compare
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.deployment import Deployed, python_agent
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
@@ -42,6 +41,7 @@ from edgeslim.on_device import Candidate, Device
 from edgeslim.progress import silent
 from edgeslim.pruning.channels import channels_of, without
 from edgeslim.targets.local import open_target
+from edgeslim.tasks.classification import load_data
 
 HOST = "x86-64-host"
 SAME, APART = 40, 20

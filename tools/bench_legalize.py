@@ -28,7 +28,6 @@ from train_default import augment, prepare
 
 from edgeslim.compress import legalize
 from edgeslim.context import Context
-from edgeslim.data import Data, ImageSet, load_data
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.graph import batched, copy_of, drop_unused, input_of, shape_of, trace
@@ -36,7 +35,8 @@ from edgeslim.harness import run_model
 from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.model import Model, load_model
 from edgeslim.progress import silent
-from edgeslim.quality import agreement_pct, score
+from edgeslim.tasks.classification import agreement_pct, load_data, score
+from edgeslim.tasks.images import Data, ImageSet
 
 TRAINING = 7_000
 BATCH, HIGHEST_RATE, DECAY = 128, 4e-3, 0.01

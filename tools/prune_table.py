@@ -30,7 +30,7 @@ from edgeslim.pruning.allocation import Problem, uniform
 from edgeslim.pruning.candidates import Candidate, widened
 from edgeslim.pruning.channels import Channels, channels_of, legal_widths, without
 from edgeslim.pruning.sizes import sizes_of
-from edgeslim.quality import Drop
+from edgeslim.tasks.classification import Drop
 
 FOUND = Path(__file__).resolve().parent / "bench_models" / "prune_table.json"
 SIDES = (64, 80, 224)  # of the input; the first that the network takes

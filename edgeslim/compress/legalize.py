@@ -33,8 +33,8 @@ from edgeslim.grid import sqnr_db
 from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.model import Model
 from edgeslim.npu_rules import Violation, violations
-from edgeslim.quality import agreement_pct
 from edgeslim.reconstruct import reconstruct
+from edgeslim.tasks.classification import agreement_pct
 
 MOST_ROUNDS = 8  # a rewrite may call for another: a clip's new layer, an average's stride
 

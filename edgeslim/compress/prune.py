@@ -24,7 +24,7 @@ from edgeslim.pruning.channels import cut, legal_widths
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.sizes import Widths
 from edgeslim.pruning.workbench import Workbench, workbench_of
-from edgeslim.quality import Drop, drop_points
+from edgeslim.tasks.classification import Drop, drop_points
 from edgeslim.trial import Trial
 
 SEARCH_STEPS = 5

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import MissingPackage, ToolFailed
 from edgeslim.export.job import Held, Job, Spelling, Tensor, load_spelling
 from edgeslim.formats import FORMATS, FormatName
+from edgeslim.resources import in_package
 
 TIMEOUT_S = 1800.0
 
@@ -37,7 +38,7 @@ def child_environment() -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), *sys.path[1:]]),
+        "PYTHONPATH": os.pathsep.join([str(in_package().parent), *sys.path[1:]]),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TRANSFORMERS_OFFLINE": "1",
     }

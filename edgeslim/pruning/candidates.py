@@ -16,8 +16,8 @@ from edgeslim.graph import copy_of
 from edgeslim.pruning.blocks import Block, drop
 from edgeslim.pruning.channels import Channels, Removed, cut, surviving_rows
 from edgeslim.pruning.sensitivity import Images
-from edgeslim.quality import Drop, drop_points
 from edgeslim.reconstruct import reconstruct
+from edgeslim.tasks.classification import Drop, drop_points
 
 
 @dataclass(frozen=True)

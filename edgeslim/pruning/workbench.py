@@ -10,7 +10,6 @@ from torch import fx
 
 from edgeslim.cache import graph_sha256
 from edgeslim.context import Context
-from edgeslim.data import ImageSet
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.errors import Refused
@@ -26,6 +25,7 @@ from edgeslim.pruning.candidates import Candidate, Judge, candidate
 from edgeslim.pruning.channels import Channels, channels_of
 from edgeslim.pruning.sensitivity import Curve, Images, studied_widths, study
 from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
+from edgeslim.tasks.images import ImageSet
 from edgeslim.units import show_bytes
 
 MEASURABLE = ("litert", "onnxruntime", "openvino")

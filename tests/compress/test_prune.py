@@ -10,7 +10,6 @@ from torch import nn
 
 from edgeslim.compress import fold, prune, quantize
 from edgeslim.context import Context, Demand
-from edgeslim.data import Data
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, BadModel, Refused
@@ -18,6 +17,7 @@ from edgeslim.graph import layers_of, macs_of, parameter
 from edgeslim.model import Model
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.workbench import images_of
+from edgeslim.tasks.images import Data
 from tests.support.installed import skip_without
 from tests.support.small_models import (  # fmt: skip
     COLOR,
@@ -210,7 +210,7 @@ def test_synthetic_images_without_an_amount_prune_nothing_and_say_so():
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_images_come_in_two_batches_at_least_with_all_their_labels(batch):
-    from edgeslim.data import ImageSet
+    from edgeslim.tasks.images import ImageSet
 
     images = random_images(64 * batch)
     labelled = ImageSet(images.images, torch.arange(64 * batch).numpy() % 4, COLOR)

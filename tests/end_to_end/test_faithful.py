@@ -12,7 +12,6 @@ from onnx import numpy_helper
 import edgeslim
 from edgeslim.compress import fold
 from edgeslim.context import Context
-from edgeslim.data import Data, ImageSet, load_data
 from edgeslim.devices.profile import load_profile
 from edgeslim.equivalence import LEAST_DB, first_parting, outputs_of
 from edgeslim.errors import BadData, Refused
@@ -26,6 +25,8 @@ from edgeslim.pipeline import BuildReport
 from edgeslim.progress import silent
 from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step
 from edgeslim.resources import default_model_folder
+from edgeslim.tasks.classification import load_data
+from edgeslim.tasks.images import Data, ImageSet
 from tests.support import TESTS
 from tests.support.builds import NET
 

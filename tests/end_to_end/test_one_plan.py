@@ -16,7 +16,7 @@ from edgeslim.judge import Judged, eager_logits
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.numerics import EdgeNumerics, Numerics
 from edgeslim.proof import proven_layers
-from edgeslim.quality import Score
+from edgeslim.tasks.classification import Score
 from tests.support.builds import Plan, make_plan
 from tests.support.installed import skip_where_openvino_saturates
 

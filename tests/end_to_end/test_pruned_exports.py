@@ -9,7 +9,6 @@ import torch
 
 from edgeslim.compress import fold
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.graph import macs_of, program_of, trace
@@ -20,6 +19,7 @@ from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.pruning.blocks import blocks_of, drop
 from edgeslim.pruning.channels import channels_of, cut, legal_widths
+from edgeslim.tasks.classification import load_data
 from tests.support import TESTS
 
 FAMILIES = TESTS / "support" / "families.py"

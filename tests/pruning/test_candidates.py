@@ -14,7 +14,7 @@ from edgeslim.pruning.candidates import Candidate, Judge, candidate, masked, sur
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Images
 from edgeslim.pruning.workbench import images_of
-from edgeslim.quality import Drop
+from edgeslim.tasks.classification import Drop
 from tests.support.small_models import SIDE, WIDE, random_images, randomized, residual
 
 CALIBRATION, SELECTION = images_of(random_images(96)), images_of(random_images(160, seed=1))

@@ -14,7 +14,6 @@ import torch
 
 from edgeslim.compress import fold, quantize
 from edgeslim.context import Context
-from edgeslim.data import load_data
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Spelling
 from edgeslim.graph import program_of
@@ -22,6 +21,7 @@ from edgeslim.model import Model, load_model
 from edgeslim.numerics import Numerics
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
+from edgeslim.tasks.classification import load_data
 from tests.support import TESTS
 
 NET = f"{TESTS / 'support' / 'mixed_net.py'}:make"

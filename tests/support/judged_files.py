@@ -7,8 +7,8 @@ import numpy as np
 from edgeslim.export.job import Job, Spelling
 from edgeslim.formats import FORMATS
 from edgeslim.judge import Judged
-from edgeslim.quality import Score
 from edgeslim.recipe import Recipe, StepCall
+from edgeslim.tasks.classification import Score
 
 RECIPE = Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize")))
 

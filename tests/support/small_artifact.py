@@ -29,7 +29,7 @@ from edgeslim.manifest import (
     SourceModel,
     TensorSpec,
 )
-from edgeslim.preprocessing import Preprocessing, preprocess_batch
+from edgeslim.tasks.preprocessing import Preprocessing, preprocess_batch
 from tests.support import TESTS
 
 WEIGHT = ((np.arange(4 * 36) * 5 % 17 - 8) / 16).astype(np.float32).reshape(4, 36)

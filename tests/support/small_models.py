@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.context import Context
-from edgeslim.data import Data, ImageSet
 from edgeslim.devices.profile import load_profile
 from edgeslim.model import Model
-from edgeslim.preprocessing import Preprocessing
 from edgeslim.progress import silent
+from edgeslim.tasks.images import Data, ImageSet
+from edgeslim.tasks.preprocessing import Preprocessing
 
 SIDE, CLASSES = 8, 4
 PREPROCESSING = {

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import edgeslim.preprocessing as module
-from edgeslim.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
+from edgeslim.tasks import preprocessing as module
+from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
 
 GREY = Preprocessing(28, 28, 1, 28, (0.5,), (0.25,), "GRAY")
 COLOR = Preprocessing(8, 6, 3, 8, (0.1, 0.2, 0.3), (0.5, 0.25, 0.125), "RGB", "bicubic")

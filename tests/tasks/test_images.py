@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgeslim.data import CALIBRATION_LEAST, Data, ImageSet, load_data
 from edgeslim.errors import BadData
 from edgeslim.model import load_model
-from edgeslim.preprocessing import Preprocessing, preprocess
+from edgeslim.tasks.classification import load_data
+from edgeslim.tasks.images import CALIBRATION_LEAST, Data, ImageSet
+from edgeslim.tasks.preprocessing import Preprocessing, preprocess
 from tests.support.small_models import COLOR, GREY, SIDE
 
 ENOUGH = 4 * CALIBRATION_LEAST

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.grid import SQNR_MOST_DB, sqnr_db
-from edgeslim.quality import agreement_pct, drop_points, score, wilson_pct
+from edgeslim.tasks.classification import agreement_pct, drop_points, score, wilson_pct
 
 RANDOM = np.random.default_rng(5)
 

@@ -1,0 +1,139 @@
+"""Data: three disjoint sets of images for calibration, selection and evaluation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edgeslim.errors import BadData
+from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
+
+CALIBRATION_MOST, SELECTION_MOST = 512, 2000
+CALIBRATION_LEAST = 32
+SYNTHETIC_IMAGES = 48
+BATCH = 64
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images before preprocessing (uint8 H x W x C arrays or files), with labels where they are known."""
+
+    images: NDArray[np.uint8] | list[Path]  # (N, H, W, C), or files
+    labels: NDArray[np.int64] | None
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def at(self, chosen: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
+        """Return the images at some places, with their labels."""
+        images = [self.images[i] for i in chosen] if isinstance(self.images, list) else self.images[chosen]
+        return replace(self, images=images, labels=None if self.labels is None else self.labels[chosen])
+
+    def raw(self, count: int) -> list[NDArray[np.uint8]]:
+        """Return the first `count` images, decoded but not preprocessed."""
+        return [_decoded(image, self.preprocessing) for image in self.images[:count]]
+
+    def inputs(self) -> Iterator[NDArray[np.float32]]:
+        """Yield preprocessed batches (n, H, W, C), n at most 64."""
+        for start in range(0, len(self), BATCH):
+            yield preprocess_batch(
+                [_decoded(image, self.preprocessing) for image in self.images[start : start + BATCH]],
+                self.preprocessing,
+            )
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Yield preprocessed batches as torch wants them: (n, C, H, W)."""
+        for batch in self.inputs():
+            yield torch.from_numpy(np.ascontiguousarray(batch.transpose(0, 3, 1, 2)))
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three sets and where they come from.
+
+    `class_names`: what the folders of the classes are called, in the order of the model's classes; `class_order`: in
+    words, how that order was found. None where there are no class folders.
+    """
+
+    source: str
+    synthetic: bool
+    calibration: ImageSet
+    selection: ImageSet
+    evaluation: ImageSet
+    class_names: tuple[str, ...] | None = None
+    class_order: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Tell whether accuracy can be measured, or only agreement with the float model."""
+        return self.evaluation.labels is not None
+
+
+def in_three_sets(
+    source: str,
+    images: NDArray[np.uint8] | list[Path],
+    labels: NDArray[np.int64] | None,
+    preprocessing: Preprocessing,
+    seed: int,
+) -> Data:
+    """Shuffle once, then cut: a quarter (at most 512) calibrates, a quarter (at most 2,000) selects, the rest judge."""
+    count = len(images)
+    calibration, selection = min(CALIBRATION_MOST, count // 4), min(SELECTION_MOST, count // 4)
+    if calibration < CALIBRATION_LEAST:
+        raise BadData(
+            f"{source} has {count} images, of which a quarter calibrates; at least {4 * CALIBRATION_LEAST} are needed"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+
+    def part(chosen: NDArray[np.int64]) -> ImageSet:
+        chosen = np.sort(chosen)
+        picked = images[chosen] if isinstance(images, np.ndarray) else [images[i] for i in chosen]
+        return ImageSet(picked, None if labels is None else labels[chosen], preprocessing)
+
+    first, second = calibration, calibration + selection
+    return Data(source, False, part(order[:first]), part(order[first:second]), part(order[second:]))
+
+
+def synthetic_data(preprocessing: Preprocessing, seed: int) -> Data:
+    """Return seeded images of coloured noise, smooth as photographs are (amplitude falls with frequency)."""
+    height, width = preprocessing.height, preprocessing.width
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
+    falloff = 1.0 / np.maximum(frequency, 1.0 / max(height, width))
+    generator = np.random.default_rng(seed)
+
+    def draw() -> NDArray[np.uint8]:
+        noise = generator.standard_normal((preprocessing.channels, height, width))
+        smooth = np.fft.ifft2(np.fft.fft2(noise) * falloff).real
+        smooth -= smooth.mean()
+        scaled = 127.5 + 60.0 * smooth / smooth.std()
+        return np.asarray(scaled.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+    def some() -> ImageSet:
+        return ImageSet(np.stack([draw() for _ in range(SYNTHETIC_IMAGES)]), None, preprocessing)
+
+    return Data(f"synthetic noise, seed {seed}", True, some(), some(), some())
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the image files of a folder, by their suffix, sorted."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def reason_against(path: Path, preprocessing: Preprocessing) -> str | None:
+    """Return why an image file cannot be used, beginning with its path, or None for one that can."""
+    try:
+        preprocess(decode(path, preprocessing), preprocessing)
+    except (OSError, ValueError) as error:
+        reason = str(error)
+        return reason if reason.startswith(str(path)) else f"{path}: {reason}"
+    return None
+
+
+def _decoded(image: NDArray[np.uint8] | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    return decode(image, preprocessing) if isinstance(image, Path) else image
