@@ -23,9 +23,9 @@ from edgeslim.estimate import Observation, learn_estimator
 from edgeslim.harness import Workload, measure
 from edgeslim.installed import require_runtime
 from edgeslim.measurement import Kind, Measurement
+from edgeslim.model.operator import Operator
 from edgeslim.on_device import Candidate, Device, open_device
 from edgeslim.probe_files import write_probe
-from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent
 
 RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx"}

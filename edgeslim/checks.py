@@ -11,7 +11,7 @@ from torch import fx
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
 from edgeslim.formats import FormatName
-from edgeslim.graph import (
+from edgeslim.model.graph import (
     ATEN,
     argument,
     batched,
@@ -23,7 +23,7 @@ from edgeslim.graph import (
     shape_of,
     window_of,
 )
-from edgeslim.model import Model
+from edgeslim.model.model import Model
 from edgeslim.units import show_bytes
 from edgeslim.vela_config import profile_faults
 

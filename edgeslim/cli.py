@@ -262,7 +262,7 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
     Writes sensitivity.json and sensitivity.png. What was found is kept for the next call; `build` uses curves and
     times.
     """
-    from edgeslim.model import name_of
+    from edgeslim.model.load import name_of
     from edgeslim.plots import require_matplotlib, sensitivity_plot
     from edgeslim.sensitivity_report import save
     from edgeslim.show_sensitivity import sensitivity_table

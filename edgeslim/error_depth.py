@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeslim.context import Context
 from edgeslim.errors import ToolFailed
-from edgeslim.fake_quant import simulate, simulate_layer
 from edgeslim.file_values import edge_values
 from edgeslim.formats import FormatName
-from edgeslim.graph import values_of
 from edgeslim.grid import SQNR_MOST_DB
 from edgeslim.judge import Judged
 from edgeslim.manifest import ErrorByDepth, LayerError
-from edgeslim.model import Model
-from edgeslim.numerics import Numerics
+from edgeslim.model.context import Context
+from edgeslim.model.fake_quant import simulate, simulate_layer
+from edgeslim.model.graph import values_of
+from edgeslim.model.model import Model
+from edgeslim.model.numerics import Numerics
 
 IMAGES = 8  # every value of an edge counts, and one image has many; on 64 the bundled default moves by up to 1 dB
 

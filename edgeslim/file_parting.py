@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeslim.equivalence import LEAST_DB, first_parting
 from edgeslim.export import float_values, run_tool
 from edgeslim.export.job import Job, program_path
 from edgeslim.formats import FormatName
-from edgeslim.graph import graph_of
+from edgeslim.model.equivalence import LEAST_DB, first_parting
+from edgeslim.model.graph import graph_of
 
 
 def parting_in_file(job: Job, image: NDArray[np.float32], work: Path) -> str:

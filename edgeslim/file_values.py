@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import ToolFailed
 from edgeslim.export import TIMEOUT_S, child_environment, read_back, tflite_ends
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
-from edgeslim.numerics import MIDDLE, Numerics, load_numerics
+from edgeslim.model.numerics import MIDDLE, Numerics, load_numerics
 
 Images = NDArray[np.float32]
 Found = Iterator[tuple[str, NDArray[np.float32]]]

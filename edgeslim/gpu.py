@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeslim.context import Context
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.graph import batched, rows
-from edgeslim.half import HalfNetwork, to_bfloat16
 from edgeslim.judge import Judged
 from edgeslim.manifest_parts import HalfCheck
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import batched, rows
+from edgeslim.model.model import Model
+from edgeslim.model.simulate_fp16 import HalfNetwork, to_bfloat16
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.classification import agreement_pct
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from edgeslim.devices.profile import DeviceProfile
-from edgeslim.half_plan import HalfPlan
 from edgeslim.manifest_parts import GpuFiles, HalfCheck, OperatorPrecision
+from edgeslim.model.fp16_plan import HalfPlan
 from edgeslim.resources import in_package
 
 BUILDER = "build_engine.py"

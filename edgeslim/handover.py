@@ -16,7 +16,6 @@ from edgeslim.decide import known_failures
 from edgeslim.devices.profile import DeviceProfile, profile_sha256
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.gpu_papers import copy_builder, gpu_files
-from edgeslim.graph import macs_of, output_of
 from edgeslim.grid import Grid
 from edgeslim.judge import PARITY_IMAGES, Judged
 from edgeslim.ledger import save_spellings
@@ -41,10 +40,13 @@ from edgeslim.manifest import (
 )
 from edgeslim.manifest_parts import GpuFiles, HalfCheck
 from edgeslim.measurement import Measurement
-from edgeslim.model import Model, name_of
+from edgeslim.model.graph import macs_of, output_of
+from edgeslim.model.load import name_of
+from edgeslim.model.model import Model
+from edgeslim.model.numerics import Numerics
+from edgeslim.model.trials import save_trials
 from edgeslim.npu import NpuFile
 from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
-from edgeslim.numerics import Numerics
 from edgeslim.recipe import Recipe
 from edgeslim.records import save
 from edgeslim.resources import bundled, default_model_folder
@@ -52,7 +54,6 @@ from edgeslim.simulation import save_simulation
 from edgeslim.tasks.classification import agreement_pct
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import preprocess_batch
-from edgeslim.trial import save_trials
 
 VERSION = "1.0.0"
 EMULATED = "emulated"  # the folder of what was counted, beside that of what was measured

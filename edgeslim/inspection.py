@@ -11,9 +11,9 @@ from edgeslim.formats import FormatName
 from edgeslim.ledger import Row, load_spellings, read_ledger
 from edgeslim.manifest import LayerError, Manifest
 from edgeslim.manifest_parts import OperatorPrecision
-from edgeslim.numerics import Numerics, load_numerics
+from edgeslim.model.numerics import Numerics, load_numerics
+from edgeslim.model.trials import Trial, load_trials
 from edgeslim.simulation import Simulation, load_simulation
-from edgeslim.trial import Trial, load_trials
 
 UNREAD = "the build could not read it there"
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.context import Context
-from edgeslim.equivalence import LEAST_DB, outputs_of
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
 from edgeslim.export.job import Job, Spelling, Tensor
@@ -19,8 +17,10 @@ from edgeslim.grid import Grid, sqnr_db
 from edgeslim.harness import Workload, execution_graph, measure, run_model
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
-from edgeslim.model import Model
-from edgeslim.numerics import Numerics
+from edgeslim.model.context import Context
+from edgeslim.model.equivalence import LEAST_DB, outputs_of
+from edgeslim.model.model import Model
+from edgeslim.model.numerics import Numerics
 from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
 from edgeslim.tasks.classification import Score, agreement_pct, score

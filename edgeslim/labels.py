@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from edgeslim.equivalence import outputs_of
 from edgeslim.errors import BadData
-from edgeslim.model import Model
+from edgeslim.model.equivalence import outputs_of
+from edgeslim.model.model import Model
 from edgeslim.tasks.class_order import better_order
 from edgeslim.tasks.images import Data, ImageSet
 

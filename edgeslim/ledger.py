@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeslim.export import read_back
 from edgeslim.export.job import Held, Spelling
 from edgeslim.formats import FormatName
-from edgeslim.numerics import Numerics
+from edgeslim.model.numerics import Numerics
 
 SCALE_TOLERANCE = 1e-5
 

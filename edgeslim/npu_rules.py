@@ -15,7 +15,6 @@ from torch import Tensor, fx
 
 from edgeslim.devices.npu_limits import MOST_CODE, NpuLimits
 from edgeslim.devices.profile import DeviceProfile
-from edgeslim.graph import ATEN, LAYERS, argument, input_of, layers_of, operator_name, parameter, shape_of, window_of
 from edgeslim.legalize import (
     average_as_convolution,
     clip,
@@ -27,6 +26,17 @@ from edgeslim.legalize import (
     split_windows,
     squeeze_excite,
     strides,
+)
+from edgeslim.model.graph import (
+    ATEN,
+    LAYERS,
+    argument,
+    input_of,
+    layers_of,
+    operator_name,
+    parameter,
+    shape_of,
+    window_of,
 )
 
 CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding)

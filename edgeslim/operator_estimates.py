@@ -15,10 +15,10 @@ from pydantic.dataclasses import dataclass
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.estimate import cycles, estimator_of, speedup
+from edgeslim.model.operator import Operator
 from edgeslim.on_device import Candidate
 from edgeslim.operator_tables import file_name, load_table, save_table
 from edgeslim.probe_files import write_probe
-from edgeslim.probes import Operator
 from edgeslim.progress import Progress, silent
 from edgeslim.runtime_libraries import libraries
 

@@ -17,22 +17,23 @@ import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
 from edgeslim.compress import fold, legalize, prune
-from edgeslim.context import Context, Demand
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
-from edgeslim.equivalence import require_traced
 from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
-from edgeslim.graph import copy_of, macs_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
 from edgeslim.labels import require_fitting_labels
 from edgeslim.measurement import Measurement
-from edgeslim.model import Model, load_model, name_of
+from edgeslim.model.context import Context, Demand
+from edgeslim.model.equivalence import require_traced
+from edgeslim.model.graph import copy_of, macs_of
+from edgeslim.model.load import load_model, name_of
+from edgeslim.model.model import Model
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.npu_rules import violations
 from edgeslim.on_device import Candidate

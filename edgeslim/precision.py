@@ -19,10 +19,10 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.cache import graph_sha256, remember
-from edgeslim.fake_quant import part_of
-from edgeslim.graph import batched, first_of, layers_of
 from edgeslim.grid import sqnr_db
-from edgeslim.numerics import Numerics
+from edgeslim.model.fake_quant import part_of
+from edgeslim.model.graph import batched, first_of, layers_of
+from edgeslim.model.numerics import Numerics
 from edgeslim.progress import Progress
 from edgeslim.rounding import parameters, with_grids
 from edgeslim.tasks.classification import Drop, drop_points

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeslim.errors import MissingPackage
-from edgeslim.probes import Operator
+from edgeslim.model.operator import Operator
 
 
 def write_probe(runtime: str, operator: Operator, precision: str, file: Path) -> tuple[tuple[int, ...], Any]:

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeslim.context import Context
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling, program_path
 from edgeslim.formats import FORMATS, FormatName, Io
-from edgeslim.graph import program_of
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import program_of
+from edgeslim.model.model import Model
 
 PROBE_IMAGES = 16  # on them tensors are matched, and a converter's own tensors get their ranges
 

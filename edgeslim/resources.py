@@ -19,7 +19,7 @@ def in_package(path: str = "") -> Path:
 
 def default_model_folder() -> Path:
     """Return the folder of the bundled default model: weights, three data sets, model card."""
-    return _PACKAGE / "default_model"
+    return in_package("model/default")
 
 
 def default_store() -> Path:

@@ -2,7 +2,7 @@
 
 Together means: dense and rounded network run side by side; before a layer is rounded its weights are fitted to the
 dense layer's outputs on what really reaches it, then rounded input by input with each error made up for by the inputs
-still to come, then its bias gives back the mean (moments.py: `fit`, `gptq`). No labels are read.
+still to come, then its bias gives back the mean (least_squares.py: `fit`, `gptq`). No labels are read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.fake_quant import to_grid
-from edgeslim.graph import batched, channel_axis, copy_of, layers_of, parameter, two_at_least
-from edgeslim.moments import fit, from_matrix, gptq, halves_of, matrix
-from edgeslim.numerics import EdgeNumerics
-from edgeslim.reconstruct import Batches, side_by_side
+from edgeslim.model.fake_quant import to_grid
+from edgeslim.model.graph import batched, channel_axis, copy_of, layers_of, parameter, two_at_least
+from edgeslim.model.least_squares import fit, from_matrix, gptq, halves_of, matrix
+from edgeslim.model.numerics import EdgeNumerics
+from edgeslim.model.reconstruct import Batches, side_by_side
 
 METHODS = ("nearest", "gptq")
 RIDGE_LEAST = 1e-2  # of the mean second moment, in rounding: errors fed back along what the images hardly show grow

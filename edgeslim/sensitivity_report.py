@@ -12,13 +12,14 @@ from pathlib import Path
 
 from edgeslim import checks
 from edgeslim.compress import fold, quantize
-from edgeslim.context import Context
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
-from edgeslim.equivalence import require_traced
 from edgeslim.errors import BadInput, Refused
 from edgeslim.labels import require_fitting_labels
-from edgeslim.model import Model, load_model
+from edgeslim.model.context import Context
+from edgeslim.model.equivalence import require_traced
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
 from edgeslim.precision import sensitivity as layer_sensitivity
 from edgeslim.progress import Progress, silent
 from edgeslim.pruning.sensitivity import Curve

@@ -18,11 +18,11 @@ from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
 from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
+from edgeslim.model.trials import Trial, pareto
 from edgeslim.show_compiled import compiled_lines
 from edgeslim.show_emulation import time_lines
 from edgeslim.show_gpu import gpu_lines
 from edgeslim.show_measurements import latency, measurement_data, place
-from edgeslim.trial import Trial, pareto
 from edgeslim.units import show_bytes, show_seconds
 from edgeslim.verification import VerifyReport
 

@@ -13,7 +13,7 @@ import torch
 
 from edgeslim.cache import graph_sha256, remember
 from edgeslim.errors import ToolFailed
-from edgeslim.graph import batched, trace
+from edgeslim.model.graph import batched, trace
 from edgeslim.resources import default_store
 from tests.support.small_models import SIDE, plain, randomized
 

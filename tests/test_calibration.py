@@ -16,7 +16,7 @@ from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused
 from edgeslim.estimate import estimate
 from edgeslim.harness import Workload
-from edgeslim.probes import Operator
+from edgeslim.model.operator import Operator
 from edgeslim.resources import bundled
 from edgeslim.virtual_machine import REMOTE, made_machine
 from tests.support.command_line import call

@@ -17,14 +17,14 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; pip ins
 from edgeslim.compress import fold, quantize
 from edgeslim.error_depth import IMAGES, error_by_depth
 from edgeslim.export.job import Job, Spelling
-from edgeslim.fake_quant import simulate
 from edgeslim.file_values import edge_values
-from edgeslim.graph import values_of
 from edgeslim.grid import sqnr_db
 from edgeslim.inspection import DepthRow, own_share_pct
 from edgeslim.judge import Judged
 from edgeslim.manifest import LayerError
-from edgeslim.numerics import Numerics
+from edgeslim.model.fake_quant import simulate
+from edgeslim.model.graph import values_of
+from edgeslim.model.numerics import Numerics
 from edgeslim.show import depth_table
 from edgeslim.tasks.classification import Score
 
@@ -108,7 +108,7 @@ def test_a_part_of_the_data_that_is_small_is_used_whole(dense, planned):
 
 @pytest.fixture(scope="module")
 def written(planned, tmp_path_factory) -> tuple[Job, Spelling]:
-    from edgeslim.graph import program_of
+    from edgeslim.model.graph import program_of
     from edgeslim.produce import export_job
 
     work = tmp_path_factory.mktemp("written")

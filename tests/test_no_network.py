@@ -17,7 +17,7 @@ CHEAP_FUNCTIONS = """
 import edgeslim
 from edgeslim.tasks.images import load_data
 from edgeslim.devices.profile import all_profiles, load_profile
-from edgeslim.model import load_model
+from edgeslim.model.load import load_model
 from edgeslim.recipe import default_recipe
 default_recipe(load_profile("raspberry-pi")); all_profiles()
 model = load_model()

@@ -61,7 +61,7 @@ def test_vela_places_on_the_npu_what_a_rewrite_cured(vela) -> None:
 
 
 def test_every_operator_of_the_profile_stands_in_a_case_that_vela_places() -> None:
-    from edgeslim.graph import operator_name
+    from edgeslim.model.graph import operator_name
 
     seen = set()
     for name, (_, rule) in CASES.items():

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from edgeslim.compress import fold, quantize
-from edgeslim.fake_quant import part_of, simulate
-from edgeslim.graph import copy_of, layers_of, output_of, values_of
 from edgeslim.grid import sqnr_db
-from edgeslim.numerics import Numerics
+from edgeslim.model.fake_quant import part_of, simulate
+from edgeslim.model.graph import copy_of, layers_of, output_of, values_of
+from edgeslim.model.numerics import Numerics
 from edgeslim.precision import promote, sensitivity
 from edgeslim.progress import silent
 from edgeslim.rounding import parameters

@@ -71,7 +71,7 @@ def imports_of(file: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "edgeslim":
-            # `from edgeslim.model import graph` names a module, `from edgeslim.errors import BadInput` what is in one.
+            # `from edgeslim.deploy import x` may name a module, `from edgeslim.errors import BadInput` what is in one.
             inside = str(node.module).removeprefix("edgeslim").removeprefix(".")
             for alias in node.names:
                 full = f"{inside}.{alias.name}".removeprefix(".")

@@ -11,12 +11,12 @@ from torch import nn
 
 from edgeslim.compress import fold, quantize
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.fake_quant import simulate
-from edgeslim.graph import batched, layers_of, output_of, values_of
 from edgeslim.grid import sqnr_db
-from edgeslim.model import load_model
-from edgeslim.moments import gptq, moments_of, rows_of
-from edgeslim.numerics import EdgeNumerics
+from edgeslim.model.fake_quant import simulate
+from edgeslim.model.graph import batched, layers_of, output_of, values_of
+from edgeslim.model.least_squares import gptq, moments_of, rows_of
+from edgeslim.model.load import load_model
+from edgeslim.model.numerics import EdgeNumerics
 from edgeslim.rounding import METHODS, Grids, parameters, round_side_by_side, round_weights, with_grids
 from edgeslim.tasks.classification import load_data
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized

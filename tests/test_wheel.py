@@ -12,11 +12,12 @@ from tests.support import REPOSITORY
 
 ASK = """
 import json
-from edgeslim import bundled, device_profile
+from edgeslim import resources
+from edgeslim.devices import profile
 print(json.dumps({
-    "runtimes": str(bundled.bundled("runtimes")),
-    "devices": device_profile.known_devices(),
-    "soc": device_profile.load_profile("raspberry-pi").soc,
+    "runtimes": str(resources.bundled("runtimes")),
+    "devices": profile.known_devices(),
+    "soc": profile.load_profile("raspberry-pi").soc,
 }))
 """
 
@@ -59,7 +60,7 @@ def test_the_installed_command_lists_the_devices(installed: Path, tmp_path: Path
     [
         ("device_profiles", "_bundled/device_profiles"),
         ("runtimes", "_bundled/runtimes"),
-        ("edgeslim/default_model", "default_model"),
+        ("edgeslim/model/default", "model/default"),
         ("edgeslim/artifact_files", "artifact_files"),
     ],
 )
@@ -75,11 +76,11 @@ def test_every_file_that_is_no_cache_travels_with_the_same_bytes(folder: str, tr
         "_bundled/runtimes/python/agent.py",
         "manifest.schema.json",
         "artifact_files/run.py",
-        "default_model/weights.safetensors",
-        "default_model/calibration.npz",
-        "default_model/selection.npz",
-        "default_model/evaluation.npz",
-        "default_model/LICENSE",
+        "model/default/weights.safetensors",
+        "model/default/calibration.npz",
+        "model/default/selection.npz",
+        "model/default/evaluation.npz",
+        "model/default/LICENSE",
     ],
 )
 def test_what_an_installed_edgeslim_needs_is_inside(name: str, installed: Path) -> None:

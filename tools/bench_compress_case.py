@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import fx
 
 from edgeslim.compress import fold, quantize
-from edgeslim.context import Context
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.graph import batched, layers_of, program_of
 from edgeslim.harness import run_model
-from edgeslim.model import Model, load_model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import batched, layers_of, program_of
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
 from edgeslim.operator_times import operator_times_s
 from edgeslim.produce import export_job
 from edgeslim.progress import silent

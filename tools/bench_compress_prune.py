@@ -16,9 +16,9 @@ from peers import PRUNERS
 from edgeslim.comparison import faster
 from edgeslim.compress import prune
 from edgeslim.errors import Refused
-from edgeslim.graph import macs_of
 from edgeslim.harness import Workload, measure
-from edgeslim.model import Model
+from edgeslim.model.graph import macs_of
+from edgeslim.model.model import Model
 from edgeslim.on_device import Candidate
 
 MEASURED, UNIFORM = "ours", "ours, uniform widths"

@@ -18,11 +18,11 @@ import torch
 from markdown_table import table
 
 from edgeslim.compress import fold, legalize, quantize
-from edgeslim.context import Context
 from edgeslim.devices.profile import Compiler, DeviceProfile, load_profile
 from edgeslim.errors import BadInput
-from edgeslim.graph import program_of
-from edgeslim.model import load_model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import program_of
+from edgeslim.model.load import load_model
 from edgeslim.produce import PROBE_IMAGES, export_job, io_of
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data

@@ -9,8 +9,8 @@ import sys
 from markdown_table import table
 
 from edgeslim.compress import fold
-from edgeslim.equivalence import exactness
-from edgeslim.model import load_model
+from edgeslim.model.equivalence import exactness
+from edgeslim.model.load import load_model
 from edgeslim.tasks.classification import load_data
 
 NETWORKS = (

@@ -27,11 +27,12 @@ from markdown_table import table
 from torch import Tensor, fx
 
 from edgeslim.compress import fold, mixed_precision, prune
-from edgeslim.context import Context
 from edgeslim.devices.profile import load_profile
-from edgeslim.graph import batched
-from edgeslim.half import is_operator
-from edgeslim.model import Model, load_model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import batched
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
+from edgeslim.model.simulate_fp16 import is_operator
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data
 

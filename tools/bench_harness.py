@@ -29,14 +29,15 @@ from width_share import beyond_share
 from edgeslim.artifact import open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.comparison import Comparison, compare
-from edgeslim.context import Context
 from edgeslim.deployment import Deployed, python_agent
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.harness import Workload, measure
 from edgeslim.measurement import Measurement
-from edgeslim.model import Model, load_model
+from edgeslim.model.context import Context
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
 from edgeslim.on_device import Candidate, Device
 from edgeslim.progress import silent
 from edgeslim.pruning.channels import channels_of, without

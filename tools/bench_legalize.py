@@ -27,13 +27,14 @@ from torch.nn import functional
 from train_default import augment, prepare
 
 from edgeslim.compress import legalize
-from edgeslim.context import Context
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
-from edgeslim.graph import batched, copy_of, drop_unused, input_of, shape_of, trace
 from edgeslim.harness import run_model
 from edgeslim.legalize import known_rewrites, rewrite_named
-from edgeslim.model import Model, load_model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import batched, copy_of, drop_unused, input_of, shape_of, trace
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import agreement_pct, load_data, score
 from edgeslim.tasks.images import Data, ImageSet

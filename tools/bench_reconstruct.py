@@ -17,10 +17,10 @@ from torch import Tensor, fx
 from width_share import beyond_share
 
 from edgeslim.devices.machine import this_machine
-from edgeslim.graph import batched
-from edgeslim.model import load_model
+from edgeslim.model.graph import batched
+from edgeslim.model.load import load_model
+from edgeslim.model.reconstruct import reconstruct
 from edgeslim.pruning.channels import channels_of, cut, surviving_rows
-from edgeslim.reconstruct import reconstruct
 
 BATCH = 32
 

@@ -22,7 +22,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from edgeslim.errors import Refused
-from edgeslim.graph import copy_of, layers_of, parameter, trace
+from edgeslim.model.graph import copy_of, layers_of, parameter, trace
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # OpenVINO and NNCF fall back to sending nothing

@@ -24,8 +24,8 @@ from markdown_table import table
 from torch import fx, nn
 
 from edgeslim.errors import BadModel, Refused
-from edgeslim.graph import drop_unused, input_of, macs_of, shape_of, trace
-from edgeslim.model import torchvision_models
+from edgeslim.model.graph import drop_unused, input_of, macs_of, shape_of, trace
+from edgeslim.model.sources.torchvision import torchvision_models
 from edgeslim.pruning.allocation import Problem, uniform
 from edgeslim.pruning.candidates import Candidate, widened
 from edgeslim.pruning.channels import Channels, channels_of, legal_widths, without

@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeslim.default_model.network import make
+from edgeslim.model.default.network import make
 
-PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim" / "default_model"
+PACKAGE = Path(__file__).resolve().parent.parent / "edgeslim" / "model" / "default"
 MEAN, STD = 0.2860, 0.3530
 SELECTION, CALIBRATION = 2000, 512
 

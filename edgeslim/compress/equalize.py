@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from edgeslim.context import Context
 from edgeslim.errors import BadInput
-from edgeslim.graph import ATEN, channel_axis, copy_of, is_folded, layers_of, output_of, parameter, shape_of
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import ATEN, channel_axis, copy_of, is_folded, layers_of, output_of, parameter, shape_of
+from edgeslim.model.model import Model
 
 # What commutes with a positive factor for each channel and leaves channels where they are.
 COMMUTING = {

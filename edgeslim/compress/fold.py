@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.graph import (
+from edgeslim.model.context import Context
+from edgeslim.model.graph import (
     ATEN,
     CLIPPING,
     IN_PLACE,
@@ -32,7 +32,7 @@ from edgeslim.graph import (
     trace,
     window_of,
 )
-from edgeslim.model import Model
+from edgeslim.model.model import Model
 
 _POOL = ("self", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 

@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from edgeslim.context import Context
 from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused, near_misses
-from edgeslim.graph import (
+from edgeslim.grid import sqnr_db
+from edgeslim.legalize import known_rewrites, rewrite_named
+from edgeslim.model.context import Context
+from edgeslim.model.graph import (  # fmt: skip
     batched,
     copy_of,
     drop_unused,
@@ -28,12 +30,10 @@ from edgeslim.graph import (
     shape_of,
     trace,
     two_at_least,
-)  # fmt: skip
-from edgeslim.grid import sqnr_db
-from edgeslim.legalize import known_rewrites, rewrite_named
-from edgeslim.model import Model
+)
+from edgeslim.model.model import Model
+from edgeslim.model.reconstruct import reconstruct
 from edgeslim.npu_rules import Violation, violations
-from edgeslim.reconstruct import reconstruct
 from edgeslim.tasks.classification import agreement_pct
 
 MOST_ROUNDS = 8  # a rewrite may call for another: a clip's new layer, an average's stride

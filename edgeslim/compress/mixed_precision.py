@@ -14,13 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel, Refused
-from edgeslim.graph import first_of, input_of, is_activation, is_folded, layers_of, observe, output_of, parameter, rows
 from edgeslim.grid import SQNR_MOST_DB
-from edgeslim.half import is_operator, rounded, to_bfloat16, to_half
-from edgeslim.half_plan import LARGEST, HalfIo, HalfOperator, HalfPlan
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.fp16_plan import LARGEST, HalfIo, HalfOperator, HalfPlan
+from edgeslim.model.graph import (
+    first_of,
+    input_of,
+    is_activation,
+    is_folded,
+    layers_of,
+    observe,
+    output_of,
+    parameter,
+    rows,
+)
+from edgeslim.model.model import Model
+from edgeslim.model.simulate_fp16 import is_operator, rounded, to_bfloat16, to_half
 
 ROUNDINGS = {"fp16": to_half, "bf16": to_bfloat16}
 

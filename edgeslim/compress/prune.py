@@ -12,11 +12,12 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from edgeslim.context import Context, Demand
-from edgeslim.equivalence import require_equal
 from edgeslim.errors import BadInput, Refused
-from edgeslim.graph import macs_of, trace
-from edgeslim.model import Model
+from edgeslim.model.context import Context, Demand
+from edgeslim.model.equivalence import require_equal
+from edgeslim.model.graph import macs_of, trace
+from edgeslim.model.model import Model
+from edgeslim.model.trials import Trial
 from edgeslim.pruning.allocation import Plan, Problem, best_within, netadapt, uniform
 from edgeslim.pruning.blocks import drop
 from edgeslim.pruning.candidates import Candidate, masked, widened
@@ -25,7 +26,6 @@ from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.sizes import Widths
 from edgeslim.pruning.workbench import Workbench, workbench_of
 from edgeslim.tasks.classification import Drop, drop_points
-from edgeslim.trial import Trial
 
 SEARCH_STEPS = 5
 WEIGHTS_SHARE = 0.9  # of an INT8 file that its weights may take; the rest is scales, biases and structure

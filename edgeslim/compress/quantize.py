@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from edgeslim.context import Context
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.fake_quant import WEIGHT_LIMIT
-from edgeslim.graph import (
+from edgeslim.model.context import Context
+from edgeslim.model.fake_quant import WEIGHT_LIMIT
+from edgeslim.model.graph import (
     ATEN,
     CLIPPING,
     batched,
@@ -33,8 +33,8 @@ from edgeslim.graph import (
     observe,
     rows,
 )
-from edgeslim.model import Model
-from edgeslim.numerics import LEVELS, MIDDLE, EdgeNumerics, LayerNumerics, Numerics
+from edgeslim.model.model import Model
+from edgeslim.model.numerics import LEVELS, MIDDLE, EdgeNumerics, LayerNumerics, Numerics
 from edgeslim.precision import LEAST_IMAGES, promote
 from edgeslim.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from edgeslim.formats import FormatName, Io, RuntimeName
 from edgeslim.grid import Grid
-from edgeslim.half_plan import HalfPlan, load_half
-from edgeslim.numerics import Numerics, load_numerics
+from edgeslim.model.fp16_plan import HalfPlan, load_half
+from edgeslim.model.numerics import Numerics, load_numerics
 
 
 @dataclass(frozen=True)

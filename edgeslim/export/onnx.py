@@ -24,8 +24,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeslim.export.job import Held, Job, Spelling
 from edgeslim.export.onnx_half import spell_half
 from edgeslim.formats import RuntimeName
-from edgeslim.graph import graph_of, values_of
-from edgeslim.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.graph import graph_of, values_of
+from edgeslim.model.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeslim.half_plan import LARGEST, HalfPlan
+from edgeslim.model.fp16_plan import LARGEST, HalfPlan
 
 # Operators that compute in whichever float type they are given; others stay fp32, between casts.
 GENERIC = frozenset(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from edgeslim.errors import ToolFailed
 from edgeslim.export.job import Held, Job, Spelling, Tensor
 from edgeslim.formats import Io
-from edgeslim.graph import graph_of, values_of
 from edgeslim.grid import Grid
-from edgeslim.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.graph import graph_of, values_of
+from edgeslim.model.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")

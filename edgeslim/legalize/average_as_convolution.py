@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from edgeslim.devices.npu_limits import MOST_CODE, NpuLimits
-from edgeslim.graph import ATEN, argument, insert_convolution, shape_of, window_of
+from edgeslim.model.graph import ATEN, argument, insert_convolution, shape_of, window_of
 
 EXACT = True
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, argument, insert_convolution, shape_of
+from edgeslim.model.graph import ATEN, argument, insert_convolution, shape_of
 
 EXACT = True
 

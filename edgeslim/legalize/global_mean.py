@@ -8,7 +8,7 @@ the mean reads is no image of a layer or of a pooling, a window of one value, x 
 from torch import Tensor, fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, argument, shape_of
+from edgeslim.model.graph import ATEN, argument, shape_of
 
 EXACT = True
 # What is always laid out with channels last, and what loses a layout.

@@ -6,7 +6,7 @@ The two differ by at most 0.072, near x = 1.9 and -1.9. A sigmoid that makes SiL
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN
+from edgeslim.model.graph import ATEN
 
 EXACT = False
 

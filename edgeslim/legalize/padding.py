@@ -6,7 +6,7 @@ conv(pad(x, p), padding q) = conv(x, padding p + q): the same zeros, for p alike
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, argument
+from edgeslim.model.graph import ATEN, argument
 
 EXACT = True
 

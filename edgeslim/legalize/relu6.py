@@ -7,7 +7,7 @@ zero (to -0.375 and -0.278) where ReLU6 is flat, and go on growing where it ends
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN
+from edgeslim.model.graph import ATEN
 
 EXACT = False
 _GATES = (ATEN.sigmoid.default, ATEN.hardsigmoid.default)

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, insert_convolution, shape_of
+from edgeslim.model.graph import ATEN, insert_convolution, shape_of
 
 EXACT = True
 _VIEWS = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)

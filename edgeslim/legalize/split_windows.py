@@ -7,7 +7,7 @@ what it pads, minus infinity, changes no maximum.
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, argument, window_of
+from edgeslim.model.graph import ATEN, argument, window_of
 
 EXACT = True
 

@@ -7,7 +7,7 @@ the product can take into its weights; the recovery does. What the gate said of 
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, shape_of
+from edgeslim.model.graph import ATEN, shape_of
 
 EXACT = False
 

@@ -8,7 +8,7 @@ width apart; what is computed at stride a is k_h k_w times as many places.
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.graph import ATEN, argument
+from edgeslim.model.graph import ATEN, argument
 
 EXACT = True
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeslim.probes import Operator
+from edgeslim.model.operator import Operator
 
 OPSET, IR_VERSION = 20, 9
 LAYOUT_OPERATORS = ("Transpose", "ReorderInput", "ReorderOutput")

@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edgeslim.probes import Operator
+from edgeslim.model.operator import Operator
 
 INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.01, 0.5
 INPUT_ZERO_POINT, OUTPUT_ZERO_POINT = -3, -128  # a ReLU's range begins at zero

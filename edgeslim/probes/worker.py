@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeslim.probes import Operator
+from edgeslim.model.operator import Operator
 
 BATCH = 48  # operators whose times are lost together when the process is killed
 ROUNDS = 7

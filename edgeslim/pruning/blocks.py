@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from edgeslim.graph import ATEN, IN_PLACE, drop_unused, is_activation, layers_of, shape_of
+from edgeslim.model.graph import ATEN, IN_PLACE, drop_unused, is_activation, layers_of, shape_of
 
 
 @dataclass(frozen=True)

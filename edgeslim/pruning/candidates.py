@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.cache import remember
-from edgeslim.graph import copy_of
+from edgeslim.model.graph import copy_of
+from edgeslim.model.reconstruct import reconstruct
 from edgeslim.pruning.blocks import Block, drop
 from edgeslim.pruning.channels import Channels, Removed, cut, surviving_rows
 from edgeslim.pruning.sensitivity import Images
-from edgeslim.reconstruct import reconstruct
 from edgeslim.tasks.classification import Drop, drop_points
 
 

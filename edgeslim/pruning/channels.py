@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, near_misses
-from edgeslim.graph import ATEN, WITH_SIZES, copy_of, drop_unused, input_of, shape_of, trace
+from edgeslim.model.graph import ATEN, WITH_SIZES, copy_of, drop_unused, input_of, shape_of, trace
 from edgeslim.pruning.labels import FIXED, Labels, groups_of, labels_of
 
 Removed = Mapping[str, Collection[int]]  # a group's name -> indices below its width

@@ -11,8 +11,8 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.errors import Refused
-from edgeslim.graph import ATEN, LAYERS, copy_of, layers_of, parameter
-from edgeslim.moments import MOST_ROWS, Moments, matrix, moments_at, regularized
+from edgeslim.model.graph import ATEN, LAYERS, copy_of, layers_of, parameter
+from edgeslim.model.least_squares import MOST_ROWS, Moments, matrix, moments_at, regularized
 from edgeslim.pruning.channels import Channels, Group
 from edgeslim.pruning.labels import groups_of
 

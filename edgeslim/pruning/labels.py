@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.errors import Refused
-from edgeslim.graph import ATEN, LAYERS, channel_axis, output_of, parameter, shape_of
+from edgeslim.model.graph import ATEN, LAYERS, channel_axis, output_of, parameter, shape_of
 
 CANNOT = "its channels cannot be pruned:"
 FIXED = 0  # the label of what must stay: the input's channels, the logits

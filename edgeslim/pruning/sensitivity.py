@@ -12,8 +12,9 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.cache import graph_sha256, remember
-from edgeslim.graph import ATEN, copy_of, first_of, layers_of, macs_of, parameter, two_at_least
-from edgeslim.moments import Moments, from_matrix, matrix, regularized
+from edgeslim.model.graph import ATEN, copy_of, first_of, layers_of, macs_of, parameter, two_at_least
+from edgeslim.model.least_squares import Moments, from_matrix, matrix, regularized
+from edgeslim.model.reconstruct import reconstruct
 from edgeslim.progress import Progress
 from edgeslim.pruning.blocks import Block, drop
 from edgeslim.pruning.channels import Channels, Group, legal_widths, surviving_rows
@@ -26,7 +27,6 @@ from edgeslim.pruning.importance import (
     obs_order,
 )
 from edgeslim.pruning.labels import groups_of
-from edgeslim.reconstruct import reconstruct
 
 MOST_WIDTHS = 8  # legal widths of one group that are studied
 HELD_BYTES = 1 << 30  # moments held at a time; what does not fit is taken in another pass over the images

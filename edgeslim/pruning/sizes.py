@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx
 
-from edgeslim.graph import ATEN, IN_PLACE, channel_axis, layers_of, shape_of
-from edgeslim.moments import geometry, more_behind
-from edgeslim.probes import Operator
+from edgeslim.model.graph import ATEN, IN_PLACE, channel_axis, layers_of, shape_of
+from edgeslim.model.least_squares import geometry, more_behind
+from edgeslim.model.operator import Operator
 from edgeslim.pruning.blocks import Block
 from edgeslim.pruning.channels import Channels
 from edgeslim.pruning.labels import groups_of

@@ -9,8 +9,8 @@ from edgeslim.compress import equalize, fold, quantize
 from edgeslim.compress.equalize import MOST_FACTOR, Pair, Settings, pairs_of
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
-from edgeslim.graph import batched, layers_of, parameter
 from edgeslim.grid import sqnr_db
+from edgeslim.model.graph import batched, layers_of, parameter
 from edgeslim.rounding import round_weights
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 

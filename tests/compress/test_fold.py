@@ -10,7 +10,7 @@ from torch import nn
 
 from edgeslim.compress import fold
 from edgeslim.errors import BadModel
-from edgeslim.graph import ATEN, argument, layers_of, parameter
+from edgeslim.model.graph import ATEN, argument, layers_of, parameter
 from tests.support.small_models import COLOR, Passing, context, headed, model_of, plain, random_images, randomized
 
 CONTEXT = context(random_images(1))

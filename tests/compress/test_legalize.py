@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from edgeslim.compress import fold, legalize
-from edgeslim.context import Context
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.graph import ATEN, copy_of
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import ATEN, copy_of
+from edgeslim.model.model import Model
 from edgeslim.npu_rules import violations
 from tests.support.npu_cases import shuffled
 from tests.support.small_models import CLASSES, Passing, context, headed, model_of, random_images, randomized

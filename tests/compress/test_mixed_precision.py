@@ -7,8 +7,8 @@ from torch import nn
 from edgeslim.compress import fold, mixed_precision, quantize
 from edgeslim.compress.mixed_precision import Settings
 from edgeslim.errors import BadInput, Refused
-from edgeslim.half_plan import LARGEST
-from edgeslim.model import Model
+from edgeslim.model.fp16_plan import LARGEST
+from edgeslim.model.model import Model
 from tests.support.fp16_models import on_gpu, scaled
 from tests.support.small_models import context, model_of, of_every_kind, random_images
 

@@ -10,12 +10,12 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from edgeslim.compress import fold, mixed_precision
-from edgeslim.context import Context
 from edgeslim.export import export, stored_precisions
 from edgeslim.export.job import Job
-from edgeslim.graph import program_of
-from edgeslim.half import HalfNetwork
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import program_of
+from edgeslim.model.model import Model
+from edgeslim.model.simulate_fp16 import HalfNetwork
 from tests.support.fp16_models import on_gpu, scaled
 from tests.support.small_models import headed, model_of, of_every_kind, random_images
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from edgeslim.compress import fold, prune, quantize
-from edgeslim.context import Context, Demand
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, BadModel, Refused
-from edgeslim.graph import layers_of, macs_of, parameter
-from edgeslim.model import Model
+from edgeslim.model.context import Context, Demand
+from edgeslim.model.graph import layers_of, macs_of, parameter
+from edgeslim.model.model import Model
 from edgeslim.pruning.importance import CRITERIA
 from edgeslim.pruning.workbench import images_of
 from edgeslim.tasks.images import Data

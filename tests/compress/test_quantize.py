@@ -11,13 +11,13 @@ from torch import fx, nn
 
 from edgeslim.compress import fold, quantize
 from edgeslim.compress.quantize import Settings, affine, fused_output, mse_range, tie
-from edgeslim.context import Demand
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.fake_quant import WEIGHT_LIMIT
-from edgeslim.graph import layers_of, observe, parameter
 from edgeslim.grid import sqnr_db
-from edgeslim.model import load_model
-from edgeslim.numerics import LEVELS, Numerics
+from edgeslim.model.context import Demand
+from edgeslim.model.fake_quant import WEIGHT_LIMIT
+from edgeslim.model.graph import layers_of, observe, parameter
+from edgeslim.model.load import load_model
+from edgeslim.model.numerics import LEVELS, Numerics
 from edgeslim.tasks.classification import load_data
 from tests.support.small_models import Passing, context, headed, model_of, of_every_kind, random_images, randomized
 

@@ -14,8 +14,8 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from edgeslim.default_model import network
 from edgeslim.devices.machine import this_machine
+from edgeslim.model.default import network
 from tests.support.builds import Built, edgeslim
 
 FORMATS = ("onnx", "openvino", "tflite")

@@ -11,16 +11,17 @@ from onnx import numpy_helper
 
 import edgeslim
 from edgeslim.compress import fold
-from edgeslim.context import Context
 from edgeslim.devices.profile import load_profile
-from edgeslim.equivalence import LEAST_DB, first_parting, outputs_of
 from edgeslim.errors import BadData, Refused
 from edgeslim.export import float_values
 from edgeslim.export.job import Job, Spelling, program_path
-from edgeslim.graph import program_of
 from edgeslim.grid import sqnr_db
 from edgeslim.judge import judge_all
-from edgeslim.model import Model, load_model
+from edgeslim.model.context import Context
+from edgeslim.model.equivalence import LEAST_DB, first_parting, outputs_of
+from edgeslim.model.graph import program_of
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
 from edgeslim.pipeline import BuildReport
 from edgeslim.progress import silent
 from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step

@@ -14,7 +14,7 @@ from edgeslim.grid import sqnr_db
 from edgeslim.harness import execution_graph, run_model
 from edgeslim.judge import Judged, eager_logits
 from edgeslim.ledger import Row, read_ledger
-from edgeslim.numerics import EdgeNumerics, Numerics
+from edgeslim.model.numerics import EdgeNumerics, Numerics
 from edgeslim.proof import proven_layers
 from edgeslim.tasks.classification import Score
 from tests.support.builds import Plan, make_plan

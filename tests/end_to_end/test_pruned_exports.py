@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from edgeslim.compress import fold
-from edgeslim.context import Context
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
-from edgeslim.graph import macs_of, program_of, trace
 from edgeslim.grid import sqnr_db
 from edgeslim.harness import run_model
-from edgeslim.model import load_model
+from edgeslim.model.context import Context
+from edgeslim.model.graph import macs_of, program_of, trace
+from edgeslim.model.load import load_model
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.pruning.blocks import blocks_of, drop

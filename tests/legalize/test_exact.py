@@ -142,7 +142,7 @@ def test_a_dynamic_shape_is_fixed_by_tracing():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
     dynamic = {0: torch.export.Dim("batch", min=1, max=8)}
     from edgeslim.compress.fold import folded
-    from edgeslim.graph import graph_of
+    from edgeslim.model.graph import graph_of
 
     graph = graph_of(torch.export.export(network, (torch.zeros(2, 3, 8, 8),), dynamic_shapes=(dynamic,)))
     fixed, _ = folded(graph, (1, 3, 8, 8))

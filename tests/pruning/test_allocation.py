@@ -9,8 +9,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgeslim.graph import trace
-from edgeslim.probes import Operator
+from edgeslim.model.graph import trace
+from edgeslim.model.operator import Operator
 from edgeslim.pruning.allocation import Problem, best_within, knapsack, netadapt, uniform
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Curve

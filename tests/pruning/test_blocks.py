@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeslim.graph import ATEN, batched, layers_of, macs_of, parameter, trace
-from edgeslim.model import torchvision_models
+from edgeslim.model.graph import ATEN, batched, layers_of, macs_of, parameter, trace
+from edgeslim.model.reconstruct import side_by_side
+from edgeslim.model.sources.torchvision import torchvision_models
 from edgeslim.pruning.allocation import Problem, best_within, netadapt
 from edgeslim.pruning.blocks import blocks_of, drop
 from edgeslim.pruning.candidates import Judge, candidate
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.sensitivity import Curve, Images
 from edgeslim.pruning.sizes import sizes_of
-from edgeslim.reconstruct import side_by_side
 
 SHAPE = (1, 3, 16, 16)
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from edgeslim.cache import graph_sha256
-from edgeslim.equivalence import require_equal
 from edgeslim.errors import ToolFailed
-from edgeslim.graph import batched, trace
+from edgeslim.model.equivalence import require_equal
+from edgeslim.model.graph import batched, trace
 from edgeslim.pruning.blocks import blocks_of
 from edgeslim.pruning.candidates import Candidate, Judge, candidate, masked, surviving_rows, widened
 from edgeslim.pruning.channels import channels_of

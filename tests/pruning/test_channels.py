@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import fx, nn
 
 from edgeslim.errors import BadInput, Refused
-from edgeslim.graph import copy_of, graph_of, layers_of, parameter, program_of, trace
-from edgeslim.model import torchvision_models
+from edgeslim.model.graph import copy_of, graph_of, layers_of, parameter, program_of, trace
+from edgeslim.model.sources.torchvision import torchvision_models
 from edgeslim.pruning.channels import Channels, channels_of, cut, without
 from tests.support.pruning_oracle import assert_pruned_rightly, distinct, rows_removed, tensors_of
 from tests.support.random_networks import BLOCKS, SELDOM, around, networks, shuffle

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgeslim.graph import batched, layers_of, parameter, trace
+from edgeslim.model.graph import batched, layers_of, parameter, trace
 from edgeslim.pruning.channels import channels_of
 from edgeslim.pruning.importance import (
     CRITERIA,

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from edgeslim.graph import trace
+from edgeslim.model.graph import trace
 from edgeslim.pruning.channels import channels_of
 from tests.support.small_models import CLASSES, SIDE, Passing
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim.graph import layers_of, macs_of, parameter, trace
-from edgeslim.probes import Operator
+from edgeslim.model.graph import layers_of, macs_of, parameter, trace
+from edgeslim.model.operator import Operator
 from edgeslim.pruning.channels import channels_of, without
 from edgeslim.pruning.sensitivity import studied_widths
 from edgeslim.pruning.sizes import grid, sizes_of, times_of

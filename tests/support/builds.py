@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from edgeslim.compress import fold, quantize
-from edgeslim.context import Context
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Spelling
-from edgeslim.graph import program_of
-from edgeslim.model import Model, load_model
-from edgeslim.numerics import Numerics
+from edgeslim.model.context import Context
+from edgeslim.model.graph import program_of
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
+from edgeslim.model.numerics import Numerics
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from edgeslim.context import Context
 from edgeslim.devices.profile import load_profile
+from edgeslim.model.context import Context
 from tests.support.small_models import context, headed, random_images
 
 

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from edgeslim.compress.fold import folded
 from edgeslim.devices.profile import DeviceProfile, load_profile
-from edgeslim.graph import trace
 from edgeslim.legalize import rewrite_named
+from edgeslim.model.graph import trace
 from edgeslim.npu_rules import violations
 from tests.support.small_models import Passing
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgeslim.graph import ATEN, LAYERS, copy_of, layers_of
+from edgeslim.model.graph import ATEN, LAYERS, copy_of, layers_of
 
 NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 

@@ -6,8 +6,8 @@ from torch import Tensor, fx, nn
 from edgeslim.compress.fold import folded
 from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.devices.profile import load_profile
-from edgeslim.graph import copy_of, trace
 from edgeslim.legalize import rewrite_named
+from edgeslim.model.graph import copy_of, trace
 from edgeslim.npu_rules import violations
 from tests.support.small_models import randomized
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeslim.context import Context
 from edgeslim.devices.profile import load_profile
-from edgeslim.model import Model
+from edgeslim.model.context import Context
+from edgeslim.model.model import Model
 from edgeslim.progress import silent
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing

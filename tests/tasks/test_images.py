@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgeslim.errors import BadData
-from edgeslim.model import load_model
+from edgeslim.model.load import load_model
 from edgeslim.tasks.classification import load_data
 from edgeslim.tasks.images import CALIBRATION_LEAST, Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing, preprocess

@@ -5,7 +5,7 @@
 
 from torch import Tensor, nn
 
-from edgeslim.model import FASHION_LABELS
+from edgeslim.model.sources.bundled import FASHION_LABELS
 
 LABELS = FASHION_LABELS
 PREPROCESSING = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from edgeslim.errors import BadModel, Refused
-from edgeslim.graph import (
+from edgeslim.model.graph import (
     batched,
     input_of,
     is_folded,

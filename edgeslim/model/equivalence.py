@@ -16,8 +16,8 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from edgeslim.errors import BadModel, ToolFailed
-from edgeslim.graph import named, trace, values_of
 from edgeslim.grid import sqnr_db
+from edgeslim.model.graph import named, trace, values_of
 
 LEAST_DB = 60.0  # whatever the network loses itself, and for files, whose runtimes sum in another order
 MOST_LOST_DB = 6.0  # below what the network's own fp32 is good for

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.errors import BadModel
-from edgeslim.graph import ATEN, channel_axis
+from edgeslim.model.graph import ATEN, channel_axis
 
 MOST_ROWS = 40_000  # places of a layer that are looked at; more change nothing that 16-bit weights could hold
 BLOCK = 64  # inputs rounded before what they cost is passed on to all later ones at once

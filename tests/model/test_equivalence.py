@@ -8,9 +8,17 @@ import torch
 from torch import nn
 
 from edgeslim.compress import fold
-from edgeslim.equivalence import EXACT_DB, LEAST_DB, Exactness, exactness, outputs_of, require_equal, require_traced
 from edgeslim.errors import BadModel, ToolFailed
-from edgeslim.graph import layers_of, parameter
+from edgeslim.model.equivalence import (
+    EXACT_DB,
+    LEAST_DB,
+    Exactness,
+    exactness,
+    outputs_of,
+    require_equal,
+    require_traced,
+)
+from edgeslim.model.graph import layers_of, parameter
 from tests.support.small_models import Passing, block, headed, model_of, of_every_kind, random_images, randomized
 
 IMAGES = next(random_images(4, seed=1).tensors())

@@ -11,9 +11,9 @@ from rich.console import Console
 from edgeslim.errors import BadInput
 from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.manifest import LayerError
+from edgeslim.model.trials import Trial, load_trials, pareto, save_trials
 from edgeslim.plots import inspection_plot
 from edgeslim.show import trials_table
-from edgeslim.trial import Trial, load_trials, pareto, save_trials
 
 
 def tried(latency_us: float, lost: float, widths: dict[str, int] | None = None) -> Trial:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
-from edgeslim.graph import is_activation
-from edgeslim.half_plan import HalfIo
+from edgeslim.model.fp16_plan import HalfIo
+from edgeslim.model.graph import is_activation
 
 Rounding = Callable[[Tensor], Tensor]
 

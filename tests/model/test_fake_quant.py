@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgeslim.compress import fold, quantize
-from edgeslim.fake_quant import fake_quantize, fake_quantize_weight, part_of, simulate, simulate_layer
-from edgeslim.graph import layers_of, output_of, parameter, values_of
-from edgeslim.numerics import LEVELS, EdgeNumerics, Numerics
+from edgeslim.model.fake_quant import fake_quantize, fake_quantize_weight, part_of, simulate, simulate_layer
+from edgeslim.model.graph import layers_of, output_of, parameter, values_of
+from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = random_images(8)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from edgeslim.errors import BadModel
-from edgeslim.model import load_model, torchvision_models
+from edgeslim.model.load import load_model
+from edgeslim.model.sources.torchvision import torchvision_models
 from tests.support import TESTS
 from tests.support.small_models import CLASSES, LABELS, SIDE, plain
 
@@ -141,7 +142,9 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path):
 def test_a_file_may_build_on_torchvision_whatever_torch_was_built_for(tmp_path):
     text = f"from torch import nn\nfrom torchvision.ops import Conv2dNormActivation\nPREPROCESSING = {PREPROCESSING}\n"
     text += "def make(): return nn.Sequential(Conv2dNormActivation(1, 3, 3), nn.Flatten())\n"
-    script = f"from edgeslim.model import load_model; print(load_model({f'{written(tmp_path, text)}:make'!r}).classes)"
+    script = (
+        f"from edgeslim.model.load import load_model; print(load_model({f'{written(tmp_path, text)}:make'!r}).classes)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "192"
@@ -305,7 +308,10 @@ def test_a_network_of_every_small_family_loads_and_traces(name):
 
 @needs_torchvision
 def test_torchvision_is_usable_in_a_fresh_process_whatever_torch_was_built_for():
-    ask = "from edgeslim.model import torchvision_models as t; print(t() is t(), 'resnet50' in t().list_models())"
+    ask = """
+from edgeslim.model.sources.torchvision import torchvision_models as t
+print(t() is t(), 'resnet50' in t().list_models())
+"""
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "True True", done.stdout

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from edgeslim.graph import layers_of, trace
-from edgeslim.half import HalfNetwork, is_operator, to_bfloat16, to_half
-from edgeslim.half_plan import LARGEST, HalfOperator, HalfPlan, load_half
+from edgeslim.model.fp16_plan import LARGEST, HalfOperator, HalfPlan, load_half
+from edgeslim.model.graph import layers_of, trace
+from edgeslim.model.simulate_fp16 import HalfNetwork, is_operator, to_bfloat16, to_half
 from tests.support.small_models import of_every_kind
 
 IMAGE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgeslim.graph import is_activation, layers_of, parameter, rows
-from edgeslim.numerics import LEVELS, EdgeNumerics, Numerics
+from edgeslim.model.graph import is_activation, layers_of, parameter, rows
+from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics
 
 WEIGHT_LIMIT = 127
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.grid import Grid
-from edgeslim.numerics import EdgeNumerics, LayerNumerics, Numerics, absences, load_numerics, match_values
+from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics, absences, load_numerics, match_values
 
 RANDOM = np.random.default_rng(11)
 NAMES = st.text(min_size=1, max_size=8)

@@ -1,8 +1,8 @@
 """Give a pruned network back what its removed channels said: layer by layer, in closed form, without labels.
 
 Dense and pruned network run side by side on the same images. Before a layer of the pruned one is computed, its weights
-are fitted to the dense layer's outputs on what really reaches it (moments.py), and every batch norm gets the statistics
-with which its outputs have the mean and variance they have in the dense network.
+are fitted to the dense layer's outputs on what really reaches it (least_squares.py), and every batch norm gets the
+statistics with which its outputs have the mean and variance they have in the dense network.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from edgeslim.graph import ATEN, LAYERS, output_of, parameter
-from edgeslim.moments import fit, from_matrix, halves_of, matrix
+from edgeslim.model.graph import ATEN, LAYERS, output_of, parameter
+from edgeslim.model.least_squares import fit, from_matrix, halves_of, matrix
 
 Batches = list[Tensor]
 # (node of the other network, what enters it there, what enters it in the dense one, what leaves the dense one)

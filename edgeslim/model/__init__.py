@@ -1,0 +1,1 @@
+"""A network as a graph with its plan, and the arithmetic that techniques share."""

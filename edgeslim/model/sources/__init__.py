@@ -1,0 +1,1 @@
+"""Where models come from: one file a kind of source."""

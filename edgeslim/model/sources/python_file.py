@@ -1,0 +1,99 @@
+"""A PyTorch module that a user's Python file makes."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgeslim.errors import BadModel, near_misses
+from edgeslim.model.model import Model
+from edgeslim.model.sources.torchvision import make_torchvision_importable
+from edgeslim.model.sources.weights import load_weights, weights_name
+from edgeslim.tasks.preprocessing import Preprocessing
+
+FOREIGN_FORMATS = {".onnx": "ONNX", ".tflite": "TFLite", ".xml": "OpenVINO", ".pt2": "torch.export", ".h5": "Keras"}
+
+
+def from_python_file(source: str, weights: str | None, seed: int) -> Model:
+    """Return the module that FACTORY of "FILE.py:FACTORY" makes; the file is run."""
+    suffix = Path(source.partition(":")[0]).suffix
+    if suffix in FOREIGN_FORMATS:
+        raise BadModel(
+            f"{source} is a file in the {FOREIGN_FORMATS[suffix]} format; edgeslim takes PyTorch modules: "
+            "FILE.py:FACTORY or torchvision:NAME"
+        )
+    file, colon, factory = source.rpartition(":")
+    if not colon or not file.endswith(".py"):
+        raise BadModel(f"`{source}` is no model; expected FILE.py:FACTORY, torchvision:NAME, or nothing")
+    path = Path(file)
+    if not path.is_file():
+        raise BadModel(f"{file} does not exist or is no file")
+    torch.manual_seed(seed)
+    with _importing_from(path.resolve().parent), redirect_stdout(sys.stderr):  # what it prints is no result of ours
+        namespace = _run(path)
+        if factory not in namespace:
+            known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
+            raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
+        try:
+            network = namespace[factory]()
+        except (Exception, SystemExit) as error:
+            raise BadModel(f"{source} raised {type(error).__name__}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise BadModel(f"{source} returned a {type(network).__name__}, expected a torch.nn.Module")
+    if weights == "default":
+        raise BadModel("--weights default is for torchvision models; pass a file, `random`, or nothing")
+    if weights not in (None, "random"):
+        load_weights(network, Path(str(weights)))
+    labels = namespace.get("LABELS")
+    if labels is not None and not (isinstance(labels, list | tuple) and all(isinstance(n, str) for n in labels)):
+        raise BadModel(f"{file} [LABELS]: expected a list of names, one for each class")
+    return Model(
+        f"{path.name}:{factory}",
+        weights_name(weights, "factory"),
+        network,
+        _preprocessing_in(namespace, file),
+        tuple(labels) if labels else None,
+    )
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let a user's file import what lies beside it, as it can when Python runs it, and torchvision on any torch."""
+    make_torchvision_importable()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """Run a user's Python file and return what it defines."""
+    spec = importlib.util.spec_from_file_location(f"edgeslim_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadModel(f"{path} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise BadModel(f"{path} raised {type(error).__name__} while it was loaded: {error}") from error
+    return vars(module)
+
+
+def _preprocessing_in(namespace: Mapping[str, Any], file: str) -> Preprocessing:
+    example = (
+        'PREPROCESSING = {"width": 224, "height": 224, "channels": 3, "resize": 256, "mean": [0.485, 0.456, 0.406], '
+        '"std": [0.229, 0.224, 0.225], "color_order": "RGB", "interpolation": "bilinear"}'
+    )
+    if "PREPROCESSING" not in namespace:
+        raise BadModel(f"{file} does not say how images become inputs; define, for example: {example}")
+    try:
+        return Preprocessing.from_dict(namespace["PREPROCESSING"])
+    except (ValueError, TypeError) as error:
+        raise BadModel(f"{file} [PREPROCESSING]: {error}; for example: {example}") from error

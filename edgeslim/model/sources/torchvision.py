@@ -1,0 +1,109 @@
+"""Classifiers of torchvision."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeslim.errors import BadModel, MissingPackage, near_misses
+from edgeslim.model.model import Model
+from edgeslim.model.sources.weights import load_weights, weights_name
+from edgeslim.tasks.preprocessing import Preprocessing
+
+_DECLARED: list[torch.library.Library] = []  # a Library undoes its declarations when it is collected
+
+
+def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
+    """Return the classifier NAME of "torchvision:NAME"; nothing is downloaded."""
+    name = source.removeprefix("torchvision:")
+    models = torchvision_models()
+    known = models.list_models(module=models)
+    if name not in known:
+        raise BadModel(f"torchvision has no classifier `{name}`{near_misses(name, known)}")
+    if weights is None:
+        raise BadModel(f"{source} needs --weights: default (torchvision's local cache), random, or a file")
+    torch.manual_seed(seed)
+    # Trained weights of these two expect their network to rescale its input, which it does when it is told to only.
+    rescaling = {"transform_input": weights != "random", "init_weights": False}
+    network = models.get_model(name, weights=None, **(rescaling if name in ("googlenet", "inception_v3") else {}))
+    published = models.get_model_weights(name).DEFAULT
+    if weights == "default":
+        load_weights(network, _cached(published))
+    elif weights != "random":
+        load_weights(network, Path(weights))
+    return Model(
+        source,
+        weights_name(weights, published.name if weights == "default" else ""),
+        network,
+        _torchvision_preprocessing(published.transforms()),
+        tuple(published.meta["categories"]),
+    )
+
+
+def _torchvision_preprocessing(transform: Any) -> Preprocessing:
+    """Return what torchvision's own transform of a classifier does, as ours."""
+    return Preprocessing(
+        width=transform.crop_size[0],
+        height=transform.crop_size[0],
+        channels=3,
+        resize=transform.resize_size[0],
+        mean=tuple(transform.mean),
+        std=tuple(transform.std),
+        color_order="RGB",
+        interpolation=transform.interpolation.value,
+    )
+
+
+def torchvision_models() -> Any:
+    """Return `torchvision.models`, importable on a CPU-only torch too."""
+    if importlib.util.find_spec("torchvision") is None:
+        raise MissingPackage("torchvision", "torchvision")
+    make_torchvision_importable()
+    import torchvision.models
+
+    return torchvision.models
+
+
+def make_torchvision_importable() -> None:
+    """Declare the operators of torchvision's compiled extension where it is installed and its extension cannot load.
+
+    The wheel's extension is built for CUDA; on another torch torchvision's own Python fails on the missing
+    operators. Declaring their schemas is all that its classifiers need.
+    """
+    installed = importlib.util.find_spec("torchvision") is not None
+    if installed and "torchvision" not in sys.modules and not _extension_loads():
+        _declare_detection_operators()
+
+
+def _extension_loads() -> bool:
+    spec = importlib.util.find_spec("torchvision")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    for library in (*folder.glob("_C*.so"), *folder.glob("_C*.pyd")):
+        try:
+            torch.ops.load_library(str(library))
+        except (OSError, ImportError):
+            continue
+        return True
+    return False
+
+
+def _declare_detection_operators() -> None:
+    if _DECLARED:
+        return
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _DECLARED.append(library)
+
+
+def _cached(published: Any) -> Path:
+    """Return the file of published weights in torch's local cache; never downloads."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]
+    if not file.is_file():
+        raise BadModel(
+            f"the weights {published} are not in the local cache ({file.name} under {file.parent}), and edgeslim "
+            f"downloads nothing: fetch {published.url} and pass --weights FILE"
+        )
+    return Path(file)
