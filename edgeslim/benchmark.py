@@ -16,16 +16,16 @@ import numpy as np
 from edgeslim.artifact import MEASUREMENTS, check_integrity, open_artifact
 from edgeslim.comparison import Comparison
 from edgeslim.comparison import compare as compared
+from edgeslim.deploy.device import Candidate, Device, open_device
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import Machine
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.energy import Span
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFailed, near_misses
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
-from edgeslim.installed import runtime_available
 from edgeslim.manifest import Manifest, ModelFile
 from edgeslim.measurement import Caution, Measurement, load
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
-from edgeslim.on_device import Candidate, Device, open_device
 from edgeslim.records import Record, save
 from edgeslim.verification import golden_fault
 

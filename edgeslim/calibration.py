@@ -13,6 +13,8 @@ import numpy as np
 import yaml
 
 from edgeslim.benchmark import with_placement
+from edgeslim.deploy.device import Candidate, Device, open_device
+from edgeslim.deploy.installed import require_runtime
 from edgeslim.devices.emulation import Estimator
 from edgeslim.devices.machine import CPUINFO
 from edgeslim.devices.overlay import Calibrated, is_overlay
@@ -21,10 +23,8 @@ from edgeslim.emulator import Emulator, open_emulator, require_emulation
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
 from edgeslim.estimate import Observation, learn_estimator
 from edgeslim.harness import Workload, measure
-from edgeslim.installed import require_runtime
 from edgeslim.measurement import Kind, Measurement
 from edgeslim.model.operator import Operator
-from edgeslim.on_device import Candidate, Device, open_device
 from edgeslim.probe_files import write_probe
 from edgeslim.progress import Progress, silent
 

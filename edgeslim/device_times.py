@@ -4,13 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import simulate
 from edgeslim.emulator import open_emulator, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
 from edgeslim.estimate import calibrated_for, estimator_of, speedup
-from edgeslim.on_device import Candidate
 from edgeslim.progress import Progress, silent
 from edgeslim.units import show_seconds
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeslim.agent_program import ARCHITECTURES, agent_program
+from edgeslim.deploy.agent_program import ARCHITECTURES, agent_program
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.emulator import require_tools
 from edgeslim.errors import ToolFailed
 from edgeslim.export import child_environment
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.installed import runtime_available
 from edgeslim.virtual_machine import cure, missing_tools
 
 IMPORT_TIMEOUT_S = 120.0

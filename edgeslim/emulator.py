@@ -16,18 +16,18 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.agent_program import agent_program
-from edgeslim.agent_session import Session, read_session
-from edgeslim.compiling import compiled
+from edgeslim.deploy.agent_program import agent_program
+from edgeslim.deploy.agent_session import Session, read_session
+from edgeslim.deploy.compile_c import compiled
+from edgeslim.deploy.device import Candidate, files_of
+from edgeslim.deploy.libraries import libraries
+from edgeslim.deploy.targets.local import LocalTarget, open_target
 from edgeslim.devices.emulation import Emulation
 from edgeslim.devices.machine import Machine
 from edgeslim.devices.profile import DeviceProfile, all_profiles
 from edgeslim.emulated_tree import write_tree
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed, near_misses
-from edgeslim.on_device import Candidate, files_of
 from edgeslim.resources import bundled
-from edgeslim.runtime_libraries import libraries
-from edgeslim.targets.local import LocalTarget, open_target
 
 ARCHITECTURE = "aarch64"
 QEMU = "qemu-aarch64"

@@ -13,15 +13,15 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, placement_doubts, require_writable
+from edgeslim.deploy.device import Device
+from edgeslim.deploy.run_model import sha256_of
+from edgeslim.deploy.targets.ssh import open_target
 from edgeslim.devices.machine import MEMINFO, available_bytes
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.emulation import SCHEME, Skipped, require_some, skipped_for
 from edgeslim.emulator import TIME_LIMIT_S, require_emulation
 from edgeslim.errors import DeviceFailed, ToolFailed
-from edgeslim.harness import sha256_of
 from edgeslim.measurement import Caution, Kind
-from edgeslim.on_device import Device
-from edgeslim.targets.ssh import open_target
 from edgeslim.virtual_machine import REMOTE, require_ram, running_machine
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"

@@ -1,6 +1,5 @@
 """Run models in fresh processes through an agent on a device, and measure them."""
 
-import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,22 +11,19 @@ from typing import Literal
 import numpy as np
 
 from edgeslim import conditions
-from edgeslim.agent_session import GraphNode, Session, read_session
-from edgeslim.deployment import python_agent
+from edgeslim.deploy.agent_session import Session
+from edgeslim.deploy.device import Candidate, CutShort, Device
+from edgeslim.deploy.installed import require_runtime
+from edgeslim.deploy.run_model import SAMPLE_TIMEOUT_S, START_TIMEOUT_S, saved_as_npy, sha256_of
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import Machine
 from edgeslim.energy import Span, Window, disturbed, energy
 from edgeslim.errors import DeviceFailed, InvalidMeasurement
-from edgeslim.installed import require_runtime
 from edgeslim.measurement import Caution, Measurement, Place, Power, ProcessRun
 from edgeslim.metering import Sampler, sampling
 from edgeslim.meters import Reading, Sampling, Watts
-from edgeslim.on_device import Candidate, CutShort, Device, files_of
-from edgeslim.targets import Target
-from edgeslim.targets.local import open_target
 
 FEWEST_ITERATIONS = 5
-START_TIMEOUT_S = 300.0  # loading a runtime and compiling a large model on a slow board
-SAMPLE_TIMEOUT_S = 5.0
 CONTROL_S = 1.0
 
 
@@ -99,38 +95,10 @@ class Unfinished(DeviceFailed):
         self.lines: tuple[str, ...] = cause.lines if isinstance(cause, CutShort | Unfinished) else ()
 
 
-def run_model(runtime: str, model: Path, inputs: np.ndarray | Path, *, precision: str, threads: int = 1) -> np.ndarray:
-    """Run every sample of `inputs` (axis 0, each as a batch of one) here, and return the first outputs.
-
-    A fresh process of the Python agent runs them, in the runtime as Python users have it. `inputs` may be an .npy file,
-    which is read row by row and may exceed the memory. The result has the samples on axis 0 and the model's own output
-    dtype. Raises MissingPackage when the runtime is not installed and DeviceFailed with the agent's reason.
-    """
-    with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        file = inputs if isinstance(inputs, Path) else _saved(inputs, Path(folder), "inputs")
-        outputs = Path(folder) / "outputs.npy"
-        count = len(np.load(file, mmap_mode="r"))
-        wishes = ["--inputs", target.push(file), "--threads", str(threads), "--outputs", str(outputs)]
-        candidate = Candidate(model.name, runtime, model, precision)
-        _python_session(target, candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * count)
-        return np.asarray(np.load(outputs, allow_pickle=False))
-
-
-def execution_graph(runtime: str, model: Path, inputs: np.ndarray, precision: str) -> list[GraphNode]:
-    """Return the nodes that `runtime` executes here for the first sample of `inputs` (batch on axis 0).
-
-    It is the runtime's own record, taken with the Python agent. Raises as `run_model` does.
-    """
-    with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        wishes = ["--inputs", target.push(_saved(inputs[:1], Path(folder), "inputs")), "--graph"]
-        session = _python_session(target, Candidate(model.name, runtime, model, precision), wishes, START_TIMEOUT_S)
-        return list(session.graph or ())
-
-
 def outputs_on(device: Device, candidate: Candidate, inputs: np.ndarray, workload: Workload) -> np.ndarray:
     """Run every sample of `inputs` on a device with the agent that is measured there; return the first outputs."""
     with tempfile.TemporaryDirectory() as folder:
-        remote = device.target.push(_saved(inputs, Path(folder), "inputs"))
+        remote = device.target.push(saved_as_npy(inputs, Path(folder), "inputs"))
         made = device.target.work_path("outputs.npy")
         wishes = [*workload.setting, "--inputs", remote, "--outputs", made]
         device.run(candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * len(inputs))
@@ -164,7 +132,7 @@ def measure(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         arrays = inputs if isinstance(inputs, Mapping) else {one.runtime: inputs for one in candidates}
         remote = {
-            name: device.target.push(_saved(array, folder, f"inputs_{number}"))
+            name: device.target.push(saved_as_npy(array, folder, f"inputs_{number}"))
             for number, (name, array) in enumerate(arrays.items())
         }
         workload = workload.on(device.machine)
@@ -299,20 +267,6 @@ class _Rounds:
         return power, [doubt] if doubt else []
 
 
-def _python_session(target: Target, candidate: Candidate, wishes: Sequence[str], timeout_s: float) -> Session:
-    """Run one process of the Python agent on this machine."""
-    require_runtime(candidate.runtime)
-    model = target.push(*files_of(candidate.model))
-    what = ["--runtime", candidate.runtime, "--model", model, "--precision", candidate.precision]
-    return read_session(target.run([*python_agent(target), *what, *wishes], timeout_s))
-
-
-def _saved(inputs: np.ndarray, folder: Path, name: str) -> Path:
-    file = folder / f"{name}.npy"
-    np.save(file, np.ascontiguousarray(inputs))
-    return file
-
-
 def _window(session: Session) -> Window:
     if session.window is None:
         raise DeviceFailed("agent: a timed session without its window", "protocol")
@@ -336,11 +290,3 @@ def _process_run(session: Session) -> ProcessRun:
         runtime_rss_bytes=session.memory.rss_before_load_bytes,
         arena_bytes=session.memory.arena_bytes,
     )
-
-
-def sha256_of(model: Path) -> str:
-    """Return the SHA-256 of a model's files, one after the other."""
-    digest = hashlib.sha256()
-    for file in files_of(model):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

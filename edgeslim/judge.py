@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim.deploy.device import Candidate
+from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
 from edgeslim.export.job import Job, Spelling, Tensor
 from edgeslim.file_parting import parting_in_file
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.grid import Grid, sqnr_db
-from edgeslim.harness import Workload, execution_graph, measure, run_model
+from edgeslim.harness import Workload, measure
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.measurement import Measurement
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import Numerics
-from edgeslim.on_device import Candidate
 from edgeslim.proof import proven_layers
 from edgeslim.tasks.classification import Score, agreement_pct, score
 from edgeslim.tasks.images import ImageSet

@@ -6,10 +6,10 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-from edgeslim.agent_session import Sample, read_message
+from edgeslim.deploy.agent_session import Sample, read_message
+from edgeslim.deploy.targets import Target
 from edgeslim.errors import DeviceFailed
 from edgeslim.meters import Reading, Sampling
-from edgeslim.targets import Target
 
 LONGEST_S = 24 * 3600.0
 SILENT_S = 30.0

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.agent_session import GraphNode
 from edgeslim.artifact import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of
+from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.emulation import CLASSES, MISSES
 from edgeslim.devices.profile import DeviceProfile, Precision, RuntimeSupport, load_profile
 from edgeslim.emulated_tree import LINE_BYTES

@@ -12,15 +12,15 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from edgeslim.deploy.device import Candidate
+from edgeslim.deploy.libraries import libraries
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.estimate import cycles, estimator_of, speedup
 from edgeslim.model.operator import Operator
-from edgeslim.on_device import Candidate
 from edgeslim.operator_tables import file_name, load_table, save_table
 from edgeslim.probe_files import write_probe
 from edgeslim.progress import Progress, silent
-from edgeslim.runtime_libraries import libraries
 
 METHOD = 1  # a change of how operators are counted makes older tables useless
 KEPT_AT_ONCE = 16  # operators whose counts are lost together when the process is killed

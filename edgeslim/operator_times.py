@@ -13,15 +13,15 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from edgeslim.deploy.installed import runtime_available
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
 from edgeslim.formats import FORMATS
-from edgeslim.installed import runtime_available
 from edgeslim.model.operator import Operator
 from edgeslim.operator_tables import damaged, file_name, load_table, save_table
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import in_package
-from edgeslim.targets.local import open_target
 
 __all__ = ["Operator", "operator_times_s"]
 

@@ -18,6 +18,7 @@ from edgeslim import checks
 from edgeslim.artifact import Artifact, check_destination, pack
 from edgeslim.compress import fold, legalize, prune
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
+from edgeslim.deploy.device import Candidate
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.error_depth import error_by_depth
@@ -36,7 +37,6 @@ from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.npu_rules import violations
-from edgeslim.on_device import Candidate
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, StepCall, default_recipe

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeslim.agent_session import Failed, Heartbeat, Hello, Message, read_message
 from edgeslim.benchmark import meter_module
+from edgeslim.deploy.agent_session import Failed, Heartbeat, Hello, Message, read_message
+from edgeslim.deploy.device import Device, open_device
+from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import DeviceProfile, Isa, RuntimeSupport, describes, load_profile
 from edgeslim.errors import DeviceFailed, EdgeslimError
-from edgeslim.installed import RUNTIMES
 from edgeslim.meters import METERS
-from edgeslim.on_device import Device, open_device
 
 HELLO_TIMEOUT_S = 60.0
 GONE = ("lost", "unreachable")  # said of the connection, these say nothing of a runtime

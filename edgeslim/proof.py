@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from edgeslim.agent_session import GraphNode
+from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.export.job import Spelling
 
 INTEGERS = ("int8", "uint8")

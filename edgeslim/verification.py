@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 
 from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.grid import Grid
-from edgeslim.harness import run_model
 from edgeslim.manifest import GOLDEN_IMAGES, LsbTolerance, Manifest, ModelFile, TensorSpec, Tolerance
 from edgeslim.resources import in_package
 from edgeslim.tasks.preprocessing import preprocess_batch

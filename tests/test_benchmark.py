@@ -14,11 +14,11 @@ import pytest
 from edgeslim.artifact import MEASUREMENTS, archive_path, open_artifact
 from edgeslim.benchmark import CutOff, bench, compare, entries_of, find_meter, metered, require_architecture
 from edgeslim.comparison import METRICS
+from edgeslim.deploy.device import open_device
+from edgeslim.deploy.memory_limit import OUT_OF_MEMORY
 from edgeslim.errors import BadInput, DeviceFailed, IntegrityFailed, InvalidMeasurement, ToolFailed
 from edgeslim.harness import Workload
 from edgeslim.measurement import load
-from edgeslim.memory_limit import OUT_OF_MEMORY
-from edgeslim.on_device import open_device
 from edgeslim.records import save
 from tests.support.made_measurements import measured as made
 from tests.support.packed_artifact import pack_small

@@ -158,7 +158,7 @@ def test_times_that_must_not_be_believed_are_refused_and_may_be_accepted_but_for
 
 
 def test_a_board_is_told_by_the_hash_of_its_serial_number_and_not_by_the_number(pi):
-    from edgeslim.on_device import open_device
+    from edgeslim.deploy.device import open_device
 
     pi.write("proc/device-tree/serial-number", "10000000abcdef01\0")
     with open_device(pi.address) as board:

@@ -11,9 +11,9 @@ from functools import partial
 import pytest
 
 from edgeslim.artifact import MEASUREMENTS, archive_path
+from edgeslim.deploy.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.errors import DEVICE_STATUSES
 from edgeslim.measurement import load
-from edgeslim.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.records import save
 from tests.support.command_line import call
 from tests.support.made_measurements import PLACE, measured

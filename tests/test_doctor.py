@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.agent_program import ARCHITECTURES
+from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.devices.machine import this_machine
 from edgeslim.doctor import (
     Finding,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from edgeslim import emulator as emulator_module
+from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Emulator, open_emulator, read_counts, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
-from edgeslim.on_device import Candidate
 from tests.support.a64_programs import INSTRUCTIONS, REPEAT, instruction_program, reading_program
 from tests.support.emulated_core import skip_without_emulator
 
@@ -101,7 +101,7 @@ def test_the_same_file_runs_on_dot_products_where_the_core_has_them_and_on_long_
 
 
 def test_an_emulated_core_gives_the_answers_of_this_machine(pi_4, tiny_file, tmp_path):
-    from edgeslim.harness import run_model
+    from edgeslim.deploy.run_model import run_model
 
     candidate, feed = tiny_file("onnxruntime", "int8")
     made = tmp_path / "outputs.npy"

@@ -137,7 +137,7 @@ def test_an_edge_without_a_tensor_in_the_file_has_no_figure(dense, planned, writ
 
 
 def test_watching_a_file_changes_none_of_its_logits(planned, written, tmp_path):
-    from edgeslim.harness import run_model
+    from edgeslim.deploy.run_model import run_model
 
     job, spelling = written
     files = edge_values(job, spelling, planned.numerics, BATCH.numpy(), tmp_path)

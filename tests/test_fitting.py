@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from edgeslim.artifact import MEASUREMENTS, pack
+from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import Skipped
 from edgeslim.fitting import Fit, FitReport
-from edgeslim.installed import RUNTIMES
 from tests.support.command_line import HEEDING_CTRL_C, call
 from tests.support.emulated_machine import MIB, require_emulator
 from tests.support.installed import skip_without

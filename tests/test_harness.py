@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeslim.deploy.device import Candidate
+from edgeslim.deploy.installed import RUNTIMES, runtime_available
+from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.harness import Workload, execution_graph, measure, run_model
-from edgeslim.installed import RUNTIMES, runtime_available
-from edgeslim.on_device import Candidate
+from edgeslim.harness import Workload, measure
 
 
 def children():
@@ -132,7 +133,7 @@ def test_the_hash_of_an_openvino_model_covers_its_weights(tiny):
 
 def test_versions_are_known_without_importing_a_runtime():
     script = (
-        "import sys; from edgeslim.installed import RUNTIMES, runtime_available;"
+        "import sys; from edgeslim.deploy.installed import RUNTIMES, runtime_available;"
         "[runtime_available(one) for one in RUNTIMES];"
         "print([one for one in ('onnxruntime', 'openvino', 'ai_edge_litert', 'torch') if one in sys.modules])"
     )
@@ -147,7 +148,7 @@ def test_an_unknown_runtime_is_refused_with_near_misses():
 
 def test_a_runtime_that_is_not_installed_names_the_extra_that_brings_it(tmp_path):
     script = (
-        "import mmap, numpy, sys; from pathlib import Path; from edgeslim.harness import run_model\n"
+        "import mmap, numpy, sys; from pathlib import Path; from edgeslim.deploy.run_model import run_model\n"
         "from edgeslim.errors import MissingPackage\n"
         "sys.path[:] = [sys.argv[1]]\n"  # no installed package can be found from here on
         "try: run_model('litert', Path('m.tflite'), numpy.zeros((1, 1)), precision='fp32')\n"

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from edgeslim.benchmark import find_meter, meter_module, metered
-from edgeslim.deployment import python_agent
+from edgeslim.deploy.deployment import python_agent
+from edgeslim.deploy.device import Device
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement
 from edgeslim.harness import Workload
 from edgeslim.metering import sampling
 from edgeslim.meters import METERS, Reading, Sampling, rapl
-from edgeslim.on_device import Device
-from edgeslim.targets.local import open_target
 from tests.support.fake_trees import write_hwmon, write_intel_n100, write_jetson, write_rapl, write_raspberry_pi_5
 
 PERIOD_S = 0.02

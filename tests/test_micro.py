@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeslim import micro
+from edgeslim.deploy.run_model import run_model
 from edgeslim.errors import ToolFailed
-from edgeslim.harness import run_model
 
 if micro.installed_version() is None:
     pytest.skip("tflite-micro is not installed; pip install 'edgeslim[micro]'", allow_module_level=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeslim.agent_session import GraphNode
+from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.emulation import CLASSES
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Counted, Emulator

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
+from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import Isa, load_profile
 from edgeslim.errors import BadProfile, DeviceFailed
-from edgeslim.installed import RUNTIMES
 from edgeslim.probing import FLAGS, findings, probe
 from tests.support.command_line import call
 from tests.support.fake_trees import write_hwmon
@@ -164,7 +164,7 @@ def test_a_device_that_is_lost_on_the_way_is_a_failure_and_no_difference(pi):
 
 
 def test_a_runtime_without_an_agent_is_unknown(pi):
-    from edgeslim.on_device import open_device
+    from edgeslim.deploy.device import open_device
 
     profile = load_profile("raspberry-pi-4")
     unknown = profile.runtimes[0].model_copy(update={"name": "tensorrt"})

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgeslim.agent_session import GraphNode
+from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.export.job import Spelling
 from edgeslim.proof import proven_layers
 

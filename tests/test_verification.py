@@ -11,9 +11,9 @@ pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
 from edgeslim.artifact import Artifact, archive_path, pack
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import IntegrityFailed
-from edgeslim.installed import runtime_available
 from edgeslim.manifest import LsbTolerance, Manifest
 from edgeslim.verification import ReplayFailed, VerifyReport, golden_fault, verify
 from tests.support.small_artifact import STEP, stage

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import fx
 
 from edgeslim.compress import fold, quantize
+from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.harness import run_model
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, program_of
 from edgeslim.model.load import load_model

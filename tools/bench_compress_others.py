@@ -21,6 +21,7 @@ from torch import fx
 from width_share import beyond_share
 
 from edgeslim.comparison import faster
+from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.harness import Workload, measure
@@ -28,7 +29,6 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.on_device import Candidate
 from edgeslim.progress import silent
 from edgeslim.pruning.channels import channels_of, without
 from edgeslim.rounding import round_weights

@@ -15,11 +15,11 @@ from peers import PRUNERS
 
 from edgeslim.comparison import faster
 from edgeslim.compress import prune
+from edgeslim.deploy.device import Candidate
 from edgeslim.errors import Refused
 from edgeslim.harness import Workload, measure
 from edgeslim.model.graph import macs_of
 from edgeslim.model.model import Model
-from edgeslim.on_device import Candidate
 
 MEASURED, UNIFORM = "ours", "ours, uniform widths"
 OURS = {MEASURED: "measured", UNIFORM: "uniform"}

@@ -29,7 +29,9 @@ from width_share import beyond_share
 from edgeslim.artifact import open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.comparison import Comparison, compare
-from edgeslim.deployment import Deployed, python_agent
+from edgeslim.deploy.deployment import Deployed, python_agent
+from edgeslim.deploy.device import Candidate, Device
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
@@ -38,10 +40,8 @@ from edgeslim.measurement import Measurement
 from edgeslim.model.context import Context
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.on_device import Candidate, Device
 from edgeslim.progress import silent
 from edgeslim.pruning.channels import channels_of, without
-from edgeslim.targets.local import open_target
 from edgeslim.tasks.classification import load_data
 
 HOST = "x86-64-host"

@@ -9,11 +9,11 @@ import torch
 from torch import fx
 
 from edgeslim.cache import graph_sha256
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.errors import Refused
 from edgeslim.estimate import calibrated_for
-from edgeslim.installed import runtime_available
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, macs_of, parameter
 from edgeslim.model.model import Model

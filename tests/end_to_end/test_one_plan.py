@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edgeslim.compress import quantize
+from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.devices.machine import this_machine
 from edgeslim.error_depth import error_by_depth
 from edgeslim.export.job import Job, Spelling
 from edgeslim.grid import sqnr_db
-from edgeslim.harness import execution_graph, run_model
 from edgeslim.judge import Judged, eager_logits
 from edgeslim.ledger import Row, read_ledger
 from edgeslim.model.numerics import EdgeNumerics, Numerics

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from edgeslim.compress import fold
+from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.grid import sqnr_db
-from edgeslim.harness import run_model
 from edgeslim.model.context import Context
 from edgeslim.model.graph import macs_of, program_of, trace
 from edgeslim.model.load import load_model

@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.meters import Reading, Sampling, hwmon
-from edgeslim.targets.local import open_target
 from tests.support.fake_trees import write_hwmon
 
 ONE = Sampling(("/sys/class/hwmon/hwmon1/power1_input",), None, 0.1)

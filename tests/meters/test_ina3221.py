@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.meters import Reading, Sampling, ina3221
-from edgeslim.targets.local import open_target
 from tests.support.fake_trees import AGX_ORIN_RAILS, ORIN_NANO_RAILS, write_intel_n100, write_jetson, write_old_jetson
 
 NEW = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1/"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.meters import Reading, pi_pmic
-from edgeslim.targets.local import open_target
 from tests.support.fake_trees import PMIC_READ_ADC, write_raspberry_pi_4, write_raspberry_pi_5
 
 IDLE_W = 1.98404017  # volts times amperes of the twelve rails of the transcript

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.meters import Reading, rapl
-from edgeslim.targets.local import open_target
 from tests.support.fake_trees import N100_ZONES, TWO_SOCKETS, write_intel_n100, write_rapl
 
 RANGE_UJ = 262143328850

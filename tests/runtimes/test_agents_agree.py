@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from edgeslim.agent_session import read_message
+from edgeslim.deploy.agent_session import read_message
 from tests.support.agent_process import command, failure, only, times
 from tests.support.c_agent_process import ENVIRONMENT, library, sanitized_agent, write_onnx, write_tflite
 

@@ -1,6 +1,6 @@
 """Small A64 programs that run a known number of known instructions between the marks of a region."""
 
-from edgeslim.compiling import compiled
+from edgeslim.deploy.compile_c import compiled
 
 REPEAT = 100
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
 from edgeslim.formats import FORMATS
-from edgeslim.installed import runtime_available
 
 
 def skip_without(runtime: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeslim.artifact import pack
-from edgeslim.installed import RUNTIMES
+from edgeslim.deploy.installed import RUNTIMES
 from tests.support.installed import skip_without
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.deploy.targets.ssh import open_target
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.targets.ssh import open_target
 from tests.support.emulated_machine import REMOTE, make_key, running_machine
 
 MEGABYTE = 1 << 20

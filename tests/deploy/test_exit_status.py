@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from edgeslim.endings import STDERR_TAIL_CHARACTERS, ended, timed_out
+from edgeslim.deploy.exit_status import STDERR_TAIL_CHARACTERS, ended, timed_out
+from edgeslim.deploy.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.errors import DEVICE_STATUSES
-from edgeslim.memory_limit import NO_GROUP, OUT_OF_MEMORY
 
 AGENT = ["/fake/edgeslim-agent", "--runtime", "litert"]
 

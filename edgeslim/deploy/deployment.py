@@ -4,13 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeslim.agent_program import ARCHITECTURES, agent_program
+from edgeslim.deploy.agent_program import ARCHITECTURES, agent_program
+from edgeslim.deploy.installed import require_runtime
+from edgeslim.deploy.libraries import STANDARD_PLACES, libraries
+from edgeslim.deploy.targets import Target
 from edgeslim.devices.machine import PATTERNS, Machine, machine_of
 from edgeslim.errors import DeviceFailed, MissingPackage, ToolFailed
-from edgeslim.installed import require_runtime
 from edgeslim.resources import bundled
-from edgeslim.runtime_libraries import STANDARD_PLACES, libraries
-from edgeslim.targets import Target
 
 QUESTION_TIMEOUT_S = 30.0
 

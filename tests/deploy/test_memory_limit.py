@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
+from edgeslim.deploy.exit_status import ended
+from edgeslim.deploy.memory_limit import CGROUPS, NO_GROUP, OUT_OF_MEMORY, limited
 from edgeslim.devices.machine import small_files
-from edgeslim.endings import ended
 from edgeslim.errors import DeviceFailed
-from edgeslim.memory_limit import CGROUPS, NO_GROUP, OUT_OF_MEMORY, limited
 
 LIMIT_BYTES = 64 * 2**20
 V2 = ("sys/fs/cgroup", "cgroup.controllers", "cpu memory pids\n", "memory.max", "memory.events")

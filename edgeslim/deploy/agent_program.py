@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeslim.compiling import compiled
+from edgeslim.deploy.compile_c import compiled
 from edgeslim.errors import BadInput
 from edgeslim.resources import bundled
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from edgeslim.deployment import ask, deploy, machine_at
+from edgeslim.deploy.deployment import ask, deploy, machine_at
+from edgeslim.deploy.installed import RUNTIMES
+from edgeslim.deploy.targets import fake, local
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, DeviceFailed, MissingPackage, ToolFailed
-from edgeslim.installed import RUNTIMES
-from edgeslim.targets import fake, local
 from tests.support.installed import skip_without
 from tests.support.recorded_device import RecordedDevice, put_compilers, take_compilers
 

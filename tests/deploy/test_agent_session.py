@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edgeslim.agent_session import read_session
+from edgeslim.deploy.agent_session import read_session
 from edgeslim.errors import DeviceFailed
 from edgeslim.resources import bundled
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from edgeslim.deploy.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.errors import DeviceFailed
-from edgeslim.memory_limit import NO_GROUP, OUT_OF_MEMORY
 
 STDERR_TAIL_CHARACTERS = 2000
 FIRST_SIGNAL = 128  # a shell's exit code for a program that signal N ended is 128 + N

@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from edgeslim.deploy.exit_status import ended
 from edgeslim.devices.machine import BOOT_ID, small_files
-from edgeslim.endings import ended
 from edgeslim.errors import BadInput, DeviceFailed
 
 REPLIES = "replies.jsonl"

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from edgeslim.deploy.exit_status import ended, timed_out
 from edgeslim.devices.machine import small_files
-from edgeslim.endings import ended, timed_out
 from edgeslim.errors import BadInput, DeviceFailed
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim import on_device
+from edgeslim.deploy import device as on_device
+from edgeslim.deploy.device import Candidate, CutShort, files_of, open_device
+from edgeslim.deploy.installed import runtime_available
+from edgeslim.deploy.memory_limit import OUT_OF_MEMORY
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.installed import runtime_available
-from edgeslim.memory_limit import OUT_OF_MEMORY
-from edgeslim.on_device import Candidate, CutShort, files_of, open_device
 from tests.support.recorded_device import RecordedDevice, process, put_compilers, recorded
 
 WISHES = ["--inputs", "x.npy", "--iterations", "5"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.deploy.libraries import ARCHITECTURES, PACKAGES, STANDARD_PLACES, libraries
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed
-from edgeslim.runtime_libraries import ARCHITECTURES, PACKAGES, STANDARD_PLACES, libraries
 from tests.support.installed import skip_without
 
 HERE = platform.machine()

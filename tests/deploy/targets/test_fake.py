@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.deployment import machine_at
+from edgeslim.deploy.deployment import machine_at
+from edgeslim.deploy.targets.fake import open_target
 from edgeslim.devices.machine import BOOT_ID
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.targets.fake import open_target
 from tests.support.recorded_device import PI_4, UNAME, RecordedDevice, process, recorded
 
 TIMED = ["agent", "--runtime", "onnxruntime", "--model", "m", "--precision", "int8", "--iterations", "5"]

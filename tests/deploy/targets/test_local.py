@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.deploy.targets.local import open_target
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.targets.local import open_target
 
 
 def python(script):

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.endings import ended, timed_out
+from edgeslim.deploy.exit_status import ended, timed_out
+from edgeslim.deploy.ssh_connection import Connection
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.ssh_connection import Connection
 
 COMMAND_TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 3600.0

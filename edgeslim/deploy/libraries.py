@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from edgeslim.agent_program import ARCHITECTURES
+from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
 from edgeslim.formats import FORMATS
 from edgeslim.resources import default_store

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from edgeslim.agent_program import agent_program
+from edgeslim.deploy.agent_program import agent_program
 from edgeslim.errors import BadInput, ToolFailed
 
 OWN = platform.machine()

@@ -11,14 +11,14 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
-from edgeslim import targets
-from edgeslim.agent_session import Done, Failed, Session, read_message, read_session
-from edgeslim.deployment import Deployed, deploy, machine_at
+from edgeslim.deploy import targets
+from edgeslim.deploy.agent_session import Done, Failed, Session, read_message, read_session
+from edgeslim.deploy.deployment import Deployed, deploy, machine_at
+from edgeslim.deploy.exit_status import ended
+from edgeslim.deploy.memory_limit import CGROUPS, limited
+from edgeslim.deploy.targets import Target
 from edgeslim.devices.machine import BOOT_ID, Machine
-from edgeslim.endings import ended
 from edgeslim.errors import BadInput, DeviceFailed, near_misses
-from edgeslim.memory_limit import CGROUPS, limited
-from edgeslim.targets import Target
 
 RECONNECT_S = 60.0
 SILENT_S = 30.0  # an agent speaks at least every five seconds
@@ -144,7 +144,7 @@ def open_device(address: str, library: str | None = None) -> Iterator[Device]:
             f"unknown target `{address}`{near_misses(scheme, known)}; targets are {', '.join(known)}, "
             "and for `bench` emulator"
         )
-    with import_module(f"edgeslim.targets.{scheme}").open_target(address) as target:
+    with import_module(f"edgeslim.deploy.targets.{scheme}").open_target(address) as target:
         yield Device(target, library)
 
 
