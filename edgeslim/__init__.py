@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeslim.artifact.verify import verify
     from edgeslim.benchmark import bench, compare
     from edgeslim.calibration import calibrate
     from edgeslim.devices.profile import load_profile
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from edgeslim.pipeline import build, check
     from edgeslim.probing import probe
     from edgeslim.sensitivity_report import sensitivity
-    from edgeslim.verification import verify
 
 _HOME = {
     "bench": "benchmark",
@@ -46,7 +46,7 @@ _HOME = {
     "probe": "probing",
     "profile": "operator_counts",
     "sensitivity": "sensitivity_report",
-    "verify": "verification",
+    "verify": "artifact.verify",
 }
 
 __all__ = [

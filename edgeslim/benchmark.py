@@ -13,7 +13,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgeslim.artifact import MEASUREMENTS, check_integrity, open_artifact
+from edgeslim.artifact.archive import MEASUREMENTS, check_integrity, open_artifact
+from edgeslim.artifact.golden import golden_fault
+from edgeslim.artifact.manifest import Manifest, ModelFile
+from edgeslim.artifact.records import Record, save
 from edgeslim.comparison import Comparison
 from edgeslim.comparison import compare as compared
 from edgeslim.deploy.device import Candidate, Device, open_device
@@ -23,11 +26,8 @@ from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.energy import Span
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, ToolFailed, near_misses
 from edgeslim.harness import Metering, Unfinished, Workload, measure, outputs_on
-from edgeslim.manifest import Manifest, ModelFile
 from edgeslim.measurement import Caution, Measurement, load
 from edgeslim.meters import METERS, Reading, Sampling, Watts, csv_trace
-from edgeslim.records import Record, save
-from edgeslim.verification import golden_fault
 
 TRACE, TRACE_WAIT_S = "csv:", 600.0  # for the person at the meter to save it
 TRACE_SETTLES_S = 2.0  # a file that nobody has written to for so long is whole

@@ -227,8 +227,8 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
 @AS_JSON
 def verify(artifact: Path, as_json: bool) -> None:
     """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
+    from edgeslim.artifact.verify import ReplayFailed
     from edgeslim.show import verify_data, verify_text
-    from edgeslim.verification import ReplayFailed
 
     failed = None
     try:

@@ -85,7 +85,7 @@ def bench(
 
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
     """
-    from edgeslim.artifact import open_artifact
+    from edgeslim.artifact.archive import open_artifact
     from edgeslim.benchmark import BenchReport, CutOff
     from edgeslim.show_compiled import untimed_lines
     from edgeslim.show_measurements import measurement_data, measurement_table, place_of

@@ -30,7 +30,7 @@ DISK_WANTED_BYTES = 2e9  # the exports of both precisions in all formats, once i
 _PROBE = "import sys; sys.modules['openvino_telemetry'] = None; "  # importing openvino would report to its maker
 # torchvision is loaded as edgeslim loads it: a CPU-only torch lacks operators that its plain import asks for.
 _IMPORTS = {
-    "torchvision": "from edgeslim.model.load import torchvision_models; torchvision_models()",
+    "torchvision": "from edgeslim.model.sources.torchvision import torchvision_models; torchvision_models()",
     "ethos-u-vela": "from edgeslim.vela import require_vela; require_vela(); import ethosu.vela",
     "tflite-micro": "import tflite_micro",
 }

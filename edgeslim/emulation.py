@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, require_writable, with_placement
 from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.libraries import Libraries, libraries

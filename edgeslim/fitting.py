@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, placement_doubts, require_writable
 from edgeslim.deploy.device import Device
 from edgeslim.deploy.run_model import sha256_of

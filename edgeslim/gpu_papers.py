@@ -5,8 +5,8 @@ import platform
 import shutil
 from pathlib import Path
 
+from edgeslim.artifact.sections import GpuFiles, HalfCheck, OperatorPrecision
 from edgeslim.devices.profile import DeviceProfile
-from edgeslim.manifest_parts import GpuFiles, HalfCheck, OperatorPrecision
 from edgeslim.model.fp16_plan import HalfPlan
 from edgeslim.resources import in_package
 

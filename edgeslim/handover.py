@@ -11,15 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeslim.artifact import MEASUREMENTS, write_example
-from edgeslim.decide import known_failures
-from edgeslim.devices.profile import DeviceProfile, profile_sha256
-from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.gpu_papers import copy_builder, gpu_files
-from edgeslim.grid import Grid
-from edgeslim.judge import PARITY_IMAGES, Judged
-from edgeslim.ledger import save_spellings
-from edgeslim.manifest import (
+from edgeslim.artifact.archive import MEASUREMENTS, write_example
+from edgeslim.artifact.manifest import (
     GOLDEN_CODES,
     GOLDEN_HALVES,
     GOLDEN_IMAGES,
@@ -38,7 +31,15 @@ from edgeslim.manifest import (
     TensorSpec,
     Tolerance,
 )
-from edgeslim.manifest_parts import GpuFiles, HalfCheck
+from edgeslim.artifact.records import save
+from edgeslim.artifact.sections import GpuFiles, HalfCheck
+from edgeslim.decide import known_failures
+from edgeslim.devices.profile import DeviceProfile, profile_sha256
+from edgeslim.emulated_inference import EmulatedInference
+from edgeslim.gpu_papers import copy_builder, gpu_files
+from edgeslim.grid import Grid
+from edgeslim.judge import PARITY_IMAGES, Judged
+from edgeslim.ledger import save_spellings
 from edgeslim.measurement import Measurement
 from edgeslim.model.graph import macs_of, output_of
 from edgeslim.model.load import name_of
@@ -48,7 +49,6 @@ from edgeslim.model.trials import save_trials
 from edgeslim.npu import NpuFile
 from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
 from edgeslim.recipe import Recipe
-from edgeslim.records import save
 from edgeslim.resources import bundled, default_model_folder
 from edgeslim.simulation import save_simulation
 from edgeslim.tasks.classification import agreement_pct

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.artifact import MEASUREMENTS, open_artifact
+from edgeslim.artifact.archive import MEASUREMENTS, open_artifact
+from edgeslim.artifact.manifest import LayerError, Manifest
+from edgeslim.artifact.sections import OperatorPrecision
 from edgeslim.errors import EdgeslimError, IntegrityFailed
 from edgeslim.export import stored_precisions
 from edgeslim.formats import FormatName
 from edgeslim.ledger import Row, load_spellings, read_ledger
-from edgeslim.manifest import LayerError, Manifest
-from edgeslim.manifest_parts import OperatorPrecision
 from edgeslim.model.numerics import Numerics, load_numerics
 from edgeslim.model.trials import Trial, load_trials
 from edgeslim.simulation import Simulation, load_simulation

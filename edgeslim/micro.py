@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim.artifact.sections import ReferenceKernels
 from edgeslim.export import run_tool
-from edgeslim.manifest import ReferenceKernels
 
 PACKAGE = "tflite-micro"
 IMAGES = 16  # the reference kernels are written to be read: mobilenet_v2 takes seconds an image

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from edgeslim import micro
+from edgeslim.artifact.sections import ReferenceKernels
 from edgeslim.devices.profile import Compiler, DeviceProfile
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.judge import Judged
-from edgeslim.manifest import ReferenceKernels
 from edgeslim.model.context import Context
 from edgeslim.produce import keep_logs
 from edgeslim.recipe import Recipe

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from edgeslim.manifest import CompiledFile, CpuOperator, Simulated
+from edgeslim.artifact.sections import CompiledFile, CpuOperator, Simulated
 from edgeslim.npu import NpuFile
 from edgeslim.simulation import Figures, Simulation
 from edgeslim.vela import KNOWN_ERROR, PACKAGE, VERSION

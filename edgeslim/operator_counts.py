@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.emulation import CLASSES, MISSES

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import edgeslim.compress
 from edgeslim import checks
-from edgeslim.artifact import Artifact, check_destination, pack
+from edgeslim.artifact.archive import Artifact, check_destination, pack
 from edgeslim.compress import fold, legalize, prune
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
 from edgeslim.deploy.device import Candidate

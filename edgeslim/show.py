@@ -9,14 +9,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.artifact import archive_path
+from edgeslim.artifact.archive import archive_path
+from edgeslim.artifact.manifest import Manifest
+from edgeslim.artifact.verify import VerifyReport
 from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
 from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
-from edgeslim.manifest import Manifest
 from edgeslim.measurement import Measurement
 from edgeslim.model.trials import Trial, pareto
 from edgeslim.show_compiled import compiled_lines
@@ -24,7 +25,6 @@ from edgeslim.show_emulation import time_lines
 from edgeslim.show_gpu import gpu_lines
 from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.units import show_bytes, show_seconds
-from edgeslim.verification import VerifyReport
 
 
 def build_summary(

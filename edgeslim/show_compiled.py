@@ -4,8 +4,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.artifact import MEASUREMENTS
-from edgeslim.manifest import Manifest, ReferenceKernels
+from edgeslim.artifact.archive import MEASUREMENTS
+from edgeslim.artifact.manifest import Manifest
+from edgeslim.artifact.sections import ReferenceKernels
 from edgeslim.simulation import FILE, Simulation
 from edgeslim.units import show_bytes, show_seconds
 

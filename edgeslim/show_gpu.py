@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
+from edgeslim.artifact.manifest import Manifest
 from edgeslim.inspection import HalfRow
-from edgeslim.manifest import Manifest
 
 
 def gpu_lines(manifest: Manifest) -> list[str]:

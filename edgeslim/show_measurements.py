@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.artifact import open_artifact
+from edgeslim.artifact.archive import open_artifact
 from edgeslim.comparison import Comparison
 from edgeslim.devices.profile import known_devices, load_profile
 from edgeslim.measurement import Measurement, Place

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.artifact import MEASUREMENTS, archive_path, open_artifact
+from edgeslim.artifact.archive import MEASUREMENTS, archive_path, open_artifact
+from edgeslim.artifact.records import save
 from edgeslim.benchmark import CutOff, bench, compare, entries_of, find_meter, metered, require_architecture
 from edgeslim.comparison import METRICS
 from edgeslim.deploy.device import open_device
@@ -19,7 +20,6 @@ from edgeslim.deploy.memory_limit import OUT_OF_MEMORY
 from edgeslim.errors import BadInput, DeviceFailed, IntegrityFailed, InvalidMeasurement, ToolFailed
 from edgeslim.harness import Workload
 from edgeslim.measurement import load
-from edgeslim.records import save
 from tests.support.made_measurements import measured as made
 from tests.support.packed_artifact import pack_small
 from tests.support.recorded_device import THROTTLED, RecordedDevice, process, put_compilers, recorded, take_compilers

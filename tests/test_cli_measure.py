@@ -10,11 +10,11 @@ from functools import partial
 
 import pytest
 
-from edgeslim.artifact import MEASUREMENTS, archive_path
+from edgeslim.artifact.archive import MEASUREMENTS, archive_path
+from edgeslim.artifact.records import save
 from edgeslim.deploy.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.errors import DEVICE_STATUSES
 from edgeslim.measurement import load
-from edgeslim.records import save
 from tests.support.command_line import call
 from tests.support.made_measurements import PLACE, measured
 from tests.support.packed_artifact import pack_small

@@ -14,6 +14,7 @@ from tests.support.small_models import Passing, context, headed, model_of, rando
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[onnx]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; pip install 'edgeslim[onnx]'")
 
+from edgeslim.artifact.manifest import LayerError
 from edgeslim.compress import fold, quantize
 from edgeslim.error_depth import IMAGES, error_by_depth
 from edgeslim.export.job import Job, Spelling
@@ -21,7 +22,6 @@ from edgeslim.file_values import edge_values
 from edgeslim.grid import sqnr_db
 from edgeslim.inspection import DepthRow, own_share_pct
 from edgeslim.judge import Judged
-from edgeslim.manifest import LayerError
 from edgeslim.model.fake_quant import simulate
 from edgeslim.model.graph import values_of
 from edgeslim.model.numerics import Numerics

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.artifact import MEASUREMENTS, pack
+from edgeslim.artifact.archive import MEASUREMENTS, pack
 from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import Skipped

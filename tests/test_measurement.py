@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeslim.artifact.records import save
 from edgeslim.errors import BadInput, InvalidMeasurement
 from edgeslim.measurement import FORMAT, Measurement, Power, bootstrap_interval, load
-from edgeslim.records import save
 from tests.support.made_measurements import PLACE, doubt, made_of, measured, metered, noise, process
 
 

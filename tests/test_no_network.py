@@ -15,7 +15,7 @@ from tests.support.offline import REFUSE
 
 CHEAP_FUNCTIONS = """
 import edgeslim
-from edgeslim.tasks.images import load_data
+from edgeslim.tasks.classification import load_data
 from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.model.load import load_model
 from edgeslim.recipe import default_recipe
@@ -48,7 +48,7 @@ SWITCHES = {
 def run_python(code: str, home: Path) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh process with an empty home folder, outside of CI as far as libraries can tell."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    folders = [REPOSITORY, bundled("runtimes") / "python", REPOSITORY / "edgeslim" / "artifact_files"]
+    folders = [REPOSITORY, bundled("runtimes") / "python", REPOSITORY / "edgeslim" / "artifact" / "carried"]
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**kept, "HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, folders))},

@@ -33,14 +33,14 @@ MOST_FILES = 13  # of a folder: with more a newcomer no longer finds what is the
 LIGHT = (
     "edgeslim",
     "edgeslim.devices.profile",
-    "edgeslim.artifact",
-    "edgeslim.manifest",
+    "edgeslim.artifact.archive",
+    "edgeslim.artifact.manifest",
     "edgeslim.doctor",
     "edgeslim.cli",
 )
 HEAVY = {"torch", "openvino", "onnx", "onnxruntime", "ai_edge_litert", "litert_torch", "torchvision"}
 # run.py and build_engine.py are copied into artifacts and run without edgeslim, as the agent does on a device.
-ON_THE_DEVICE = [*sorted(bundled("runtimes").rglob("*.py")), PACKAGE / "artifact_files" / "run.py"]
+ON_THE_DEVICE = [*sorted(bundled("runtimes").rglob("*.py")), PACKAGE / "artifact" / "carried" / "run.py"]
 
 
 def module_of(file: Path) -> str:

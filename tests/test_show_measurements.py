@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
+from edgeslim.artifact.manifest import MANIFEST, manifest_text
 from edgeslim.comparison import METRICS, compare
-from edgeslim.manifest import MANIFEST, manifest_text
 from edgeslim.probing import Finding
 from edgeslim.show_measurements import (
     comparison_data,

@@ -61,7 +61,7 @@ def test_the_installed_command_lists_the_devices(installed: Path, tmp_path: Path
         ("device_profiles", "_bundled/device_profiles"),
         ("runtimes", "_bundled/runtimes"),
         ("edgeslim/model/default", "model/default"),
-        ("edgeslim/artifact_files", "artifact_files"),
+        ("edgeslim/artifact/carried", "artifact/carried"),
     ],
 )
 def test_every_file_that_is_no_cache_travels_with_the_same_bytes(folder: str, travels_as: str, installed: Path) -> None:
@@ -74,8 +74,8 @@ def test_every_file_that_is_no_cache_travels_with_the_same_bytes(folder: str, tr
     [
         "_bundled/runtimes/PROTOCOL.md",
         "_bundled/runtimes/python/agent.py",
-        "manifest.schema.json",
-        "artifact_files/run.py",
+        "artifact/manifest.schema.json",
+        "artifact/carried/run.py",
         "model/default/weights.safetensors",
         "model/default/calibration.npz",
         "model/default/selection.npz",

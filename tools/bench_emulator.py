@@ -14,7 +14,7 @@ from pathlib import Path
 from fit_estimator import CLOCKS, decisions, fitted, groups_of, left_out, mean_and_worst, observations
 from markdown_table import table
 
-from edgeslim.artifact import open_artifact
+from edgeslim.artifact.archive import open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import simulate

@@ -26,7 +26,7 @@ from bench_compress_case import export_fp32, folded
 from markdown_table import table
 from width_share import beyond_share
 
-from edgeslim.artifact import open_artifact
+from edgeslim.artifact.archive import open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.comparison import Comparison, compare
 from edgeslim.deploy.deployment import Deployed, python_agent

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeslim.artifact import MEASUREMENTS, pack
+from edgeslim.artifact.archive import MEASUREMENTS, pack
 from edgeslim.benchmark import CutOff, bench
 from edgeslim.deploy.device import Candidate, open_device
 from edgeslim.errors import DeviceFailed

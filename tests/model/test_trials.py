@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
+from edgeslim.artifact.manifest import LayerError
 from edgeslim.errors import BadInput
 from edgeslim.inspection import DepthRow, Inspection
-from edgeslim.manifest import LayerError
 from edgeslim.model.trials import Trial, load_trials, pareto, save_trials
 from edgeslim.plots import inspection_plot
 from edgeslim.show import trials_table

@@ -1,7 +1,7 @@
 """What fp16 costs, as if it had been simulated."""
 
+from edgeslim.artifact.sections import HalfCheck
 from edgeslim.devices.profile import load_profile
-from edgeslim.manifest_parts import HalfCheck
 
 DEVICE = load_profile("jetson-orin-nano")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeslim.artifact import pack
+from edgeslim.artifact.archive import pack
 from edgeslim.deploy.installed import RUNTIMES
 from tests.support.installed import skip_without
 

@@ -13,8 +13,8 @@ import onnx.numpy_helper
 import openvino
 from onnx import TensorProto, helper
 
-from edgeslim.artifact import write_example
-from edgeslim.manifest import (
+from edgeslim.artifact.archive import write_example
+from edgeslim.artifact.manifest import (
     ArtifactName,
     Compatible,
     DataUsed,

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from edgeslim.artifact import Artifact, archive_path, check_destination, check_integrity, open_artifact, pack
+from edgeslim.artifact.archive import Artifact, archive_path, check_destination, check_integrity, open_artifact, pack
+from edgeslim.artifact.manifest import MANIFEST, SUMS, Manifest, read_manifest
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
-from edgeslim.manifest import MANIFEST, SUMS, Manifest, read_manifest
 from tests.support.small_artifact import stage
 
 
@@ -353,8 +353,8 @@ def test_a_full_disk_leaves_the_old_artifact_whole(staged, packed, tmp_path):
 PACK_FOREVER = """
 import sys
 from pathlib import Path
-from edgeslim.artifact import pack
-from edgeslim.manifest import read_manifest
+from edgeslim.artifact.archive import pack
+from edgeslim.artifact.manifest import read_manifest
 staging, packed, destination = map(Path, sys.argv[1:])
 manifest = read_manifest(packed).model_copy(update={"files": ()})
 pack(staging, manifest, destination)

@@ -1,20 +1,12 @@
-"""What the models of a manifest are built from, and what a GPU build adds to it."""
+"""What accelerators add to a manifest: files compiled for an NPU, the precisions of a GPU's operators."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-# No segment may begin with a dot: that keeps `..` and hidden files out, and needs no escaping in SHA256SUMS.
-PATH_PATTERN = r"^[A-Za-z0-9_+@][A-Za-z0-9._+@-]*(/[A-Za-z0-9_+@][A-Za-z0-9._+@-]*)*$"
-RelativePath = Annotated[str, Field(pattern=PATH_PATTERN)]
-Count = Annotated[int, Field(ge=0)]
-Percent = Annotated[float, Field(ge=0, le=100)]
+from edgeslim.artifact.part import Count, Part, Percent, RelativePath
 
-
-class Part(BaseModel):
-    """A part of the manifest: read strictly, never changed."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class OperatorPrecision(Part):
@@ -71,3 +63,64 @@ class GpuFiles(Part):
     provider: str
     session_entries: dict[str, str]
     agent_arguments: tuple[str, ...]
+
+
+class ReferenceKernels(Part):
+    """How TensorFlow Lite Micro's reference kernels answer beside LiteRT: the share of equal int8 outputs, in steps."""
+
+    version: str
+    images: Annotated[int, Field(ge=1)]
+    equal_pct: Percent
+    max_lsb: Count
+
+
+class CpuOperator(Part):
+    """An operator the compiler left to the CPU: the tensor it writes, why, and what would cure it."""
+
+    name: str
+    operator: str
+    reason: str
+    cure: str
+
+
+class Simulated(Part):
+    """What the compiler simulates for one inference; none of it is measured.
+
+    `..._bytes` is the peak a memory holds, `..._moved_bytes` what is read from and written to it.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    inference_s: Annotated[float, Field(ge=0)]
+    cycles: Count
+    sram_bytes: Count
+    flash_bytes: Count
+    dram_bytes: Count
+    sram_moved_bytes: Count
+    flash_moved_bytes: Count
+    dram_moved_bytes: Count
+    known_error: str
+
+
+class CompiledFile(Part):
+    """One model file compiled for the device's NPU, and what the compiler says about it.
+
+    `goal`: of those tried, the one kept; `npu_operators`: how many of each name; `reports`: the compiler's own.
+    """
+
+    runtime: Literal["ethos-u"] = "ethos-u"
+    path: RelativePath
+    made_from: RelativePath
+    bytes: Count
+    compiler: str
+    compiler_version: str
+    accelerator_config: str
+    system_config: str
+    memory_mode: str
+    config: RelativePath
+    config_sha256: Sha256
+    goal: Literal["Performance", "Size"]
+    npu_operators: dict[str, Count]
+    cpu_operators: tuple[CpuOperator, ...]
+    npu_pct: Percent
+    simulated: Simulated
+    reports: tuple[RelativePath, ...]

@@ -9,9 +9,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from edgeslim.artifact.part import Count, Part, Percent, RelativePath
+from edgeslim.artifact.sections import CompiledFile, GpuFiles, ReferenceKernels, Sha256
 from edgeslim.errors import IntegrityFailed
 from edgeslim.formats import FormatName, RuntimeName
-from edgeslim.manifest_parts import Count, GpuFiles, Part, Percent, RelativePath
 from edgeslim.tasks.preprocessing import Preprocessing
 
 MANIFEST = "manifest.json"
@@ -21,7 +22,6 @@ GOLDEN_INPUTS = {"NCHW": "golden/inputs_nchw.npy", "NHWC": "golden/inputs_nhwc.n
 GOLDEN_CODES = "golden/inputs_nhwc_int8.npy"  # the same for a file that takes int8
 GOLDEN_HALVES = "golden/inputs_nchw_fp16.npy"  # and for one that takes fp16
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -135,15 +135,6 @@ class RelativeTolerance(Part):
 Tolerance = Annotated[LsbTolerance | RelativeTolerance, Field(discriminator="kind")]
 
 
-class ReferenceKernels(Part):
-    """How TensorFlow Lite Micro's reference kernels answer beside LiteRT: the share of equal int8 outputs, in steps."""
-
-    version: str
-    images: Annotated[int, Field(ge=1)]
-    equal_pct: Percent
-    max_lsb: Count
-
-
 class ModelFile(Part):
     """One model in one format; `bytes` counts `path` and its `companions` (the .bin of an OpenVINO .xml)."""
 
@@ -167,58 +158,6 @@ class ModelFile(Part):
         if len(self.inputs) != 1 or self.inputs[0].layout not in GOLDEN_INPUTS:
             raise ValueError("a model takes exactly one input, laid out NHWC or NCHW")
         return self
-
-
-class CpuOperator(Part):
-    """An operator the compiler left to the CPU: the tensor it writes, why, and what would cure it."""
-
-    name: str
-    operator: str
-    reason: str
-    cure: str
-
-
-class Simulated(Part):
-    """What the compiler simulates for one inference; none of it is measured.
-
-    `..._bytes` is the peak a memory holds, `..._moved_bytes` what is read from and written to it.
-    """
-
-    kind: Literal["simulated"] = "simulated"
-    inference_s: Annotated[float, Field(ge=0)]
-    cycles: Count
-    sram_bytes: Count
-    flash_bytes: Count
-    dram_bytes: Count
-    sram_moved_bytes: Count
-    flash_moved_bytes: Count
-    dram_moved_bytes: Count
-    known_error: str
-
-
-class CompiledFile(Part):
-    """One model file compiled for the device's NPU, and what the compiler says about it.
-
-    `goal`: of those tried, the one kept; `npu_operators`: how many of each name; `reports`: the compiler's own.
-    """
-
-    runtime: Literal["ethos-u"] = "ethos-u"
-    path: RelativePath
-    made_from: RelativePath
-    bytes: Count
-    compiler: str
-    compiler_version: str
-    accelerator_config: str
-    system_config: str
-    memory_mode: str
-    config: RelativePath
-    config_sha256: Sha256
-    goal: Literal["Performance", "Size"]
-    npu_operators: dict[str, Count]
-    cpu_operators: tuple[CpuOperator, ...]
-    npu_pct: Percent
-    simulated: Simulated
-    reports: tuple[RelativePath, ...]
 
 
 class LayerError(Part):

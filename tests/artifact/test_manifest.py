@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from edgeslim import manifest as manifest_module
-from edgeslim.artifact import Artifact, _contradictions, pack
+from edgeslim.artifact import manifest as manifest_module
+from edgeslim.artifact.archive import Artifact, _contradictions, pack
+from edgeslim.artifact.manifest import MANIFEST, Manifest, manifest_text, read_manifest, schema_text
 from edgeslim.errors import IntegrityFailed
-from edgeslim.manifest import MANIFEST, Manifest, manifest_text, read_manifest, schema_text
 from tests.support.small_artifact import stage
 
 
@@ -56,7 +56,7 @@ def test_the_manifest_follows_its_published_schema(packed):
 def test_the_published_schema_is_the_generated_one():
     published = Path(manifest_module.__file__).with_name("manifest.schema.json")
     assert published.read_text() == schema_text(), (
-        "write edgeslim.manifest.schema_text() to edgeslim/manifest.schema.json"
+        "write edgeslim.artifact.manifest.schema_text() to edgeslim/artifact/manifest.schema.json"
     )
 
 

@@ -13,17 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgeslim.artifact.manifest import GOLDEN_IMAGES, MANIFEST, SUMS, FileEntry, Manifest, manifest_text, read_manifest
+from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
-from edgeslim.manifest import (
-    GOLDEN_IMAGES,
-    MANIFEST,
-    SUMS,
-    FileEntry,
-    Manifest,
-    manifest_text,
-    read_manifest,
-)
-from edgeslim.manifest_parts import PATH_PATTERN
 from edgeslim.resources import in_package
 
 MEASUREMENTS = "measurements"  # lies in the folder, outside the archive and the hashes: times differ in every run
@@ -44,8 +36,8 @@ def archive_path(destination: Path) -> Path:
 
 def write_example(staging: Path) -> None:
     """Copy into `staging` what every artifact carries: run.py, preprocessing.py, README, the manifest's schema."""
-    carried = [file for file in sorted(in_package("artifact_files").iterdir()) if file.is_file()]
-    for file in [*carried, in_package("tasks/preprocessing.py"), in_package("manifest.schema.json")]:
+    carried = [file for file in sorted(in_package("artifact/carried").iterdir()) if file.is_file()]
+    for file in [*carried, in_package("tasks/preprocessing.py"), in_package("artifact/manifest.schema.json")]:
         shutil.copyfile(file, staging / file.name)
 
 

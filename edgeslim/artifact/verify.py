@@ -6,12 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from edgeslim.artifact import check_integrity, open_artifact
+from edgeslim.artifact.archive import check_integrity, open_artifact
+from edgeslim.artifact.golden import golden_fault, largest_error
+from edgeslim.artifact.manifest import GOLDEN_IMAGES, Manifest, ModelFile, TensorSpec, Tolerance
 from edgeslim.deploy.run_model import run_model
-from edgeslim.devices.machine import Machine, this_machine
+from edgeslim.devices.machine import this_machine
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.grid import Grid
-from edgeslim.manifest import GOLDEN_IMAGES, LsbTolerance, Manifest, ModelFile, TensorSpec, Tolerance
 from edgeslim.resources import in_package
 from edgeslim.tasks.preprocessing import preprocess_batch
 
@@ -96,13 +97,13 @@ def _preprocessing_error(folder: Path, manifest: Manifest) -> float:
 def _input_error(made: np.ndarray, golden: np.ndarray, spec: TensorSpec) -> float:
     """Return the largest error of golden inputs; of codes, beyond the half step that rounding costs."""
     if spec.dtype == "float16":
-        return _max_abs_error(made.astype(np.float16), golden)
+        return largest_error(made.astype(np.float16), golden)
     if spec.scale is None or spec.zero_point is None or spec.dtype != "int8":
-        return _max_abs_error(made, golden)
+        return largest_error(made, golden)
     grid = Grid(spec.scale, spec.zero_point)
     if made.shape != golden.shape:
         return float("inf")
-    return max(0.0, _max_abs_error(made.clip(*grid.ends), grid.real(golden)) - spec.scale / 2)
+    return max(0.0, largest_error(made.clip(*grid.ends), grid.real(golden)) - spec.scale / 2)
 
 
 def _replay(folder: Path, model: ModelFile) -> Replay:
@@ -114,50 +115,12 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
         return Replay(model.path, model.runtime, "skipped", None, model.tolerance, str(missing))
     except DeviceFailed as failure:
         return Replay(model.path, model.runtime, "failed", None, model.tolerance, f"{model.runtime} failed: {failure}")
-    error = _max_abs_error(outputs, golden) if outputs.shape == golden.shape else None
+    error = largest_error(outputs, golden) if outputs.shape == golden.shape else None
     fault = golden_fault(model, outputs, golden, this_machine())
     if fault is not None:
         return Replay(model.path, model.runtime, "failed", error, model.tolerance, fault)
     detail = f"{len(golden)} golden vectors agree"
     return Replay(model.path, model.runtime, "passed", error, model.tolerance, detail)
-
-
-def golden_fault(model: ModelFile, outputs: np.ndarray, golden: np.ndarray, machine: Machine) -> str | None:
-    """Return how the outputs of a file on a machine differ from the golden ones beyond its tolerance, or None."""
-    if outputs.shape != golden.shape:
-        return f"outputs have the shape {outputs.shape}, the golden ones {golden.shape}"
-    if _within(outputs, golden, model.tolerance):
-        return None
-    error, allowed = _max_abs_error(outputs, golden), _spelled(model.tolerance)
-    return f"outputs differ by up to {error:.3g}, allowed is {allowed}{_advice(model, machine)}"
-
-
-def _within(outputs: np.ndarray, golden: np.ndarray, tolerance: Tolerance) -> bool:
-    """Return whether every output is close enough; NaN never is."""
-    difference = np.abs(outputs.astype(np.float64) - golden)
-    if isinstance(tolerance, LsbTolerance):
-        # A hundredth of a step is left for the rounding of code x scale in float32.
-        return bool(np.all(difference <= (tolerance.lsb + 0.01) * tolerance.scale))
-    return bool(np.all(difference <= tolerance.atol + tolerance.rtol * np.abs(golden.astype(np.float64))))
-
-
-def _advice(model: ModelFile, machine: Machine) -> str:
-    """Return what is known about integer sums on this machine that explains a difference, or nothing."""
-    if model.runtime != "openvino" or model.precision != "int8" or not machine.saturates_in_openvino:
-        return ""
-    return "; this CPU has no VNNI, and OpenVINO's integer sums saturate there: the difference may be the CPU's"
-
-
-def _spelled(tolerance: Tolerance) -> str:
-    if isinstance(tolerance, LsbTolerance):
-        return f"{tolerance.lsb} step(s) of {tolerance.scale:.3g}"
-    return f"{tolerance.atol:.3g} + {tolerance.rtol:.3g} x |golden|"
-
-
-def _max_abs_error(actual: np.ndarray, expected: np.ndarray) -> float:
-    if actual.shape != expected.shape:
-        return float("inf")
-    return float(np.max(np.abs(actual.astype(np.float64) - expected)))
 
 
 def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ import pytest
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from edgeslim.artifact import Artifact, archive_path, pack
+from edgeslim.artifact.archive import Artifact, archive_path, pack
+from edgeslim.artifact.golden import golden_fault
+from edgeslim.artifact.manifest import LsbTolerance, Manifest
+from edgeslim.artifact.verify import ReplayFailed, VerifyReport, verify
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import IntegrityFailed
-from edgeslim.manifest import LsbTolerance, Manifest
-from edgeslim.verification import ReplayFailed, VerifyReport, golden_fault, verify
 from tests.support.small_artifact import STEP, stage
 
 

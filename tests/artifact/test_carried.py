@@ -11,8 +11,8 @@ from PIL import Image
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from edgeslim.artifact import Artifact, check_integrity, pack
-from edgeslim.manifest import Manifest
+from edgeslim.artifact.archive import Artifact, check_integrity, pack
+from edgeslim.artifact.manifest import Manifest
 from tests.support.small_artifact import IMAGES, LABELS, expected_outputs, stage
 
 

@@ -1,0 +1,45 @@
+"""Golden vectors: whether a runtime's outputs are those that an artifact promises."""
+
+import numpy as np
+
+from edgeslim.artifact.manifest import LsbTolerance, ModelFile, Tolerance
+from edgeslim.devices.machine import Machine
+
+
+def golden_fault(model: ModelFile, outputs: np.ndarray, golden: np.ndarray, machine: Machine) -> str | None:
+    """Return how the outputs of a file on a machine differ from the golden ones beyond its tolerance, or None."""
+    if outputs.shape != golden.shape:
+        return f"outputs have the shape {outputs.shape}, the golden ones {golden.shape}"
+    if _within(outputs, golden, model.tolerance):
+        return None
+    error, allowed = largest_error(outputs, golden), _spelled(model.tolerance)
+    return f"outputs differ by up to {error:.3g}, allowed is {allowed}{_advice(model, machine)}"
+
+
+def _within(outputs: np.ndarray, golden: np.ndarray, tolerance: Tolerance) -> bool:
+    """Return whether every output is close enough; NaN never is."""
+    difference = np.abs(outputs.astype(np.float64) - golden)
+    if isinstance(tolerance, LsbTolerance):
+        # A hundredth of a step is left for the rounding of code x scale in float32.
+        return bool(np.all(difference <= (tolerance.lsb + 0.01) * tolerance.scale))
+    return bool(np.all(difference <= tolerance.atol + tolerance.rtol * np.abs(golden.astype(np.float64))))
+
+
+def _advice(model: ModelFile, machine: Machine) -> str:
+    """Return what is known about integer sums on this machine that explains a difference, or nothing."""
+    if model.runtime != "openvino" or model.precision != "int8" or not machine.saturates_in_openvino:
+        return ""
+    return "; this CPU has no VNNI, and OpenVINO's integer sums saturate there: the difference may be the CPU's"
+
+
+def _spelled(tolerance: Tolerance) -> str:
+    if isinstance(tolerance, LsbTolerance):
+        return f"{tolerance.lsb} step(s) of {tolerance.scale:.3g}"
+    return f"{tolerance.atol:.3g} + {tolerance.rtol:.3g} x |golden|"
+
+
+def largest_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference; infinity where the shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float(np.max(np.abs(actual.astype(np.float64) - expected)))
