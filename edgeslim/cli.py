@@ -73,7 +73,8 @@ def build(
     MODEL is FILE.py:FACTORY or torchvision:NAME; without it the bundled default is built.
     """
     recipe = _recipe(device, wishes)
-    from edgeslim.pipeline import Incomplete, Rejected, resolve
+    from edgeslim.compress import resolve
+    from edgeslim.pipeline import Incomplete, Rejected
 
     if dry_run:
         for call in recipe.steps:

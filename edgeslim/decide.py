@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from edgeslim.comparison import faster
-from edgeslim.compress.prune import AMOUNTS
+from edgeslim.compress.prune.step import AMOUNTS
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, known_to_fail
 from edgeslim.judge import Judged

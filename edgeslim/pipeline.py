@@ -1,28 +1,25 @@
 """The whole story: model, data, device and recipe become an artifact in which nothing is believed before it ran."""
 
 import errno
-import importlib
-import json
-import pkgutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-import edgeslim.compress
 from edgeslim import checks
 from edgeslim.artifact.archive import Artifact, check_destination, pack
-from edgeslim.compress import fold, legalize, prune
+from edgeslim.compress import fold, resolve
+from edgeslim.compress.legalize import step as legalize
+from edgeslim.compress.legalize.rules import violations
+from edgeslim.compress.prune import step as prune
 from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
 from edgeslim.deploy.device import Candidate
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.error_depth import error_by_depth
-from edgeslim.errors import BadInput, Refused, ToolFailed, near_misses, try_diagnostic
+from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
@@ -36,10 +33,9 @@ from edgeslim.model.graph import copy_of, macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
-from edgeslim.npu_rules import violations
 from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
-from edgeslim.recipe import Recipe, StepCall, default_recipe
+from edgeslim.recipe import Recipe, default_recipe
 from edgeslim.resources import default_store
 from edgeslim.tasks.classification import load_data
 
@@ -310,33 +306,6 @@ class Incomplete(ToolFailed):
             *(f"  - {r}" for r in reasons),
         ]
         super().__init__("\n".join(lines))
-
-
-def known_steps() -> list[str]:
-    """Return the names of the techniques: the modules in `compress/`."""
-    return sorted(module.name for module in pkgutil.iter_modules(edgeslim.compress.__path__))
-
-
-def resolve(call: StepCall) -> tuple[Any, Any]:
-    """Return a step's module and its settings; BadInput for a name or a setting it does not know."""
-    if call.step not in known_steps():
-        raise BadInput(
-            f"the recipe names a step `{call.step}`{near_misses(call.step, known_steps())}; "
-            f"steps are {', '.join(known_steps())}"
-        )
-    module = importlib.import_module(f"edgeslim.compress.{call.step}")
-    known = [f.name for f in fields(module.Settings)]
-    for name in call.settings:
-        if name not in known:
-            raise BadInput(
-                f"the recipe's step `{call.step}` has no setting `{name}`{near_misses(name, known)}; "
-                f"settings are {', '.join(known) or 'none'}"
-            )
-    try:
-        return module, TypeAdapter(module.Settings).validate_json(json.dumps(call.settings), strict=True)
-    except ValidationError as invalid:
-        faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in invalid.errors())
-        raise BadInput(f"the recipe's step `{call.step}`: {faults}") from invalid
 
 
 def _destination(out: Path | None, source: str | None, profile: DeviceProfile) -> Path:

@@ -11,7 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgeslim import checks
-from edgeslim.compress import fold, quantize
+from edgeslim.compress import fold
+from edgeslim.compress.prune.curves import Curve
+from edgeslim.compress.prune.sizes import Times
+from edgeslim.compress.prune.workbench import workbench_of
+from edgeslim.compress.quantize import step as quantize
+from edgeslim.compress.quantize.promote import sensitivity as layer_sensitivity
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused
@@ -20,11 +25,7 @@ from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.precision import sensitivity as layer_sensitivity
 from edgeslim.progress import Progress, silent
-from edgeslim.pruning.sensitivity import Curve
-from edgeslim.pruning.sizes import Times
-from edgeslim.pruning.workbench import workbench_of
 from edgeslim.resources import default_store
 from edgeslim.tasks.classification import load_data
 

@@ -15,7 +15,8 @@ pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; pip install 'edgeslim[onnx]'")
 
 from edgeslim.artifact.manifest import LayerError
-from edgeslim.compress import fold, quantize
+from edgeslim.compress import fold
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.error_depth import IMAGES, error_by_depth
 from edgeslim.export.job import Job, Spelling
 from edgeslim.file_values import edge_values

@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from edgeslim.compress import fold, quantize
+from edgeslim.compress import fold
+from edgeslim.compress.prune.blocks import blocks_of
+from edgeslim.compress.prune.candidates import Judge
+from edgeslim.compress.prune.channels import channels_of
+from edgeslim.compress.prune.curves import Images, studied_widths
+from edgeslim.compress.prune.sizes import Sizes, Times, grid, sizes_of, times_of
+from edgeslim.compress.prune.workbench import images_of
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
@@ -24,12 +31,6 @@ from edgeslim.model.model import Model
 from edgeslim.operator_times import operator_times_s
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
-from edgeslim.pruning.blocks import blocks_of
-from edgeslim.pruning.candidates import Judge
-from edgeslim.pruning.channels import channels_of
-from edgeslim.pruning.sensitivity import Images, studied_widths
-from edgeslim.pruning.sizes import Sizes, Times, grid, sizes_of, times_of
-from edgeslim.pruning.workbench import images_of
 from edgeslim.tasks.classification import load_data, score
 from edgeslim.tasks.images import Data, ImageSet
 

@@ -21,6 +21,8 @@ from torch import fx
 from width_share import beyond_share
 
 from edgeslim.comparison import faster
+from edgeslim.compress.prune.channels import channels_of, without
+from edgeslim.compress.quantize.rounding import round_weights
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
@@ -30,8 +32,6 @@ from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
-from edgeslim.pruning.channels import channels_of, without
-from edgeslim.rounding import round_weights
 from edgeslim.tasks.classification import load_data
 
 # Name in peers.ROUNDERS -> bits, one scale for each channel, bits of the first and the last layer.

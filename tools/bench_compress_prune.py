@@ -14,7 +14,7 @@ from bench_compress_results import DENSE, Figures, Key, Results
 from peers import PRUNERS
 
 from edgeslim.comparison import faster
-from edgeslim.compress import prune
+from edgeslim.compress.prune import step as prune
 from edgeslim.deploy.device import Candidate
 from edgeslim.errors import Refused
 from edgeslim.harness import Workload, measure

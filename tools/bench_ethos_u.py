@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from markdown_table import table
 
-from edgeslim.compress import fold, legalize, quantize
+from edgeslim.compress import fold
+from edgeslim.compress.legalize import step as legalize
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import Compiler, DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.model.context import Context

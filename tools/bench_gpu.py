@@ -26,7 +26,8 @@ import torch
 from markdown_table import table
 from torch import Tensor, fx
 
-from edgeslim.compress import fold, mixed_precision, prune
+from edgeslim.compress import fold, mixed_precision
+from edgeslim.compress.prune import step as prune
 from edgeslim.devices.profile import load_profile
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched

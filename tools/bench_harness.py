@@ -29,6 +29,7 @@ from width_share import beyond_share
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.benchmark import Entry, entries_of
 from edgeslim.comparison import Comparison, compare
+from edgeslim.compress.prune.channels import channels_of, without
 from edgeslim.deploy.deployment import Deployed, python_agent
 from edgeslim.deploy.device import Candidate, Device
 from edgeslim.deploy.targets.local import open_target
@@ -41,7 +42,6 @@ from edgeslim.model.context import Context
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
-from edgeslim.pruning.channels import channels_of, without
 from edgeslim.tasks.classification import load_data
 
 HOST = "x86-64-host"

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from train_default import augment, prepare
 
-from edgeslim.compress import legalize
+from edgeslim.compress.legalize import step as legalize
+from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
-from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, copy_of, drop_unused, input_of, shape_of, trace
 from edgeslim.model.load import load_model

@@ -16,12 +16,13 @@ import estimator_page
 from markdown_table import table
 from prune_table import Row, load
 
-from edgeslim import checks, errors, npu_rules
+from edgeslim import checks, errors
+from edgeslim.compress import known_steps, technique
+from edgeslim.compress.legalize import rules as npu_rules
+from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.devices.profile import DeviceProfile, all_profiles, describe
 from edgeslim.formats import FORMATS
-from edgeslim.legalize import known_rewrites, rewrite_named
 from edgeslim.meters import METERS
-from edgeslim.pipeline import known_steps
 from edgeslim.recipe import Recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -69,7 +70,7 @@ def recipe() -> str:
     ]
     rows = [row for row in rows if row[0] != "`steps`"]
     for name in known_steps():
-        defaults = import_module(f"edgeslim.compress.{name}").Settings()
+        defaults = technique(name).Settings()
         rows += [[f"`{name}`: `{f.name}`", f"`{getattr(defaults, f.name)}`"] for f in fields(defaults)]
     return table(["setting", "default"], rows)
 

@@ -23,13 +23,13 @@ import torch
 from markdown_table import table
 from torch import fx, nn
 
+from edgeslim.compress.prune.allocation import Problem, uniform
+from edgeslim.compress.prune.candidates import Candidate, widened
+from edgeslim.compress.prune.channels import Channels, channels_of, legal_widths, without
+from edgeslim.compress.prune.sizes import sizes_of
 from edgeslim.errors import BadModel, Refused
 from edgeslim.model.graph import drop_unused, input_of, macs_of, shape_of, trace
 from edgeslim.model.sources.torchvision import torchvision_models
-from edgeslim.pruning.allocation import Problem, uniform
-from edgeslim.pruning.candidates import Candidate, widened
-from edgeslim.pruning.channels import Channels, channels_of, legal_widths, without
-from edgeslim.pruning.sizes import sizes_of
 from edgeslim.tasks.classification import Drop
 
 FOUND = Path(__file__).resolve().parent / "bench_models" / "prune_table.json"

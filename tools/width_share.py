@@ -1,6 +1,6 @@
 """Networks of which every group of channels keeps the same share."""
 
-from edgeslim.pruning.channels import Channels, legal_widths
+from edgeslim.compress.prune.channels import Channels, legal_widths
 
 MULTIPLE = 8
 

@@ -1,1 +1,48 @@
-"""Compression techniques, one a file: a module with `Settings` and `apply(model, settings, context)`."""
+"""Compression techniques, one a file or folder: a module with `Settings` and `apply(model, settings, context)`.
+
+Of a folder it is step.py.
+"""
+
+import json
+import pkgutil
+from dataclasses import fields
+from importlib import import_module
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from edgeslim.errors import BadInput, near_misses
+from edgeslim.recipe import StepCall
+
+
+def known_steps() -> list[str]:
+    """Return the names of the techniques: the modules and folders in `compress/`."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def technique(name: str) -> Any:
+    """Return the module of a technique."""
+    found = import_module(f"edgeslim.compress.{name}")
+    return import_module(f"edgeslim.compress.{name}.step") if hasattr(found, "__path__") else found
+
+
+def resolve(call: StepCall) -> tuple[Any, Any]:
+    """Return a step's module and its settings; BadInput for a name or a setting it does not know."""
+    if call.step not in known_steps():
+        raise BadInput(
+            f"the recipe names a step `{call.step}`{near_misses(call.step, known_steps())}; "
+            f"steps are {', '.join(known_steps())}"
+        )
+    module = technique(call.step)
+    known = [f.name for f in fields(module.Settings)]
+    for name in call.settings:
+        if name not in known:
+            raise BadInput(
+                f"the recipe's step `{call.step}` has no setting `{name}`{near_misses(name, known)}; "
+                f"settings are {', '.join(known) or 'none'}"
+            )
+    try:
+        return module, TypeAdapter(module.Settings).validate_json(json.dumps(call.settings), strict=True)
+    except ValidationError as invalid:
+        faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in invalid.errors())
+        raise BadInput(f"the recipe's step `{call.step}`: {faults}") from invalid

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from edgeslim.checks import Request, refusals, weight_scales
-from edgeslim.compress import equalize, fold, quantize
+from edgeslim.compress import equalize, fold
 from edgeslim.compress.equalize import MOST_FACTOR, Pair, Settings, pairs_of
+from edgeslim.compress.quantize import step as quantize
+from edgeslim.compress.quantize.rounding import round_weights
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.grid import sqnr_db
 from edgeslim.model.graph import batched, layers_of, parameter
-from edgeslim.rounding import round_weights
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = random_images(12)

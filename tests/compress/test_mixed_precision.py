@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim.compress import fold, mixed_precision, quantize
+from edgeslim.compress import fold, mixed_precision
 from edgeslim.compress.mixed_precision import Settings
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.errors import BadInput, Refused
 from edgeslim.model.fp16_plan import LARGEST
 from edgeslim.model.model import Model

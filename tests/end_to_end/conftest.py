@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.compress import quantize
+from edgeslim.compress.quantize import step as quantize
 from tests.support.builds import Built, Plan, edgeslim, make_plan
 from tests.support.offline import REFUSE
 

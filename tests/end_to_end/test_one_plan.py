@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.compress import quantize
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.devices.machine import this_machine
 from edgeslim.error_depth import error_by_depth

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from edgeslim.compress import fold
+from edgeslim.compress.prune.blocks import blocks_of, drop
+from edgeslim.compress.prune.channels import channels_of, cut, legal_widths
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
@@ -17,8 +19,6 @@ from edgeslim.model.graph import macs_of, program_of, trace
 from edgeslim.model.load import load_model
 from edgeslim.produce import export_job
 from edgeslim.progress import silent
-from edgeslim.pruning.blocks import blocks_of, drop
-from edgeslim.pruning.channels import channels_of, cut, legal_widths
 from edgeslim.tasks.classification import load_data
 from tests.support import TESTS
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgeslim.compress import fold, quantize
+from edgeslim.compress import fold
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.model.fake_quant import fake_quantize, fake_quantize_weight, part_of, simulate, simulate_layer
 from edgeslim.model.graph import layers_of, output_of, parameter, values_of
 from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeslim.compress import fold, quantize
+from edgeslim.compress import fold
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Spelling
 from edgeslim.model.context import Context

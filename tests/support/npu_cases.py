@@ -19,10 +19,10 @@ from torch import fx, nn
 from torch.nn import functional
 
 from edgeslim.compress.fold import folded
+from edgeslim.compress.legalize.rewrites import rewrite_named
+from edgeslim.compress.legalize.rules import violations
 from edgeslim.devices.profile import DeviceProfile, load_profile
-from edgeslim.legalize import rewrite_named
 from edgeslim.model.graph import trace
-from edgeslim.npu_rules import violations
 from tests.support.small_models import Passing
 
 SHAPE = (1, 8, 16, 16)

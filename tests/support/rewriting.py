@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.compress.fold import folded
+from edgeslim.compress.legalize.rewrites import rewrite_named
+from edgeslim.compress.legalize.rules import violations
 from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.devices.profile import load_profile
-from edgeslim.legalize import rewrite_named
 from edgeslim.model.graph import copy_of, trace
-from edgeslim.npu_rules import violations
 from tests.support.small_models import randomized
 
 IMX93 = load_profile("nxp-imx93")

@@ -1,0 +1,1 @@
+"""Rewrites that turn what a device refuses into what it runs, and the rules that say what it refuses."""

@@ -1,0 +1,261 @@
+"""What an NPU refuses of a folded network, layer by layer, and the rewrite that cures it: one function a rule.
+
+A rule's docstring is the rule the user reads. The limits are those of the device's profile; the rules judge the graph
+from which the INT8 TFLite file is made that the compiler places.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from torch import Tensor, fx
+
+from edgeslim.compress.legalize.rewrites import (
+    average_as_convolution,
+    clip,
+    global_mean,
+    hard_sigmoid,
+    padding,
+    relu6,
+    shuffle_as_convolution,
+    split_windows,
+    squeeze_excite,
+    strides,
+)
+from edgeslim.devices.npu_limits import MOST_CODE, NpuLimits
+from edgeslim.devices.profile import DeviceProfile
+from edgeslim.model.graph import (
+    ATEN,
+    LAYERS,
+    argument,
+    input_of,
+    layers_of,
+    operator_name,
+    parameter,
+    shape_of,
+    window_of,
+)
+
+CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding)
+# What the converter merges a clip into, and through what it looks for that.
+MERGING = (
+    *LAYERS, ATEN.add.Tensor, ATEN.mul.Tensor, ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.mean.dim,
+)  # fmt: skip
+RESHAPING = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)
+MERGED_BOUNDS = ((0.0, 6.0), (-1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One layer that breaks a rule; `cure` is the rewrite that cures it, None where none does."""
+
+    layer: str  # its node in the folded graph
+    place: str  # the module whose weights it reads, in the network's own words; empty where it reads none
+    rule: str
+    found: str
+    cure: str | None
+
+    def __str__(self) -> str:
+        name = f"`{self.layer}`" + (f" ({self.place})" if self.place else "")
+        cure = f"; --rewrite {self.cure}=yes cures it" if self.cure else "; no rewrite cures it"
+        return f"layer {name}: {self.found}{cure}"
+
+
+# A node, what about it breaks the rule, and the rewrites that may cure it, the best first.
+Finding = tuple[fx.Node, str, tuple[ModuleType, ...]]
+Rule = Callable[[fx.GraphModule, DeviceProfile, NpuLimits], Iterator[Finding]]
+
+
+def one_image(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """The network takes no more images at once than the device does, and no mean reduces more than one."""
+    most = profile.limits.max_batch.value
+    first = input_of(graph)
+    if most is not None and shape_of(first)[0] > most:
+        yield first, f"takes {shape_of(first)[0]} images at once; {profile.name} takes {most}", ()
+    for node in _calls(graph, ATEN.mean.dim):
+        batch = shape_of(node.all_input_nodes[0])[0]
+        if len(shape_of(node.all_input_nodes[0])) == 4 and batch > 1:
+            yield node, f"is a mean of {batch} images at once; the NPU takes it of one", ()
+
+
+def operators(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:
+    """Every operator is one that the NPU runs."""
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and operator_name(node) not in limits.operators:
+            cures = (padding, hard_sigmoid, relu6, shuffle_as_convolution, squeeze_excite)
+            yield node, f"`{operator_name(node)}` is no operator that the NPU of {profile.name} runs", cures
+
+
+def dtypes(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """Every value is a float in training, which becomes INT8; no integer, truth value or double is computed."""
+    for node in graph.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "call_function" and isinstance(value, Tensor) and value.dtype is not torch.float32:
+            yield node, f"computes {value.dtype}; only float32 becomes {' or '.join(limits.dtypes)}", ()
+
+
+def channels(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """No convolution or linear layer reads more channels than the NPU can count."""
+    for node in layers_of(graph).values():
+        read = shape_of(node.all_input_nodes[0])
+        count = read[1] if node.target in CONVOLUTIONS else read[-1]
+        if count > limits.max_channels:
+            yield node, f"reads {count:,} channels; the NPU reads {limits.max_channels:,} at most", ()
+
+
+def weight_sums(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """The absolute INT8 weights of one output stay below what the NPU adds up."""
+    for node in layers_of(graph).values():
+        weight = parameter(graph, node.args[1])
+        if weight is None or weight[0].numel() * MOST_CODE <= limits.max_weight_sum:
+            continue
+        rows = weight.detach().double().abs().flatten(1)
+        codes = float((rows.sum(1) / rows.amax(1).clamp(min=1e-30)).max()) * MOST_CODE
+        if codes > limits.max_weight_sum:
+            found = (
+                f"its weights add up to {math.ceil(codes):,} for one output; the NPU takes {limits.max_weight_sum:,}"
+            )
+            yield node, found, ()
+
+
+def convolution_strides(
+    graph: fx.GraphModule,
+    profile: DeviceProfile,  # noqa: ARG001
+    limits: NpuLimits,
+) -> Iterator[Finding]:
+    """A convolution that pads, dilates or has groups keeps within the largest stride; a plain one takes any."""
+    most = limits.max_stride or math.inf
+    for node in _calls(graph, *CONVOLUTIONS):
+        stride = list(argument(node, "stride"))
+        pads = argument(node, "padding")
+        why = {
+            "pads": pads == "same" or (not isinstance(pads, str) and max(pads) > 0),
+            "dilates": max(argument(node, "dilation")) > 1,
+            "has groups": argument(node, "groups") > 1,
+        }
+        if max(stride) > most and any(why.values()):
+            reasons = " and ".join(word for word, holds in why.items() if holds)
+            yield node, f"has stride {max(stride)} and {reasons}; the NPU then takes {most}", (strides,)
+
+
+def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """A maximum that pads so that every stride is in a window (SAME in TFLite) keeps within the largest stride."""
+    most = limits.max_stride or math.inf
+    for node in _calls(graph, ATEN.max_pool2d.default):
+        kernel, stride, pads = window_of(node)
+        image = shape_of(node.all_input_nodes[0])[2:]
+        needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(image, stride, kernel, strict=True)]
+        if max(stride) > most and max(pads) and needed == [2 * p for p in pads]:
+            yield (
+                node,
+                f"is a maximum with stride {max(stride)} and pads; the NPU then takes {most}",
+                (strides,),
+            )
+
+
+def windows(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """A pooling's window keeps within the largest height and area."""
+    for node in _calls(graph, ATEN.avg_pool2d.default, ATEN.max_pool2d.default):
+        kernel, _, _ = window_of(node)
+        if kernel[0] > limits.max_pool_height or math.prod(kernel) > limits.max_pool_area:
+            most = f"a height of {limits.max_pool_height} and {limits.max_pool_area:,} values"
+            cure = average_as_convolution if node.target is ATEN.avg_pool2d.default else split_windows
+            yield node, f"pools over {kernel[0]}x{kernel[1]} values; the NPU takes {most}", (cure,)
+
+
+def padded_averages(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """An average that leaves its padding out keeps its image's size at stride 1, within the largest such window."""
+    for node in _calls(graph, ATEN.avg_pool2d.default):
+        kernel, stride, pads = window_of(node)
+        same = stride == [1, 1] and all(k == 2 * p + 1 for k, p in zip(kernel, pads, strict=True))
+        if (
+            max(pads)
+            and not argument(node, "count_include_pad")
+            and not (same and max(kernel) <= limits.max_padded_pool)
+        ):
+            found = (
+                f"is an average over {kernel[0]}x{kernel[1]} values that leaves padding out; the NPU takes stride 1, "
+            )
+            yield node, f"{found}the image's own size and sides of {limits.max_padded_pool}", (average_as_convolution,)
+
+
+def adaptive_pooling(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """An adaptive pooling divides its image into equal windows."""
+    for node in _calls(graph, ATEN.adaptive_avg_pool2d.default):
+        image, pooled = shape_of(node.all_input_nodes[0])[2:], shape_of(node)[2:]
+        if any(whole % part for whole, part in zip(image, pooled, strict=True)):
+            found = f"cannot divide {image[0]}x{image[1]} into {pooled[0]}x{pooled[1]} equal windows"
+            yield node, f"{found}; train for another image size", ()
+
+
+def means(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """A mean over places keeps their axes, reads an image laid out with channels last, and its sides fit."""
+    for node in _calls(graph, ATEN.mean.dim):
+        image = node.all_input_nodes[0]
+        sides = shape_of(image)
+        axes = {axis % len(sides) for axis in argument(node, "dim") or range(len(sides))}
+        last = 1 if argument(node, "keepdim") and global_mean.is_laid_out(image) else 3
+        if len(sides) != 4:
+            continue
+        if max(sides[axis] for axis in axes) > limits.max_mean_side:
+            yield node, f"is a mean over sides of {sides}; the NPU takes {limits.max_mean_side:,} values at most", ()
+        elif last in axes and 1 not in sides[1:]:
+            dropped = "drops their axes" if not argument(node, "keepdim") else f"reads `{image.name}`"
+            if 1 in axes:
+                yield node, "is a mean over channels; the NPU takes means over places", ()
+            else:
+                yield node, f"is a mean over places that {dropped}: not laid out with channels last", (global_mean,)
+
+
+def clips(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+    """A clip is at 0 and 6 or -1 and 1, behind an operator it can be merged into, which nothing else reads."""
+    for node in graph.graph.nodes:
+        if node.op != "call_function" or operator_name(node) not in limits.fused_operators:
+            continue
+        source, alone = node.all_input_nodes[0], True
+        while source.target in RESHAPING:
+            source, alone = source.all_input_nodes[0], alone and len(source.users) == 1
+        if clip.bounds_of(node) not in MERGED_BOUNDS:
+            yield node, f"clips at {clip.bounds_of(node)}; the NPU clips at 0 and 6, or -1 and 1", (clip,)
+        elif source.target not in MERGING or len(source.users) > 1 or not alone:
+            why = "which others read too" if source.target in MERGING else "which no clip can be merged into"
+            yield node, f"clips what `{source.name}` computes, {why}", (clip,)
+
+
+RULES: tuple[Rule, ...] = (
+    one_image, operators, dtypes, channels, weight_sums, convolution_strides, pooling_strides, windows, padded_averages,
+    adaptive_pooling, means, clips,
+)  # fmt: skip
+
+
+def violations(graph: fx.GraphModule, profile: DeviceProfile) -> list[Violation]:
+    """Return everything that keeps a folded network off the NPU of a device; nothing where it has none."""
+    limits = profile.npu
+    if limits is None:
+        return []
+    found = [(rule, *finding) for rule in RULES for finding in rule(graph, profile, limits)]
+    return [
+        Violation(node.name, _place(node), rule.__name__, what, _cure(node, cures, limits))
+        for rule, node, what, cures in found
+    ]
+
+
+def sentence(rule: Rule) -> str:
+    """Return the rule as the user reads it."""
+    return (inspect.getdoc(rule) or "").replace("\n", " ")
+
+
+def _cure(node: fx.Node, cures: tuple[ModuleType, ...], limits: NpuLimits) -> str | None:
+    return next((cure.__name__.rpartition(".")[2] for cure in cures if cure.applies(node, limits)), None)
+
+
+def _place(node: fx.Node) -> str:
+    weights = [one for one in node.all_input_nodes if one.op == "get_attr"]
+    return str(weights[0].target).rpartition(".")[0] if weights else ""
+
+
+def _calls(graph: fx.GraphModule, *targets: object) -> Iterator[fx.Node]:
+    return (node for node in graph.graph.nodes if node.op == "call_function" and node.target in targets)

@@ -1,0 +1,1 @@
+"""Quantization: INT8 numerics decided once for all runtimes."""

@@ -1,0 +1,83 @@
+"""Which edges of a graph carry codes, and which must share one grid."""
+
+from torch import fx
+
+from edgeslim.compress.quantize.ranges import affine, centred
+from edgeslim.model.graph import ATEN, CLIPPING, is_activation
+from edgeslim.model.numerics import EdgeNumerics
+
+# Operators that move values without computing: what comes out has the scale of what went in.
+PASSING = {
+    ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.flatten.using_ints, ATEN.view.default, ATEN.reshape.default,
+    ATEN.permute.default, ATEN.transpose.int, ATEN.contiguous.default, ATEN.clone.default, ATEN.slice.Tensor,
+    ATEN.select.int, ATEN.squeeze.dim, ATEN.unsqueeze.default, ATEN.pad.default, ATEN.dropout.default,
+    ATEN.chunk.default, ATEN.split.Tensor, ATEN.split_with_sizes.default,
+}  # fmt: skip
+# Operators whose integer kernels fix the scale of what they produce: (scale, zero point).
+FIXED = {
+    ATEN.sigmoid.default: (1 / 256, 0),
+    ATEN.softmax.int: (1 / 256, 0),
+    ATEN.tanh.default: (1 / 128, 128),
+}
+
+
+def fused_output(node: fx.Node) -> fx.Node:
+    """Return the node whose value leaves the integer kernel of `node`: a clipping activation that alone reads it."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target in CLIPPING else node
+
+
+def tie(graph: fx.GraphModule) -> dict[str, str]:
+    """Return {edge: first edge of its group} for every activation that is quantized.
+
+    Values before a fused activation are no edges. Edges an operator forces to one scale form a group:
+    everything that only passes values on, and all inputs of a concatenation with its output.
+    """
+    nodes = [n for n in graph.graph.nodes if is_activation(n) and fused_output(n) is n]
+    names = {n.name for n in nodes}
+    parent = {n.name: n.name for n in nodes}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in graph.graph.nodes:
+        if node.op != "call_function":
+            continue
+        for source in tied_inputs(node):
+            if source.name in names and node.name in names:
+                parent[root(node.name)] = root(source.name)
+    return {n.name: root(n.name) for n in nodes}
+
+
+def tied_inputs(node: fx.Node) -> list[fx.Node]:
+    """Return the activations that must share the scale of what `node` produces."""
+    if node.target is ATEN.cat.default:
+        return list(node.args[0])  # type: ignore[arg-type]
+    source = node.args[0] if node.args else None
+    if not isinstance(source, fx.Node):
+        return []
+    if str(node.target).endswith("getitem>") or getattr(node.target, "__name__", "") == "getitem":
+        return tied_inputs(source)  # a piece of a split: its input is the split's
+    return [source] if node.target in PASSING else []
+
+
+def edges_of(
+    graph: fx.GraphModule, groups: dict[str, str], ranges: dict[str, tuple[float, float]], *, symmetric: bool = False
+) -> dict[str, EdgeNumerics]:
+    """Turn ranges into scales: one for each group, wide enough for all its members."""
+    nodes = {n.name: n for n in graph.graph.nodes}
+    edges = {}
+    for name, first in groups.items():
+        members = [m for m, f in groups.items() if f == first]
+        fixed = {FIXED.get(nodes[m].target) for m in members if not tied_inputs(nodes[m])}
+        only = fixed.pop() if len(fixed) == 1 else None  # what all that computes into the group agrees on
+        if symmetric:
+            scale, zero_point = centred(max(max(-ranges[m][0], ranges[m][1]) for m in members))
+        elif only is not None:
+            scale, zero_point = only
+        else:
+            scale, zero_point = affine(min(ranges[m][0] for m in members), max(ranges[m][1] for m in members))
+        edges[name] = EdgeNumerics(scale, zero_point, members[0])
+    return edges

@@ -1,0 +1,264 @@
+"""Which layers cost accuracy as INT8, and the fewest that must stay float to meet a demand; simulated in PyTorch.
+
+One copy of the network holds every trial: layers change between their float and their rounded parameters, edges
+between float and their grid. Whole batches run, so a trial costs about what the float network does.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+from torch.nn import functional
+
+from edgeslim.cache import graph_sha256, remember
+from edgeslim.compress.quantize.rounding import parameters, with_grids
+from edgeslim.grid import sqnr_db
+from edgeslim.model.fake_quant import part_of
+from edgeslim.model.graph import batched, first_of, layers_of
+from edgeslim.model.numerics import Numerics
+from edgeslim.progress import Progress
+from edgeslim.tasks.classification import Drop, drop_points
+from edgeslim.tasks.images import ImageSet
+
+RANKING_IMAGES = 256  # of the selection images, by which layers are ranked; whether the demand is met, all of them say
+FIRST_IMAGES = 512  # if these already say, beyond chance, that the demand is met, the others are not run
+LEAST_IMAGES = 100  # with fewer, one answer weighs more than a point and the loss says nothing
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What is lost when one layer alone is INT8: it, what it reads and what it writes are rounded."""
+
+    layer: str
+    sqnr_db: float  # at the logits
+    lost: Drop
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The layers that stay float so that a demand is met, and the points of top-1 that are lost.
+
+    `lost_without`: for each of the layers, the points lost when all of them but it stay float. No layers: even with
+    all of them float more than allowed is lost.
+    """
+
+    lost_before: float
+    lost_after: float
+    allowed: float
+    images: int
+    lost_without: dict[str, float] = field(default_factory=dict)  # by layer
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that stay float."""
+        return tuple(self.lost_without)
+
+    def line(self, numerics: Numerics) -> str:
+        """Return what was promoted and why, with the layers' names in the network."""
+        if not self.layers:
+            return (
+                f"{self.lost_before:.2f} points are lost on {self.images} selection images, {self.allowed:g} are "
+                f"allowed; with every layer float it were {self.lost_after:.2f}, so none was kept float"
+            )
+        named = ", ".join(
+            f"{numerics.layers[name].weight.removesuffix('.weight')} (as int8 {points:.2f} points are lost)"
+            for name, points in self.lost_without.items()
+        )
+        return (
+            f"kept float to lose {self.lost_after:.2f} instead of {self.lost_before:.2f} points on {self.images} "
+            f"selection images, {self.allowed:g} allowed: {named}"
+        )
+
+
+def sensitivity(
+    dense: fx.GraphModule,
+    quantized: fx.GraphModule,
+    numerics: Numerics,
+    selection: ImageSet,
+    store: Path | None,
+    progress: Progress,
+) -> list[Sensitivity]:
+    """Return what each INT8 layer of the plan loses alone, in graph order.
+
+    `dense` is the folded network before quantization, `quantized` after it. Points are of accuracy, without labels of
+    agreement with the dense network. Each layer's result is kept in the store as soon as it is there.
+    """
+    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.labels)
+    found = []
+    names = numerics.integer_layers
+    for number, name in enumerate(names):
+        progress("what each layer alone loses as int8", number / len(names))
+
+        def alone(name: str = name) -> dict[str, float]:
+            logits = trials.logits([name], part_of(numerics, [name]).edges)
+            lost = trials.lost(logits)
+            noise = sqnr_db(trials.dense.numpy(), logits.numpy())
+            return {"sqnr_db": noise, "points": lost.points, "at_most": lost.at_most}
+
+        one = remember(store, "precision", [trials.sha256, name], alone)
+        found.append(Sensitivity(name, one["sqnr_db"], Drop(one["points"], one["at_most"])))
+    return found
+
+
+def promote(
+    dense: fx.GraphModule,
+    quantized: fx.GraphModule,
+    numerics: Numerics,
+    selection: ImageSet,
+    allowed_points: float,
+    store: Path | None,
+    progress: Progress,
+) -> Promotion | None:
+    """Return the fewest layers found that must stay float to lose at most `allowed_points`; None where none must.
+
+    As `sensitivity` for the rest. Layers are taken one by one, each the one that then brings the answers nearest to the
+    dense network's (the gains of earlier rounds bound those of later ones: Minoux 1978, Accelerated Greedy); of those
+    taken, each without which the demand is met too is given back. Fewer than `LEAST_IMAGES` say nothing.
+    """
+    progress("does int8 meet the demand", 0.0)
+    first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.labels)
+    at_most = remember(store, "promotion", [first.sha256], lambda: first.lost(first.without([])).at_most)
+    if at_most <= allowed_points:
+        return None
+    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.labels)
+    depends_on = [trials.sha256, allowed_points]
+    found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress))
+    return None if found is None else Promotion(**found)
+
+
+def _promote(trials: "_Trials", allowed: float, progress: Progress) -> dict[str, Any] | None:
+    """Return what `Promotion` holds, None where the demand is met as it is."""
+    before = trials.points([])
+    if before <= allowed:
+        return None
+    every = trials.points(trials.layers)
+    result = Promotion(before, every, allowed, len(trials.dense))
+    if every > allowed:
+        return asdict(result)
+    chosen = _greedy(trials, allowed, progress)
+    for name in reversed(chosen):
+        others = [one for one in chosen if one != name]
+        if trials.points(others) <= allowed:
+            chosen = others
+    kept = {name: trials.points([one for one in chosen if one != name]) for name in trials.layers if name in chosen}
+    return asdict(Promotion(before, trials.points(chosen), allowed, len(trials.dense), kept))
+
+
+def _greedy(trials: "_Trials", allowed: float, progress: Progress) -> list[str]:
+    """Return layers to keep float, in the order in which they were taken, until the demand is met."""
+    chosen: list[str] = []
+    now = trials.divergence(chosen)
+    gains = {}
+    for number, name in enumerate(trials.layers):
+        progress("which layers cost the accuracy", number / len(trials.layers))
+        gains[name] = now - trials.divergence([name])
+    while not chosen or trials.points(chosen) > allowed:
+        fresh: set[str] = set()
+        while True:
+            best = max((name for name in trials.layers if name not in chosen), key=gains.__getitem__)
+            if best in fresh or not chosen:
+                break
+            gains[best] = now - trials.divergence([*chosen, best])
+            fresh.add(best)
+        chosen.append(best)
+        now -= gains[best]
+    return chosen
+
+
+class _Trials:
+    """A network some of whose layers are INT8, changed from trial to trial, and the images it is tried on."""
+
+    def __init__(
+        self,
+        dense: fx.GraphModule,
+        quantized: fx.GraphModule,
+        numerics: Numerics,
+        batches: Sequence[Tensor],
+        labels: NDArray[np.int64] | None,
+    ) -> None:
+        self.layers = numerics.integer_layers
+        self._numerics = numerics
+        self._original = quantized
+        self._graph = with_grids(batched(quantized), numerics.edges)
+        float_layers, int8_layers = layers_of(dense), layers_of(quantized)
+        self._parameters = {
+            name: (parameters(dense, float_layers[name]), parameters(quantized, int8_layers[name]))
+            for name in self.layers
+        }
+        self._batches = batches
+        self.sha256 = self._sha256(dense, labels)
+        self._dense_graph = batched(dense)
+        self._labels = labels
+
+    def _sha256(self, dense: fx.GraphModule, labels: NDArray[np.int64] | None) -> str:
+        digest = hashlib.sha256((graph_sha256(dense) + graph_sha256(self._original)).encode())
+        digest.update(json.dumps(asdict(self._numerics), sort_keys=True).encode())
+        for batch in self._batches:
+            digest.update(batch.numpy().tobytes())
+        digest.update(b"" if labels is None else labels.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """The dense network's logits (N, classes); computed when first asked for, since a kept result needs none."""
+        return _run(self._dense_graph, self._batches)
+
+    @torch.no_grad()
+    def logits(self, int8: Collection[str], edges: Collection[str], most: int | None = None) -> Tensor:
+        """Return logits with these layers INT8 and these edges rounded; of the batches with the first `most` images."""
+        layers = layers_of(self._graph)
+        for name, versions in self._parameters.items():
+            for old, new in zip(parameters(self._graph, layers[name]), versions[name in int8], strict=True):
+                old.copy_(new)
+        for name, grid in self._graph.get_submodule("grids").named_buffers():
+            grid[0] = self._numerics.edges[name].scale if name in edges else 0.0
+        return _run(self._graph, self._batches if most is None else first_of(self._batches, most))
+
+    def without(self, kept: Collection[str], most: int | None = None) -> Tensor:
+        """Return the logits with these layers float and the others INT8, as `logits`."""
+        int8 = [name for name in self.layers if name not in kept]
+        return self.logits(int8, _rounded_edges(self._original, self._numerics, int8), most)
+
+    def lost(self, logits: Tensor) -> Drop:
+        """Return the points lost against the dense network."""
+        answers = self.dense.argmax(1).numpy()
+        wanted = answers if self._labels is None else self._labels[: len(answers)]
+        return drop_points(answers == wanted, logits.argmax(1).numpy() == wanted)
+
+    def points(self, kept: Collection[str]) -> float:
+        """Return the points lost with these layers float and the others INT8."""
+        return self.lost(self.without(kept)).points
+
+    def divergence(self, kept: Collection[str]) -> float:
+        """Return how far the answers are from the dense network's: nats an image, on the images for ranking."""
+        logits = self.without(kept, RANKING_IMAGES)
+        wanted = functional.log_softmax(self.dense[: len(logits)], 1)
+        return float(
+            functional.kl_div(functional.log_softmax(logits, 1), wanted, reduction="batchmean", log_target=True)
+        )
+
+
+def _rounded_edges(graph: fx.GraphModule, numerics: Numerics, int8: Collection[str]) -> set[str]:
+    """Return the edges that are rounded while only some layers are INT8: all but those between float layers alone."""
+    floating = set(layers_of(graph)) - set(int8)
+    written = {numerics.layers[name].output for name in floating}
+    nodes = {node.name: node for node in graph.graph.nodes if node.name in numerics.edges}
+    return {
+        name
+        for name, node in nodes.items()
+        if not (name in written or node.op == "placeholder")
+        or any(user.op != "output" and user.name not in floating for user in node.users)
+    }
+
+
+@torch.no_grad()
+def _run(graph: fx.GraphModule, batches: Sequence[Tensor]) -> Tensor:
+    return torch.cat([graph(batch) for batch in batches])

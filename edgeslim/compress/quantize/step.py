@@ -1,0 +1,166 @@
+"""INT8 by calibration: ranges, weight grids and bias correction are decided here, once, for every runtime.
+
+Weights: symmetric per output channel, codes -127..127 with scale = max|w| / 127, so that every channel reaches
+a limit and a converter that derives the scale anew finds the same one. Each goes to its nearest code; GPTQ
+(rounding.py) is there to ask for: README.md, "What was measured", says where it is worth its time.
+Activations: asymmetric per tensor, 8 bits, the clip that minimizes the squared error of the calibrated histogram
+(Banner et al. 2019, Post Training 4-bit Quantization, section 3, numerically). Bias: corrected by the mean output
+error that the rounded weights cause (Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured instead of
+assumed input means).
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, fx
+
+from edgeslim.compress.quantize.edges import edges_of, fused_output, tie
+from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
+from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
+from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
+from edgeslim.errors import BadInput
+from edgeslim.model.context import Context
+from edgeslim.model.fake_quant import WEIGHT_LIMIT
+from edgeslim.model.graph import (
+    batched,
+    copy_of,
+    first_of,
+    is_folded,
+    layers_of,
+    observe,
+    rows,
+)
+from edgeslim.model.model import Model
+from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
+
+GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held for all of them
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a recipe may say about this step."""
+
+    activation_range: str = "mse"  # or "minmax"
+    rounding: str = "nearest"  # or "gptq"
+    bias_correction: bool = True
+    symmetric: bool = False  # activations too, as TensorRT wants them: the zero point lies in the middle
+    promote: bool = True  # keep the layers float without which the demanded accuracy is not met
+    keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
+
+    def __post_init__(self) -> None:
+        if self.activation_range not in ("mse", "minmax"):
+            raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected mse or minmax")
+        if self.rounding not in METHODS:
+            raise BadInput(f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}")
+        for pattern in self.keep_float:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise BadInput(f"quantize: keep_float `{pattern}` is no regular expression: {error}") from error
+
+
+def apply(model: Model, settings: Settings, context: Context) -> Model:
+    """Return the model with weights on their int8 grid, corrected biases, and its Numerics.
+
+    Expects a folded graph. Raises BadModel where calibration meets NaN, BadInput where a pattern fits no layer.
+    """
+    if model.numerics is not None or not is_folded(model.network):
+        raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
+    kept = _kept_float(model.graph, settings.keep_float)
+    calibrated = _calibrate(model.graph, context, settings)
+    quantized, numerics = calibrated.plan(kept)
+    remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
+    selection = context.data.selection
+    if settings.promote and not context.data.synthetic and len(selection) < LEAST_IMAGES:
+        remarks.append(f"{len(selection)} selection images are too few to say whether a layer must stay float")
+    elif settings.promote and not context.data.synthetic:
+        allowed = context.demand.max_drop_points - model.lost_points
+        promotion = promote(model.graph, quantized, numerics, selection, allowed, context.store, context.progress)
+        if promotion is not None:
+            remarks.append(promotion.line(numerics))
+            if promotion.layers:
+                quantized, numerics = calibrated.plan({*kept, *promotion.layers})
+    line = (
+        f"quantize: {len(numerics.integer_layers)} of {len(numerics.layers)} layers int8, "
+        f"{len(context.data.calibration)} calibration images"
+    )
+    return model.after("; ".join([line, *remarks]), network=quantized, numerics=numerics)
+
+
+def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "_Calibrated":
+    """Run the calibration images and decide the grid of every edge."""
+    groups = tie(graph)
+    images = len(context.data.calibration)
+
+    def watched(what: str) -> Iterator[Tensor]:
+        for done, row in enumerate(rows(context.data.calibration.tensors()), start=1):
+            yield row
+            context.progress(what, done / images)
+
+    seen = Extremes(set(groups), {str(n.args[0]) for n in layers_of(graph).values()})
+    observe(graph, watched("calibrating: ranges"), seen.see)
+    if settings.activation_range == "mse":
+        histograms = Histograms(seen.low, seen.high)
+        observe(graph, watched("calibrating: histograms"), histograms.see)
+        ranges = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in groups}
+    else:
+        ranges = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in groups}
+    return _Calibrated(graph, edges_of(graph, groups, ranges, symmetric=settings.symmetric), seen, context, settings)
+
+
+@dataclass(frozen=True)
+class _Calibrated:
+    """A folded network with the grids of its activations, ready to have its weights rounded."""
+
+    graph: fx.GraphModule
+    edges: Mapping[str, EdgeNumerics]
+    seen: "Extremes"
+    context: Context
+    settings: Settings
+
+    def plan(self, kept: Collection[str]) -> tuple[fx.GraphModule, Numerics]:
+        """Return the network with all but the `kept` layers' weights on their grids, and its Numerics."""
+        graph = copy_of(self.graph)
+        scales = self._round(graph, [name for name in layers_of(graph) if name not in kept])
+        layers = {
+            name: LayerNumerics(
+                str(node.args[1].target),  # type: ignore[union-attr] # a folded layer reads its weight
+                "int8" if name in scales else "fp32",
+                str(node.args[0]),
+                fused_output(node).name,
+                scales.get(name, ()),
+            )
+            for name, node in layers_of(graph).items()
+        }
+        return graph, Numerics(self.edges, layers)
+
+    def _round(self, graph: fx.GraphModule, names: Iterable[str]) -> dict[str, tuple[float, ...]]:
+        """Round the named layers in place; return their scales."""
+        grids = Grids(dict.fromkeys(names, WEIGHT_LIMIT), correct_bias=self.settings.bias_correction)
+        if self.settings.rounding == "gptq":
+            self.context.progress("rounding weights layer by layer", 0.0)
+            rounded = batched(graph)
+            images = first_of(self.context.data.calibration.tensors(), GPTQ_IMAGES)
+            scales = round_side_by_side(batched(graph), rounded, images, grids, self.edges, "gptq")
+            graph.load_state_dict(rounded.state_dict())
+            return scales
+        found = {}
+        for name in grids.limits:
+            node = layers_of(graph)[name]
+            source = str(node.args[0])
+            new = round_nearest(node, *parameters(graph, node), self.seen.mean(source), self.edges[source].scale, grids)
+            put(graph, node, new)
+            found[name] = tuple(float(s) for s in new.scales)
+        return found
+
+
+def _kept_float(graph: fx.GraphModule, patterns: Iterable[str]) -> set[str]:
+    named = {name: str(node.args[1].target).removesuffix(".weight") for name, node in layers_of(graph).items()}  # type: ignore[union-attr]
+    kept = set()
+    for pattern in patterns:
+        fits = {name for name, module in named.items() if re.search(pattern, module)}
+        if not fits:
+            raise BadInput(f"--keep-float `{pattern}` fits no layer; layers are: {', '.join(named.values())}")
+        kept |= fits
+    return kept

@@ -1,0 +1,394 @@
+"""The plan of INT8: grids, ranges, ties and corrections, each held against arithmetic."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import fx, nn
+
+from edgeslim.compress import fold
+from edgeslim.compress.quantize import step as quantize
+from edgeslim.compress.quantize.edges import fused_output, tie
+from edgeslim.compress.quantize.ranges import affine, mse_range
+from edgeslim.compress.quantize.step import Settings
+from edgeslim.errors import BadInput, BadModel
+from edgeslim.grid import sqnr_db
+from edgeslim.model.context import Demand
+from edgeslim.model.fake_quant import WEIGHT_LIMIT
+from edgeslim.model.graph import layers_of, observe, parameter
+from edgeslim.model.load import load_model
+from edgeslim.model.numerics import LEVELS, Numerics
+from edgeslim.tasks.classification import load_data
+from tests.support.small_models import Passing, context, headed, model_of, of_every_kind, random_images, randomized
+
+IMAGES = random_images(12)
+CONTEXT = context(IMAGES)
+TOO_FEW = "12 selection images are too few to say whether a layer must stay float"
+
+
+def folded(network: nn.Module):
+    return fold.apply(model_of(network.eval()), fold.Settings(), CONTEXT)
+
+
+def quantized(network: nn.Module, **wanted):
+    return quantize.apply(folded(network), Settings(**wanted), CONTEXT)
+
+
+class FakeQuantized(fx.Interpreter):
+    """Runs a quantized model's graph in float, each planned edge rounded to its 256 levels."""
+
+    def __init__(self, graph: fx.GraphModule, numerics: Numerics) -> None:
+        super().__init__(graph)
+        self.edges = numerics.edges
+
+    def run_node(self, n: fx.Node):
+        value = super().run_node(n)
+        if n.name not in self.edges:
+            return value
+        edge = self.edges[n.name]
+        codes = (value / edge.scale).round().add(edge.zero_point).clamp(0, LEVELS)
+        return (codes - edge.zero_point) * edge.scale
+
+
+@torch.no_grad()
+def fake_quantized_logits(model, images) -> np.ndarray:
+    interpreter = FakeQuantized(model.graph, model.numerics)
+    return np.concatenate([interpreter.run(row).numpy() for batch in images.tensors() for row in batch.split(1)])
+
+
+@torch.no_grad()
+def float_logits(model, images) -> np.ndarray:
+    return np.concatenate([model.graph(row).numpy() for batch in images.tensors() for row in batch.split(1)])
+
+
+def assert_on_its_grid(weight: torch.Tensor, scales: tuple[float, ...]) -> None:
+    codes = weight.detach().double().flatten(1) / torch.tensor(scales, dtype=torch.float64)[:, None]
+    assert float((codes - codes.round()).abs().max()) < 1e-3, "a weight lies between two codes"
+    assert codes.round().abs().amax(1).tolist() == [WEIGHT_LIMIT] * len(scales), "a channel does not reach its limit"
+
+
+def test_every_weight_lies_on_a_grid_whose_limit_its_channel_reaches():
+    model = quantized(of_every_kind())
+    for name, node in layers_of(model.graph).items():
+        weight, scales = parameter(model.graph, node.args[1]).detach(), model.numerics.layers[name].weight_scales
+        assert len(scales) == len(weight), f"{name}: not one scale for each output channel"
+        assert_on_its_grid(weight, scales)
+        derived = weight.abs().flatten(1).amax(1) / WEIGHT_LIMIT
+        np.testing.assert_allclose(derived, scales, rtol=1e-6, err_msg="a scale derived anew is another")
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_rounded_together_every_channel_reaches_its_limit_too(bias_correction):
+    model = quantized(of_every_kind(), rounding="gptq", bias_correction=bias_correction)
+    for name, node in layers_of(model.graph).items():
+        assert_on_its_grid(parameter(model.graph, node.args[1]), model.numerics.layers[name].weight_scales)
+    assert model.history[-1].endswith(f"12 calibration images; weights rounded by gptq; {TOO_FEW}")
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_the_edges_of_a_plan_do_not_depend_on_how_weights_are_rounded(rounding):
+    assert quantized(of_every_kind(), rounding=rounding).numerics.edges == quantized(of_every_kind()).numerics.edges
+
+
+def test_symmetric_activations_have_their_zero_in_the_middle_and_hold_their_range():
+    one, other = quantized(of_every_kind()).numerics, quantized(of_every_kind(), symmetric=True).numerics
+    assert (one.symmetric, other.symmetric) == (False, True), "only the plan that was asked to be is symmetric"
+    assert list(one.edges) == list(other.edges), "the plans quantize different edges"
+    for name, edge in other.edges.items():
+        assert edge.high * (1 + 1e-5) >= max(one.edges[name].high, -one.edges[name].low) * 126 / 127, f"{name} is cut"
+
+
+def test_the_model_before_stays_as_it_was():
+    before = folded(of_every_kind())
+    weights = before.weights_sha256()
+    after = quantize.apply(before, Settings(), CONTEXT)
+    assert before.weights_sha256() == weights, "quantizing changed the model it was given"
+    assert before.numerics is None, "the model before has a plan"
+    assert after.weights_sha256() != weights, "nothing was quantized"
+    assert after.history[-1] == f"quantize: 5 of 5 layers int8, 12 calibration images; {TOO_FEW}"
+
+
+@pytest.mark.parametrize("bias", [0.0, 3.0, -1e4])
+@pytest.mark.parametrize("factor", [0.0, 1e-30, 1e-9])
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_a_channel_of_nearly_zero_weights_keeps_its_output_within_int32(rounding, factor, bias):
+    network = randomized(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)))
+    with torch.no_grad():
+        network[0].weight[2] *= factor
+        network[0].bias[2] = bias
+    dense = folded(network)
+    model = quantize.apply(dense, Settings(rounding=rounding), CONTEXT)
+    name, node = next(iter(layers_of(model.graph).items()))
+    layer = model.numerics.layers[name]
+    assert all(np.isfinite(scale) and scale > 0 for scale in layer.weight_scales), "a scale is zero or not finite"
+    weight, corrected = (parameter(model.graph, argument).detach() for argument in node.args[1:3])
+    steps = corrected.double() / (model.numerics.edges[layer.inputs].scale * torch.tensor(layer.weight_scales))
+    assert float(steps.abs().max()) < 2**31, "the bias does not fit into int32"
+    assert_on_its_grid(weight, layer.weight_scales)
+    image = next(IMAGES.tensors())
+    output = torch.conv2d(image, weight, corrected)[:, 2]
+    np.testing.assert_allclose(output, bias, rtol=1e-3, atol=1e-3, err_msg="the channel yields something else")
+
+
+@pytest.mark.parametrize("factor", [1e-8, 1e-3, 1e3])
+def test_the_size_of_a_layers_weights_changes_nothing_but_the_size_of_its_output(factor):
+    network = randomized(nn.Sequential(nn.Conv2d(3, 6, 8, bias=False), nn.Flatten()))
+    model = quantized(network)
+    with torch.no_grad():
+        network[0].weight *= factor
+    scaled = quantized(network)
+    np.testing.assert_allclose(
+        fake_quantized_logits(scaled, IMAGES) / factor,
+        fake_quantized_logits(model, IMAGES),
+        rtol=1e-3,
+        atol=0.02 * np.abs(fake_quantized_logits(model, IMAGES)).max(),
+    )
+
+
+@pytest.mark.parametrize("kind", ["dense", "depthwise", "padding same", "linear"])
+def test_bias_correction_brings_the_mean_error_of_every_channel_to_nothing(kind):
+    network = {
+        "dense": nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        "depthwise": nn.Conv2d(3, 6, 3, groups=3),
+        "padding same": nn.Conv2d(3, 6, 3, padding="same"),
+        "linear": nn.Sequential(nn.Flatten(), nn.Linear(192, 6)),
+    }[kind]
+    dense = folded(randomized(network))
+    wanted = float_logits(dense, IMAGES)
+
+    def mean_error(**settings) -> np.ndarray:
+        got = float_logits(quantize.apply(dense, Settings(**settings), CONTEXT), IMAGES)
+        return np.abs((got - wanted).mean(axis=(0, 2, 3) if got.ndim == 4 else 0))
+
+    assert mean_error(bias_correction=False).max() > 1e-4, "the rounding causes no error that could be corrected"
+    assert mean_error(bias_correction=True).max() < 1e-6, "an error is left"
+
+
+HISTOGRAMS = st.lists(st.floats(0, 1e6), min_size=8, max_size=64).filter(any)
+FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+@settings(max_examples=100, deadline=None)
+@given(counts=HISTOGRAMS, a=FLOATS, b=FLOATS)
+def test_a_clip_lies_within_the_extremes_and_holds_zero_and_is_no_worse_than_they_are(counts, a, b):
+    low, high = min(a, b, 0.0), max(a, b, 0.0)
+    clipped = mse_range(np.array(counts), min(a, b), max(a, b))
+    assert low <= clipped[0] <= 0.0 <= clipped[1] <= high, f"{clipped} leaves [{low}, {high}] or zero"
+    assert squared_error(counts, low, high, clipped) <= squared_error(counts, low, high, (low, high)) * (1 + 1e-9)
+
+
+def squared_error(counts: list[float], low: float, high: float, clip: tuple[float, float]) -> float:
+    """Return the error of a histogram's bin centres: their distance to the clip, or the variance of a rounding."""
+    width = (high - low) / len(counts)
+    error = 0.0
+    for position, count in enumerate(counts):
+        center = low + (position + 0.5) * width
+        outside = max(clip[0] - center, center - clip[1], 0.0)
+        error += count * (outside**2 if outside else ((clip[1] - clip[0]) / LEVELS) ** 2 / 12)
+    return error
+
+
+def test_a_rare_outlier_is_clipped_and_a_flat_histogram_is_not():
+    outlier = np.zeros(1000)
+    outlier[:300], outlier[-1] = 10_000.0, 1.0
+    assert 0.3 <= mse_range(outlier, 0.0, 1.0)[1] < 0.4, "the one outlier costs all others their resolution"
+    assert mse_range(np.ones(1000), 0.0, 1.0)[1] > 0.95, "a flat histogram lost its end"
+
+
+@settings(max_examples=200, deadline=None)
+@given(a=st.floats(max_value=0, width=32, allow_nan=False, allow_infinity=False), b=st.floats(0, 2.0**127, width=32))
+def test_a_grid_holds_zero_exactly_and_its_range_to_half_a_step(a, b):
+    scale, zero_point = affine(a, b)
+    assert scale > 0, "no scale"
+    assert np.isfinite(scale), "an infinite scale"
+    assert scale == float(np.float32(scale)), "runtimes hold scales as float32"
+    assert zero_point in range(LEVELS + 1), "zero has no code"
+    assume(b - a > 1e-30)
+    step = scale * 0.5001
+    assert -zero_point * scale <= a + step, "the low end is cut off"
+    assert (LEVELS - zero_point) * scale >= b - step, "the high end is cut off"
+
+
+def groups_of(network: nn.Module) -> dict[str, str]:
+    return tie(folded(network).graph)
+
+
+def test_pooling_and_flattening_have_the_scale_of_what_they_read():
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 4))
+    groups = groups_of(network)
+    assert groups["relu"] == groups["max_pool2d"] == groups["flatten"], groups
+    assert len({groups["input_1"], groups["relu"], groups["linear"]}) == 3, "edges are tied that nothing ties"
+    edges = quantized(network).numerics.edges
+    assert edges["relu"].tied_to == edges["max_pool2d"].tied_to == edges["flatten"].tied_to == "relu"
+    assert edges["relu"] == edges["flatten"], "one group, two scales"
+
+
+def test_a_concatenation_and_all_it_reads_share_one_scale_wide_enough_for_each():
+    def forward(self, x):
+        return torch.cat([self.wide(x) * 5, self.narrow(x).relu()], 1).flatten(1)
+
+    network = randomized(Passing(forward, wide=nn.Conv2d(3, 2, 1), narrow=nn.Conv2d(3, 2, 1)))
+    model = quantized(network, activation_range="minmax")
+    edges = model.numerics.edges
+    assert edges["mul"] == edges["relu"] == edges["cat"] == edges["flatten"], "the group has several scales"
+    seen = {}
+    observe(model.graph, IMAGES.tensors(), lambda name, value: seen.setdefault(name, []).append(value))
+    values = torch.cat([value.flatten() for name in ("mul", "relu") for value in seen[name]])
+    step = edges["cat"].scale
+    assert edges["cat"].low - step <= values.min(), "the range ends above what a member reaches"
+    assert edges["cat"].high + step >= values.max(), "the range ends below what a member reaches"
+
+
+def test_the_pieces_of_a_split_share_the_scale_of_the_whole():
+    def forward(self, x):
+        a, b = self.conv(x).chunk(2, 1)
+        return torch.cat([self.left(a), b], 1).flatten(1)
+
+    groups = groups_of(Passing(forward, conv=nn.Conv2d(3, 4, 1), left=nn.Conv2d(2, 2, 1)))
+    assert groups["conv2d"] == groups["getitem"] == groups["getitem_1"] == groups["cat"], groups
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardtanh])
+def test_a_value_that_a_fused_activation_alone_reads_is_no_edge(activation):
+    model = quantized(headed(nn.Conv2d(3, 6, 3), activation(inplace=True)))
+    (layer, *_) = model.numerics.layers.values()
+    assert "conv2d" not in model.numerics.edges, "the value before the fused activation is quantized"
+    assert layer.output in model.numerics.edges
+    assert layer.output != "conv2d", "the layer ends before its activation"
+
+
+def test_a_value_that_others_read_too_is_an_edge_before_its_activation():
+    def forward(self, x):
+        y = self.conv(x)
+        return (y.relu() + y).flatten(1)
+
+    graph = folded(Passing(forward, conv=nn.Conv2d(3, 4, 1))).graph
+    node = layers_of(graph)["conv2d"]
+    assert fused_output(node) is node, "the activation was fused although its input is read elsewhere"
+    assert {"conv2d", "relu"} <= set(tie(graph)), "an edge is missing"
+
+
+def test_a_sigmoid_has_the_scale_its_integer_kernels_fix():
+    edge = quantized(headed(nn.Conv2d(3, 6, 3), nn.SiLU())).numerics.edges["sigmoid"]
+    assert (edge.scale, edge.zero_point) == (1 / 256, 0)
+
+
+def test_what_only_moves_a_sigmoids_values_keeps_its_scale_and_a_concatenation_with_others_does_not():
+    def moved(self, x):
+        return self.conv(x).sigmoid().flatten(1)
+
+    def joined(self, x):
+        y = self.conv(x)
+        return torch.cat([y.sigmoid(), y], 1).flatten(1)
+
+    edges = quantized(randomized(Passing(moved, conv=nn.Conv2d(3, 2, 1)))).numerics.edges
+    assert edges["flatten"] == edges["sigmoid"]
+    assert edges["sigmoid"].scale == 1 / 256, "the kernel will write another scale than planned"
+    edges = quantized(randomized(Passing(joined, conv=nn.Conv2d(3, 2, 1)))).numerics.edges
+    assert edges["sigmoid"] == edges["cat"]
+    assert edges["cat"].low < 0, "the convolution's negative values are cut off"
+
+
+def test_layers_kept_float_keep_every_bit_and_the_plan_says_so():
+    before = folded(of_every_kind())
+    model = quantize.apply(before, Settings(keep_float=("^stem", r"head\.2")), CONTEXT)
+    kept = {layer.weight for layer in model.numerics.layers.values() if layer.precision == "fp32"}
+    assert kept == {"stem.0.weight", "head.2.weight"}
+    for name, value in model.network.state_dict().items():
+        same = torch.equal(value, before.network.state_dict()[name])
+        assert same == (name.rpartition(".")[0] in ("stem.0", "head.2")), f"{name} changed, or stayed"
+    assert len(model.numerics.integer_layers) == 3
+    assert model.history[-1].startswith("quantize: 3 of 5 layers int8")
+
+
+def test_a_pattern_that_fits_no_layer_is_named_with_the_layers_there_are():
+    with pytest.raises(BadInput, match=r"--keep-float `classifer` fits no layer; layers are: 0, 3$"):
+        quantized(headed(nn.Conv2d(3, 6, 3)), keep_float=("classifer",))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"activation_range": "max"}, "activation_range is `max`; expected mse or minmax"),
+        ({"rounding": "up"}, "rounding is `up`; expected nearest or gptq"),
+        ({"keep_float": ("(",)}, r"keep_float `\(` is no regular expression"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(wanted, message):
+    with pytest.raises(BadInput, match=message):
+        Settings(**wanted)
+
+
+def test_a_value_that_becomes_nan_is_named():
+    network = Passing(lambda self, x: self.head(self.conv(x).sqrt()), conv=nn.Conv2d(3, 6, 3), head=headed())
+    graph, _ = fold.folded(randomized(network), model_of(network).input_shape)
+    with pytest.raises(BadModel, match="`sqrt` became NaN or infinite on a calibration image"):
+        quantize.apply(model_of(graph), quantize.Settings(), context(random_images(4)))
+
+
+def with_a_head_that_breaks():
+    """Return a folded classifier whose last layer weighs a constant far more than all that tells classes apart."""
+    network = randomized(headed(nn.Conv2d(3, 6, 3), nn.ReLU()))
+    with torch.no_grad():
+        network[0].weight[0], network[0].bias[0] = 0.0, 1.0
+        network[4].weight[:, 0], network[4].bias[:] = 1000.0, -1000.0
+    return folded(network)
+
+
+def demanding(synthetic=False):
+    """Return surroundings with enough selection images to judge by, in which 5 points may be lost."""
+    data = replace(CONTEXT.data, selection=random_images(120, seed=7), synthetic=synthetic)
+    return replace(CONTEXT, data=data, demand=Demand(max_drop_points=5.0))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+def test_a_layer_that_costs_more_than_the_demand_stays_float_and_the_history_says_why(rounding):
+    before = with_a_head_that_breaks()
+    model = quantize.apply(before, Settings(rounding=rounding), demanding())
+    assert model.numerics.layers["linear"].precision == "fp32"
+    assert model.numerics.layers["linear"].weight_scales == ()
+    assert model.numerics.integer_layers == ["conv2d"]
+    kept, dense = (parameter(m.graph, layers_of(m.graph)["linear"].args[1]) for m in (model, before))
+    assert torch.equal(kept, dense), "a layer kept float changed"
+    assert model.history[-1].startswith("quantize: 1 of 2 layers int8, 12 calibration images; ")
+    assert "5 allowed: 4 (as int8 " in model.history[-1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "surroundings", "remark"),
+    [({"promote": False}, demanding(), ""), ({}, demanding(synthetic=True), ""), ({}, CONTEXT, f"; {TOO_FEW}")],
+)
+def test_no_layer_is_promoted_unasked_or_on_images_that_say_nothing(wanted, surroundings, remark):
+    model = quantize.apply(with_a_head_that_breaks(), Settings(**wanted), surroundings)
+    assert model.history[-1] == f"quantize: 2 of 2 layers int8, 12 calibration images{remark}"
+
+
+def test_what_pruning_lost_is_no_more_there_to_lose():
+    before = replace(with_a_head_that_breaks(), lost_points=5.0)
+    model = quantize.apply(before, Settings(), demanding())
+    assert "0 allowed: 4 (as int8 " in model.history[-1]
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq"])
+@pytest.mark.parametrize("activation_range", ["mse", "minmax"])
+def test_a_network_with_every_kind_of_layer_survives_its_plan(activation_range, rounding):
+    network = of_every_kind()
+    model = quantized(network, activation_range=activation_range, rounding=rounding)
+    held_out = random_images(16, seed=5)
+    sqnr = sqnr_db(float_logits(folded(network), held_out), fake_quantized_logits(model, held_out))
+    assert sqnr > 20, f"only {sqnr} dB are left"
+
+
+def test_the_bundled_model_survives_its_plan_on_images_it_was_not_calibrated_on():
+    dense = load_model()
+    data = load_data(None, dense.preprocessing, dense.classes, bundled=True)
+    calibration = replace(data.calibration, images=data.calibration.images[:32])
+    model = fold.apply(dense, fold.Settings(), context(calibration))
+    model = quantize.apply(model, Settings(), context(calibration))
+    held_out = replace(data.evaluation, images=data.evaluation.images[:64])
+    wanted, got = float_logits(dense, held_out), fake_quantized_logits(model, held_out)
+    assert sqnr_db(wanted, got) > 20, f"only {sqnr_db(wanted, got)} dB are left"
+    assert (wanted.argmax(1) == got.argmax(1)).sum() >= 63, "the answers differ"
