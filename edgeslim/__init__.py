@@ -22,28 +22,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeslim.artifact.verify import verify
-    from edgeslim.benchmark import bench, compare
     from edgeslim.calibration import calibrate
     from edgeslim.devices.profile import load_profile
     from edgeslim.emulation import emulate
     from edgeslim.fitting import fits
     from edgeslim.inspection import inspect
+    from edgeslim.measure.bench import bench, compare
+    from edgeslim.measure.probe import probe
     from edgeslim.operator_counts import profile
     from edgeslim.pipeline import build, check
-    from edgeslim.probing import probe
     from edgeslim.sensitivity_report import sensitivity
 
 _HOME = {
-    "bench": "benchmark",
+    "bench": "measure.bench",
     "build": "pipeline",
     "calibrate": "calibration",
     "check": "pipeline",
-    "compare": "benchmark",
+    "compare": "measure.bench",
     "emulate": "emulation",
     "fits": "fitting",
     "inspect": "inspection",
     "load_profile": "devices.profile",
-    "probe": "probing",
+    "probe": "measure.probe",
     "profile": "operator_counts",
     "sensitivity": "sensitivity_report",
     "verify": "artifact.verify",

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import yaml
 
-from edgeslim.benchmark import with_placement
 from edgeslim.deploy.device import Candidate, Device, open_device
 from edgeslim.deploy.installed import require_runtime
 from edgeslim.devices.emulation import Estimator
@@ -22,10 +21,11 @@ from edgeslim.devices.profile import DeviceProfile, Precision, describes, load_p
 from edgeslim.emulator import Emulator, open_emulator, require_emulation
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
 from edgeslim.estimate import Observation, learn_estimator
-from edgeslim.harness import Workload, measure
-from edgeslim.measurement import Kind, Measurement
+from edgeslim.measure.harness import Workload, measure
+from edgeslim.measure.measurement import Kind, Measurement
+from edgeslim.measure.operators.write import write_probe
+from edgeslim.measure.placement import with_placement
 from edgeslim.model.operator import Operator
-from edgeslim.probe_files import write_probe
 from edgeslim.progress import Progress, silent
 
 RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx"}

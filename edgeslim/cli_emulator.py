@@ -11,13 +11,13 @@ from click.core import ParameterSource
 import edgeslim
 from edgeslim.cli_common import AS_JSON, QUIET, STDOUT, print_json, progress_on, quantity
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement
-from edgeslim.measurement import Kind
+from edgeslim.measure.measurement import Kind
 
 if TYPE_CHECKING:
     from edgeslim.emulated_inference import EmulatedInference
     from edgeslim.emulation import Skipped
     from edgeslim.fitting import Fit
-    from edgeslim.measurement import Measurement
+    from edgeslim.measure.measurement import Measurement
 
 EMULATOR = "emulator"
 # What of a bench's options a count of instructions has a use for.

@@ -8,7 +8,7 @@ import edgeslim
 from edgeslim.cli_common import STDOUT, print_json, progress_on, quantity
 from edgeslim.cli_emulator import require_all_ran, require_believed, time_limit_seconds
 from edgeslim.errors import Refused
-from edgeslim.measurement import Kind
+from edgeslim.measure.measurement import Kind
 
 RAM = click.option(
     "--ram", metavar="SIZE", help="Of an emulator: does each file fit into a machine with so much? 512MiB."

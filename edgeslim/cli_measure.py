@@ -19,12 +19,12 @@ from edgeslim.cli_emulator import (
 )
 from edgeslim.cli_fits import RAM, bench_fits
 from edgeslim.errors import BadInput, Refused
-from edgeslim.measurement import Kind
-from edgeslim.meters import METERS
+from edgeslim.measure.measurement import Kind
+from edgeslim.measure.meters import METERS
 
 if TYPE_CHECKING:
-    from edgeslim.comparison import Comparison
-    from edgeslim.harness import Workload
+    from edgeslim.measure.comparison import Comparison
+    from edgeslim.measure.harness import Workload
 
 KINDS = get_args(Kind)
 FAIL_ON = "golden,fallback"
@@ -86,7 +86,7 @@ def bench(
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
     """
     from edgeslim.artifact.archive import open_artifact
-    from edgeslim.benchmark import BenchReport, CutOff
+    from edgeslim.measure.bench import BenchReport, CutOff
     from edgeslim.show_compiled import untimed_lines
     from edgeslim.show_measurements import measurement_data, measurement_table, place_of
 
@@ -144,7 +144,7 @@ def compare(a: Path, b: Path, conditions: tuple[str, ...], as_json: bool, quiet:
 
     Of an artifact its primary file is taken. Figures that were not taken alike are refused (exit code 2).
     """
-    from edgeslim.comparison import Condition, violated
+    from edgeslim.measure.comparison import Condition, violated
     from edgeslim.show_measurements import comparison_data, comparison_table
 
     wanted = [Condition.parse(text) for text in conditions]
@@ -197,7 +197,7 @@ def _workload(
     cool_down: str = "0s", memory_limit: str | None = None,
 ) -> "Workload":  # fmt: skip
     """Return the workload of the options; what a scenario implies stands in for what was not said."""
-    from edgeslim.harness import Workload
+    from edgeslim.measure.harness import Workload
 
     usual_s, usual_count = {"single-stream": (0.3, 9), "offline": (OFFLINE_S, 9), "sustained": (SUSTAINED_S, 1)}[
         scenario

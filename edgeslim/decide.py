@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from edgeslim.comparison import faster
 from edgeslim.compress.prune.step import AMOUNTS
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, known_to_fail
 from edgeslim.judge import Judged
-from edgeslim.measurement import Measurement
+from edgeslim.measure.comparison import faster
+from edgeslim.measure.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 from edgeslim.units import show_bytes, show_seconds

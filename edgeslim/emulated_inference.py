@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.energy import EnergyEstimate
 from edgeslim.estimate import Estimate
-from edgeslim.measurement import Caution, Kind
+from edgeslim.measure.energy import EnergyEstimate
+from edgeslim.measure.measurement import Caution, Kind
 
 FORMAT: Literal["edgeslim-emulated-inference/1"] = "edgeslim-emulated-inference/1"
 

@@ -12,7 +12,6 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.artifact.archive import check_integrity, open_artifact
-from edgeslim.benchmark import Entry, entries_of, golden_doubt, keep, placement_doubts, require_writable
 from edgeslim.deploy.device import Device
 from edgeslim.deploy.run_model import sha256_of
 from edgeslim.deploy.targets.ssh import open_target
@@ -21,7 +20,9 @@ from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.emulation import SCHEME, Skipped, require_some, skipped_for
 from edgeslim.emulator import TIME_LIMIT_S, require_emulation
 from edgeslim.errors import DeviceFailed, ToolFailed
-from edgeslim.measurement import Caution, Kind
+from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
+from edgeslim.measure.measurement import Caution, Kind
+from edgeslim.measure.placement import placement_doubts
 from edgeslim.virtual_machine import REMOTE, require_ram, running_machine
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"

@@ -40,7 +40,7 @@ from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.grid import Grid
 from edgeslim.judge import PARITY_IMAGES, Judged
 from edgeslim.ledger import save_spellings
-from edgeslim.measurement import Measurement
+from edgeslim.measure.measurement import Measurement
 from edgeslim.model.graph import macs_of, output_of
 from edgeslim.model.load import name_of
 from edgeslim.model.model import Model

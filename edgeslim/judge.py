@@ -16,9 +16,9 @@ from edgeslim.export.job import Job, Spelling, Tensor
 from edgeslim.file_parting import parting_in_file
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.grid import Grid, sqnr_db
-from edgeslim.harness import Workload, measure
 from edgeslim.ledger import Row, read_ledger
-from edgeslim.measurement import Measurement
+from edgeslim.measure.harness import Workload, measure
+from edgeslim.measure.measurement import Measurement
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.model import Model

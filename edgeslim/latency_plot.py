@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeslim.errors import BadInput
-from edgeslim.measurement import Measurement
+from edgeslim.measure.measurement import Measurement
 from edgeslim.plots import require_matplotlib, save_figure
 from edgeslim.units import show_seconds
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeslim.artifact.archive import check_integrity, open_artifact
-from edgeslim.benchmark import Entry, entries_of
 from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.emulation import CLASSES, MISSES
 from edgeslim.devices.profile import DeviceProfile, Precision, RuntimeSupport, load_profile
@@ -18,6 +17,7 @@ from edgeslim.emulated_tree import LINE_BYTES
 from edgeslim.emulator import CLOCK, INFERENCE, ONE_WARM, TIME_LIMIT_S, Counted, Emulator, open_emulator
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.estimate import calibrated_for, cycles
+from edgeslim.measure.entries import Entry, entries_of
 from edgeslim.onnx_layers import Layer, layers_of
 
 SUFFIX = "_token_"  # ONNX Runtime writes it and a number behind the name of a node it rewrites

@@ -17,9 +17,9 @@ from edgeslim.deploy.libraries import libraries
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.estimate import cycles, estimator_of, speedup
+from edgeslim.measure.operators.table import file_name, load_table, save_table
+from edgeslim.measure.operators.write import write_probe
 from edgeslim.model.operator import Operator
-from edgeslim.operator_tables import file_name, load_table, save_table
-from edgeslim.probe_files import write_probe
 from edgeslim.progress import Progress, silent
 
 METHOD = 1  # a change of how operators are counted makes older tables useless

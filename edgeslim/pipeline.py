@@ -26,7 +26,7 @@ from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.handover import Made, stage
 from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
 from edgeslim.labels import require_fitting_labels
-from edgeslim.measurement import Measurement
+from edgeslim.measure.measurement import Measurement
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import copy_of, macs_of

@@ -18,7 +18,7 @@ from edgeslim.doctor import Finding
 from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.ledger import Row
-from edgeslim.measurement import Measurement
+from edgeslim.measure.measurement import Measurement
 from edgeslim.model.trials import Trial, pareto
 from edgeslim.show_compiled import compiled_lines
 from edgeslim.show_emulation import time_lines

@@ -13,8 +13,8 @@ from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.emulation import MISSES
 from edgeslim.emulated_inference import EmulatedInference
 from edgeslim.emulation import EmulationReport, Skipped
-from edgeslim.energy import EnergyEstimate
 from edgeslim.estimate import Estimate
+from edgeslim.measure.energy import EnergyEstimate
 from edgeslim.operator_counts import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
 from edgeslim.units import show_bytes
 

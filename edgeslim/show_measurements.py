@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.artifact.archive import open_artifact
-from edgeslim.comparison import Comparison
 from edgeslim.devices.profile import known_devices, load_profile
-from edgeslim.measurement import Measurement, Place
-from edgeslim.probing import Finding
+from edgeslim.measure.comparison import Comparison
+from edgeslim.measure.measurement import Measurement, Place
+from edgeslim.measure.probe import Finding
 from edgeslim.units import show_bytes, show_seconds
 
 MARKS = {"same": "ok", "differs": "DIFFERS", "unknown": "?"}

@@ -15,7 +15,7 @@ from edgeslim.cli_calibrate import summary
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused
 from edgeslim.estimate import estimate
-from edgeslim.harness import Workload
+from edgeslim.measure.harness import Workload
 from edgeslim.model.operator import Operator
 from edgeslim.resources import bundled
 from edgeslim.virtual_machine import REMOTE, made_machine
@@ -145,7 +145,7 @@ def test_this_machine_is_no_raspberry_pi(tmp_path):
 
 
 def test_times_that_must_not_be_believed_are_refused_and_may_be_accepted_but_for_a_wrong_precision():
-    from edgeslim.measurement import Caution
+    from edgeslim.measure.measurement import Caution
     from tests.support.made_measurements import measured
 
     hot = measured([0.010 + n / 1e5 for n in range(9)], "conv fp32", seen=(Caution("throttled", "it was hot", "cool"),))

@@ -14,7 +14,7 @@ from edgeslim.artifact.archive import MEASUREMENTS, archive_path
 from edgeslim.artifact.records import save
 from edgeslim.deploy.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.errors import DEVICE_STATUSES
-from edgeslim.measurement import load
+from edgeslim.measure.measurement import load
 from tests.support.command_line import call
 from tests.support.made_measurements import PLACE, measured
 from tests.support.packed_artifact import pack_small

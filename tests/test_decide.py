@@ -10,7 +10,7 @@ from edgeslim.devices.profile import load_profile
 from edgeslim.export.job import Job
 from edgeslim.judge import Judged
 from edgeslim.ledger import Row
-from edgeslim.measurement import Measurement
+from edgeslim.measure.measurement import Measurement
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
 from tests.support.judged_files import RECIPE, judged

@@ -11,13 +11,13 @@ import pytest
 import edgeslim
 import edgeslim.emulation as emulation_module
 from edgeslim.artifact.manifest import read_manifest
-from edgeslim.benchmark import Entry, entries_of
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import emulate, simulated, skipped_for
 from edgeslim.emulator import open_emulator
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
-from edgeslim.measurement import load
+from edgeslim.measure.entries import Entry, entries_of
+from edgeslim.measure.measurement import load
 from tests.support.command_line import call
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.packed_artifact import pack_small

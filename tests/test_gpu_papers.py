@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgeslim.benchmark import entries_of
 from edgeslim.devices.profile import load_profile
 from edgeslim.gpu_papers import FLAGS, gpu_files
 from edgeslim.inspection import HalfRow, Inspection
+from edgeslim.measure.entries import entries_of
 from edgeslim.model.fp16_plan import HalfOperator, HalfPlan
 from edgeslim.show import inspection_data
 from edgeslim.show_gpu import gpu_lines, half_table

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "deploy": "devices",
     "model": "devices tasks",
     "artifact": "deploy tasks",
-    "compress": "model deploy.installed",
+    "compress": "model deploy.installed measure.operators.times",
     "export": "model artifact deploy",
     "measure": "artifact deploy model.operator",
     "emulation": "measure",

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from edgeslim.artifact.manifest import MANIFEST, manifest_text
-from edgeslim.comparison import METRICS, compare
-from edgeslim.probing import Finding
+from edgeslim.measure.comparison import METRICS, compare
+from edgeslim.measure.probe import Finding
 from edgeslim.show_measurements import (
     comparison_data,
     comparison_table,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgeslim.benchmark import compare
 from edgeslim.errors import BadInput
 from edgeslim.inspection import Inspection
+from edgeslim.measure.bench import compare
 from edgeslim.show import inspection_data
 from edgeslim.show_compiled import simulation_table, untimed_lines
 from edgeslim.simulation import FILE, Figures, Simulation, load_simulation, save_simulation

@@ -20,13 +20,13 @@ from peers import QUANTIZER_NAMES, ROUNDERS, write_quantized
 from torch import fx
 from width_share import beyond_share
 
-from edgeslim.comparison import faster
 from edgeslim.compress.prune.channels import channels_of, without
 from edgeslim.compress.quantize.rounding import round_weights
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.harness import Workload, measure
+from edgeslim.measure.comparison import faster
+from edgeslim.measure.harness import Workload, measure
 from edgeslim.model.context import Context
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model

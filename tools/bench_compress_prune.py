@@ -13,11 +13,11 @@ from bench_compress_case import Case, calibration_inputs, export_int8, folded, q
 from bench_compress_results import DENSE, Figures, Key, Results
 from peers import PRUNERS
 
-from edgeslim.comparison import faster
 from edgeslim.compress.prune import step as prune
 from edgeslim.deploy.device import Candidate
 from edgeslim.errors import Refused
-from edgeslim.harness import Workload, measure
+from edgeslim.measure.comparison import faster
+from edgeslim.measure.harness import Workload, measure
 from edgeslim.model.graph import macs_of
 from edgeslim.model.model import Model
 

@@ -15,12 +15,12 @@ from fit_estimator import CLOCKS, decisions, fitted, groups_of, left_out, mean_a
 from markdown_table import table
 
 from edgeslim.artifact.archive import open_artifact
-from edgeslim.benchmark import Entry, entries_of
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import simulate
 from edgeslim.emulator import Emulator, open_emulator
 from edgeslim.errors import DeviceFailed
-from edgeslim.harness import Workload, measure
+from edgeslim.measure.entries import Entry, entries_of
+from edgeslim.measure.harness import Workload, measure
 
 RUNS = 3
 PROCESSES = 5

@@ -16,10 +16,10 @@ import numpy as np
 from peers import QUANTIZER_NAMES, write_quantized
 
 from edgeslim import build
-from edgeslim.comparison import faster
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.machine import this_machine
-from edgeslim.harness import Workload, measure
+from edgeslim.measure.comparison import faster
+from edgeslim.measure.harness import Workload, measure
 
 MODELS = ("torchvision:resnet50", "torchvision:mobilenet_v2", "torchvision:efficientnet_b0")
 

@@ -27,8 +27,6 @@ from markdown_table import table
 from width_share import beyond_share
 
 from edgeslim.artifact.archive import open_artifact
-from edgeslim.benchmark import Entry, entries_of
-from edgeslim.comparison import Comparison, compare
 from edgeslim.compress.prune.channels import channels_of, without
 from edgeslim.deploy.deployment import Deployed, python_agent
 from edgeslim.deploy.device import Candidate, Device
@@ -36,8 +34,10 @@ from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
 from edgeslim.formats import FORMATS
-from edgeslim.harness import Workload, measure
-from edgeslim.measurement import Measurement
+from edgeslim.measure.comparison import Comparison, compare
+from edgeslim.measure.entries import Entry, entries_of
+from edgeslim.measure.harness import Workload, measure
+from edgeslim.measure.measurement import Measurement
 from edgeslim.model.context import Context
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model

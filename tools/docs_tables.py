@@ -22,7 +22,7 @@ from edgeslim.compress.legalize import rules as npu_rules
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.devices.profile import DeviceProfile, all_profiles, describe
 from edgeslim.formats import FORMATS
-from edgeslim.meters import METERS
+from edgeslim.measure.meters import METERS
 from edgeslim.recipe import Recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -77,7 +77,7 @@ def recipe() -> str:
 
 def meters() -> str:
     """One row a power meter, in the order in which `auto` asks."""
-    rows = [[f"`{name}`", import_module(f"edgeslim.meters.{name}").SCOPE] for name in METERS]
+    rows = [[f"`{name}`", import_module(f"edgeslim.measure.meters.{name}").SCOPE] for name in METERS]
     return table(["meter", "what its figure covers"], rows)
 
 

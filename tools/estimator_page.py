@@ -57,10 +57,10 @@ and the lowest, ncnn's for every runtime. Other numbers of threads than 1 and 4 
 and ONNX Runtime on any of these boards, a clock other than the one above, a board that throttles, and networks unlike
 those below.
 
-Energy follows from it (`edgeslim/energy.py`): gross between idle power for the shortest and active power for the
-longest time, net between nothing and the difference for the longest. A profile's active power is that of Linpack on all
-cores at the wall, so the upper end is far above what one thread draws. Where the profile holds no power, the energy is
-unknown.
+Energy follows from it (`edgeslim/measure/energy.py`): gross between idle power for the shortest and active power for
+the longest time, net between nothing and the difference for the longest. A profile's active power is that of Linpack on
+all cores at the wall, so the upper end is far above what one thread draws. Where the profile holds no power, the energy
+is unknown.
 """
 
 

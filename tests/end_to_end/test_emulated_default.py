@@ -9,9 +9,9 @@ import pytest
 
 from edgeslim.artifact.archive import MEASUREMENTS, pack
 from edgeslim.artifact.manifest import MANIFEST, SUMS, read_manifest
-from edgeslim.benchmark import Entry, entries_of
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulator import Emulator, open_emulator
+from edgeslim.measure.entries import Entry, entries_of
 from tests.support.builds import Built, edgeslim
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.emulated_machine import MIB, require_emulator

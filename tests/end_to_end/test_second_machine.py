@@ -11,11 +11,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeslim.artifact.archive import MEASUREMENTS, pack
-from edgeslim.benchmark import CutOff, bench
 from edgeslim.deploy.device import Candidate, open_device
 from edgeslim.errors import DeviceFailed
-from edgeslim.harness import Workload, measure
-from edgeslim.measurement import load
+from edgeslim.measure.bench import CutOff, bench
+from edgeslim.measure.harness import Workload, measure
+from edgeslim.measure.measurement import load
 from tests.support.builds import edgeslim
 from tests.support.emulated_machine import RAM_BYTES, REMOTE, running_machine
 from tests.support.small_artifact import stage

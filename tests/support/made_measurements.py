@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeslim.measurement import Caution, Energy, Measurement, Place, Power, ProcessRun
+from edgeslim.measure.measurement import Caution, Energy, Measurement, Place, Power, ProcessRun
 
 PLACE = Place(
     target="ssh://pi@board",

@@ -1,0 +1,1 @@
+"""Times, memory and power, with their doubts."""

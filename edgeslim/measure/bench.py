@@ -1,0 +1,178 @@
+"""Measure artifacts where they can be measured, and keep what was measured beside them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeslim.artifact.archive import check_integrity, open_artifact
+from edgeslim.artifact.manifest import Manifest
+from edgeslim.deploy.device import Device, open_device
+from edgeslim.errors import BadInput, DeviceFailed
+from edgeslim.measure.comparison import Comparison
+from edgeslim.measure.comparison import compare as compared
+from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
+from edgeslim.measure.harness import Unfinished, Workload, measure, outputs_on
+from edgeslim.measure.measurement import Caution, Measurement, load
+from edgeslim.measure.meters.find import Metering, find_meter
+from edgeslim.measure.placement import with_placement
+
+METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which an energy is believed
+
+
+class CutOff(Unfinished):
+    """A bench whose device was lost; what was complete before lies in `folder`, if it could be kept."""
+
+    def __init__(self, cause: Unfinished, folder: Path | None) -> None:
+        super().__init__(cause, cause.measurements)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        kept = "" if self.folder is None else f"\nwhat was complete before is kept in {self.folder}, marked partial"
+        return f"{super().__str__()}{kept}"
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What a bench measured, a file each; `folder` holds every raw time, None for an archive, which keeps nothing."""
+
+    measurements: tuple[Measurement, ...]
+    folder: Path | None
+
+
+def bench(
+    path: Path,
+    *,
+    on: str = "local",
+    workload: Workload | None = None,
+    library: str | None = None,
+    meter: str | None = None,
+    require_accelerator: str | None = None,
+    any_device: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> BenchReport:
+    """Measure every file of an artifact on a device, fp32 beside INT8, in interleaved fresh processes.
+
+    `on`: "local" (this machine), "ssh://user@host:port" or "fake:FOLDER". Each file's golden vectors are replayed there
+    first, and a wrong answer is a caution of the measurement. `library` names a runtime's library on the device;
+    `meter`: "auto", one of METERS or "csv:FILE"; `require_accelerator`: what must have executed every node,
+    in the runtime's own word for it; `any_device`: also on a device of another architecture than the artifact was built
+    for. Raw times are saved in a folder of their own in the artifact's `measurements/` (an archive is only
+    read). Raises BadInput, IntegrityFailed, and DeviceFailed; CutOff, a kind of it, has what was complete before.
+    """
+    workload = workload or Workload()
+    with open_artifact(path) as artifact:
+        check_integrity(artifact.folder)
+        if path.is_dir():
+            require_writable(path)
+        entries = entries_of(artifact.folder, artifact.manifest)
+        with open_device(on, library) as device:
+            require_architecture(device, artifact.manifest, any_device=any_device)
+            metering = _metering(device, meter)
+            if metering is not None:
+                workload = metered(workload)
+            try:
+                measured = bench_entries(entries, device, workload, metering, progress, require_accelerator)
+            except Unfinished as error:
+                raise CutOff(error, keep(error.measurements, path, on, error.lines)) from error
+    return BenchReport(tuple(measured), keep(measured, path, on))
+
+
+def bench_entries(
+    entries: Sequence[Entry],
+    device: Device,
+    workload: Workload,
+    metering: Metering | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    require_accelerator: str | None = None,
+) -> list[Measurement]:
+    """Measure files on a device, after their golden vectors were replayed there; wrong answers and placement are said.
+
+    Raises what `measure` does.
+    """
+    faults = {entry.candidate.label: _golden_caution(entry, device, workload) for entry in entries}
+
+    def judged(measured: Sequence[Measurement]) -> list[Measurement]:
+        seen = [replace(one, seen=(*one.seen, *faults[one.label])) for one in measured]
+        return [with_placement(one, require_accelerator) for one in seen]
+
+    try:
+        measured = measure(
+            [entry.candidate for entry in entries],
+            {_takes(entry): entry.golden_inputs for entry in entries},
+            workload,
+            device=device,
+            metering=metering,
+            progress=progress,
+        )
+    except Unfinished as error:
+        raise Unfinished(error, judged(error.measurements)) from error
+    return judged(measured)
+
+
+def _takes(entry: Entry) -> str:
+    """Return for what an entry's inputs are: its runtime, whose float files take the same, or an int8 file alone."""
+    return entry.model.runtime if entry.model.inputs[0].dtype == "float32" else entry.candidate.label
+
+
+def metered(workload: Workload) -> Workload:
+    """Return a workload with windows and pauses long enough to read a power in, even against its own longest time."""
+    longest_s = workload.max_duration_s
+    return replace(
+        workload,
+        min_duration_s=max(workload.min_duration_s, METERED_S),
+        max_duration_s=None if longest_s is None else max(longest_s, METERED_S),
+        cool_down_s=max(workload.cool_down_s, METERED_PAUSE_S),
+    )
+
+
+def require_architecture(device: Device, manifest: Manifest, *, any_device: bool) -> None:
+    """Raise DeviceFailed for a device of another architecture than the artifact's; this machine is always allowed."""
+    built_for, has = manifest.compatible.architecture, device.machine.architecture
+    if has != built_for and not any_device and device.target.address != "local":
+        raise DeviceFailed(
+            f"{device.target.address} is {has}; the artifact was built for {manifest.compatible.device}, {built_for} "
+            "(--any-device measures it all the same)",
+            "wrong-architecture",
+        )
+
+
+def _metering(device: Device, name: str | None) -> Metering | None:
+    return None if name is None else find_meter(device, name)
+
+
+def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Caution]:
+    outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload)
+    return golden_doubt(entry, outputs, device.machine)
+
+
+def compare(
+    a: Path,
+    b: Path,
+    *,
+    on: str = "local",
+    workload: Workload | None = None,
+    library: str | None = None,
+    any_device: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Compare b with a: two saved measurements (.json), or the primary files of two artifacts, measured interleaved.
+
+    Raises BadInput where the two were not taken alike, and what `bench` raises.
+    """
+    if a.suffix == b.suffix == ".json":
+        return compared(load(a), load(b), paired=False)
+    with open_artifact(a) as first, open_artifact(b) as second, open_device(on, library) as device:
+        entries: list[Entry] = []
+        for path, artifact in ((a, first), (b, second)):
+            check_integrity(artifact.folder)
+            require_architecture(device, artifact.manifest, any_device=any_device)
+            if artifact.manifest.primary is None:
+                raise BadInput(f"{path} has no primary file to compare: it was rejected")
+            if artifact.manifest.compiled is not None:
+                raise BadInput(f"{path}: its primary file runs on an Ethos-U, which edgeslim cannot time")
+            (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
+            again = " (again)" if entries and a == b else ""  # one label is one candidate
+            label = f"{path}: {entry.candidate.label}{again}"
+            entries.append(replace(entry, candidate=replace(entry.candidate, label=label)))
+        one, other = bench_entries(entries, device, workload or Workload(), progress=progress)
+    return compared(one, other, paired=True)

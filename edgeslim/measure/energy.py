@@ -1,0 +1,173 @@
+"""Energy of an inference: measured, power over time in the run's windows, or estimated, from the profile's powers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgeslim.devices.profile import Power as BoardPower
+from edgeslim.errors import InvalidMeasurement
+from edgeslim.estimate import Estimate
+from edgeslim.measure.measurement import Caution, Energy, Power, bootstrap_interval
+from edgeslim.measure.meters import Span, Watts
+
+FEWEST_SAMPLES = 10
+COVERAGE = 0.9  # of a window must be measured
+FEWEST_CONTROLS = 5
+LONGEST = 3  # usual distances: what a sample of an instant may stand for, and a longer one that an edge cuts
+DISTURBED = 1.03
+
+
+@dataclass(frozen=True)
+class Window:
+    """One timed loop: its ends on the device's CLOCK_MONOTONIC, and how many inferences it held."""
+
+    began_s: float
+    ended_s: float
+    inferences: int
+
+
+@dataclass(frozen=True)
+class EnergyEstimate:
+    """What an inference draws at most and at least, in millijoules, on a device nobody metered; None: unknown.
+
+    Gross is the whole board, net what lies above rest: between nothing and `net_high_mj`. `unknown` holds why a figure
+    is None, `basis` what the others rest on.
+    """
+
+    gross_low_mj: float | None
+    gross_high_mj: float | None
+    net_high_mj: float | None
+    basis: str
+    unknown: tuple[str, ...]
+    kind: Literal["estimated"] = "estimated"
+
+    @property
+    def known(self) -> bool:
+        """Whether any figure is known."""
+        return any(one is not None for one in (self.gross_low_mj, self.gross_high_mj, self.net_high_mj))
+
+
+def estimate_energy(time: Estimate, power: BoardPower) -> EnergyEstimate:
+    """Return the bounds of an inference's energy: the board's powers times the ends of the estimated time.
+
+    A profile's `active` is the wall power while Linpack keeps every core busy. An inference is taken to draw less,
+    on one thread much less, so it bounds the energy from above; `idle` bounds it from below: gross lies between idle
+    times the shortest and active times the longest time, net between nothing and (active - idle) times the longest. No
+    power is assumed where the profile holds none.
+    """
+    idle_w, active_w = power.idle.value, power.active.value
+    low_s, high_s = time.low_s, time.high_s
+    powers = (("idle", power.idle), ("active", power.active))
+    unknown = [f"power.{name} is not measured" for name, one in powers if one.value is None]
+    if low_s is None or high_s is None:
+        unknown.append("the time has no interval")
+    above_w = None if idle_w is None or active_w is None else active_w - idle_w
+    known = [f"{one.shown} {name} ({one.source})" for name, one in powers if one.value is not None]
+    return EnergyEstimate(
+        gross_low_mj=_millijoules(idle_w, low_s),
+        gross_high_mj=_millijoules(active_w, high_s),
+        net_high_mj=_millijoules(above_w, high_s),
+        basis="; ".join([time.basis, *known]),
+        unknown=tuple(unknown),
+    )
+
+
+def _millijoules(power_w: float | None, time_s: float | None) -> float | None:
+    return None if power_w is None or time_s is None else 1e3 * power_w * time_s
+
+
+def energy(watts: Sequence[Watts], windows: Sequence[Window], idle: Sequence[Span], meter: str, scope: str) -> Power:
+    """Return what each window drew for an inference, in all (gross) and above the pauses next to it (net).
+
+    Power is averaged over time within a window; the idle baseline of a window is the mean over the pause before and the
+    one after it. Raises InvalidMeasurement where a window or its pauses hold too few samples, or gaps: a figure from
+    half a window would be a guess.
+    """
+    covering = np.array([(one.from_s, one.to_s, one.watts) for one in spread(watts)]).reshape(-1, 3)
+    return Power(meter, scope, tuple(_energy(covering, window, _beside(window, idle)) for window in windows))
+
+
+def disturbed(sampled_s: Sequence[float], control_s: Sequence[float]) -> Caution | None:
+    """Say if processes beside the sampling ran slower than those without it, in the same order, by more than 3 %.
+
+    Raises InvalidMeasurement with fewer than five of each: the sampling could then be neither blamed nor cleared.
+    """
+    count = min(len(sampled_s), len(control_s))
+    if count < FEWEST_CONTROLS:
+        raise InvalidMeasurement(
+            f"{count} processes with and without sampling cannot show whether the meter disturbs the run; "
+            f"measure {FEWEST_CONTROLS} or more"
+        )
+    ratios = np.array(sampled_s[:count]) / np.array(control_s[:count])
+    low, _ = bootstrap_interval(count, lambda rows: np.median(ratios[rows], axis=1))
+    if low <= DISTURBED:
+        return None
+    text = f"with the meter sampling an inference takes {np.median(ratios):.2f} times as long"
+    return Caution("disturbed", text, "sample less often, or use an external meter")
+
+
+def _energy(watts: np.ndarray, window: Window, pauses: Sequence[Span]) -> Energy:
+    active_w, samples = _mean_w(watts, (window.began_s, window.ended_s), "a timed window")
+    idle_w = float(np.mean([_mean_w(watts, pause, "a pause")[0] for pause in pauses]))
+    per_inference_s = (window.ended_s - window.began_s) / window.inferences
+    return Energy(
+        active_w=active_w,
+        idle_w=idle_w,
+        gross_mj=1e3 * active_w * per_inference_s,
+        net_mj=1e3 * (active_w - idle_w) * per_inference_s,
+        samples=samples,
+    )
+
+
+def _beside(window: Window, idle: Sequence[Span]) -> list[Span]:
+    """Return the last pause before a window and the first one after it; InvalidMeasurement where one is missing."""
+    before = max((span for span in idle if span[1] <= window.began_s), default=None)
+    after = min((span for span in idle if span[0] >= window.ended_s), default=None)
+    if before is None or after is None:
+        where = "before" if before is None else "after"
+        raise InvalidMeasurement(f"no pause lies {where} a timed window, so its idle baseline is not known")
+    return [before, after]
+
+
+def _mean_w(watts: np.ndarray, span: Span, what: str) -> tuple[float, int]:
+    """Return the mean power over a span and how many samples it comes from; InvalidMeasurement where it has gaps.
+
+    A row of `watts` says from when to when how much was drawn. A long one that the span's edge cuts is a gap: how much
+    of its mean belongs to the span is not known.
+    """
+    began_s, ended_s = span
+    from_s, to_s, power = watts.T
+    parts_s = np.minimum(to_s, ended_s) - np.maximum(from_s, began_s)
+    inside = parts_s > 0
+    if inside.any():
+        cut = (from_s < began_s) | (to_s > ended_s)
+        inside &= ~(cut & (to_s - from_s > LONGEST * np.median(to_s - from_s)))
+    samples, covered_s = int(inside.sum()), float(parts_s[inside].sum())
+    if samples < FEWEST_SAMPLES or covered_s < COVERAGE * (ended_s - began_s):
+        share = covered_s / max(ended_s - began_s, 1e-9)
+        raise InvalidMeasurement(
+            f"the meter gave {samples} samples for {what} of {ended_s - began_s:.1f} s and covers {share:.0%}; "
+            f"{FEWEST_SAMPLES} samples and {COVERAGE:.0%} are needed: sample faster, or ask for longer windows and "
+            "pauses (--min-duration, --cool-down)"
+        )
+    return float(parts_s[inside] @ power[inside]) / covered_s, samples
+
+
+def spread(watts: Sequence[Watts]) -> list[Watts]:
+    """Return samples that each cover a time: one of an instant lasts until the next, LONGEST usual distances at most.
+
+    One that says what was drawn on average since the one before covers that time already.
+    """
+    instants = [one for one in watts if one.from_s == one.to_s]
+    if not instants:
+        return list(watts)
+    times = np.array([one.from_s for one in instants])
+    steps = np.diff(times)
+    longest_s = LONGEST * float(np.median(steps)) if len(steps) else 0.0
+    lengths = [*np.minimum(steps, longest_s), 0.0]
+    covering = [
+        Watts(one.from_s, one.from_s + float(length), one.watts) for one, length in zip(instants, lengths, strict=True)
+    ]
+    return [one for one in watts if one.from_s != one.to_s] + covering

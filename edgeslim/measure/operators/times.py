@@ -1,0 +1,173 @@
+"""Measured times of single operators, each measured once on a machine and kept in a folder."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from edgeslim.deploy.installed import runtime_available
+from edgeslim.deploy.targets.local import open_target
+from edgeslim.devices.machine import this_machine
+from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
+from edgeslim.formats import FORMATS
+from edgeslim.measure.operators.table import damaged, file_name, load_table, save_table
+from edgeslim.model.operator import Operator
+from edgeslim.progress import Progress, silent
+from edgeslim.resources import in_package
+
+__all__ = ["Operator", "operator_times_s"]
+
+METHOD = 1  # a change of how operators are timed makes older tables useless
+PRECISIONS = ("int8", "fp32")
+START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
+_PACKAGES = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "openvino"),
+    "litert": ("flatbuffers", "ai_edge_litert"),
+}
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Row:
+    operator: Operator
+    seconds: float
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Table:
+    """What a file of the cache holds: under which conditions, and the times."""
+
+    method: int
+    runtime: str
+    runtime_version: str
+    precision: str
+    threads: int
+    architecture: str
+    cpu_model: str
+    cpu_flags_sha256: str
+    times: tuple[_Row, ...] = ()
+
+
+_TABLE = TypeAdapter(_Table)
+
+
+def operator_times_s(
+    runtime: str,
+    precision: str,
+    operators: Iterable[Operator],
+    *,
+    threads: int,
+    cache: Path,
+    progress: Progress = silent,
+) -> dict[Operator, float]:
+    """Return the measured seconds of one inference of each operator in `runtime` ("int8" or "fp32") on this machine.
+
+    Calling the runtime, conversions of layout and padding that stands as a node of its own are not in them; an operator
+    that the runtime fuses into its neighbour costs less in a network (OpenVINO: additions). Times found under `cache`,
+    a folder, are not measured again; the others are, in one fresh process, and kept as they come. A file there holds
+    for one version of the runtime, one kind of processor, one precision and one number of threads.
+
+    Raises BadInput, Refused where a runtime cannot be timed here, MissingPackage, DeviceFailed with what the runtime
+    said, and ToolFailed for a damaged file of the cache.
+    """
+    version = _version(runtime)
+    if precision not in PRECISIONS:
+        raise BadInput(f"precision `{precision}`: {' or '.join(PRECISIONS)} was expected")
+    if threads < 1:
+        raise BadInput(f"{threads} threads: at least 1 was expected")
+    wanted = list(dict.fromkeys(operators))
+    conditions = _conditions(runtime, version, precision, threads)
+    file = cache / _file_name(conditions)
+    known = _load(file, conditions)
+    missing = [operator for operator in wanted if operator not in known]
+    if missing:
+        _measure(missing, conditions, file, known, progress)
+    return {operator: known[operator] for operator in wanted}
+
+
+def _version(runtime: str) -> str:
+    """Return the installed version of a runtime that can be timed."""
+    if runtime not in _PACKAGES:
+        known = ", ".join(_PACKAGES)
+        raise Refused(
+            f"operators cannot be timed in `{runtime}`{near_misses(runtime, _PACKAGES)}",
+            [f"only runtimes that run on this machine's CPU can be: {known}"],
+        )
+    extra = next(one.extra for one in FORMATS.values() if one.runtime == runtime)
+    version = runtime_available(runtime)
+    for package in _PACKAGES[runtime]:
+        if version is None or importlib.util.find_spec(package) is None:
+            raise MissingPackage(package, extra)
+    return str(version)
+
+
+def _conditions(runtime: str, version: str, precision: str, threads: int) -> _Table:
+    machine = this_machine()
+    flags = hashlib.sha256(" ".join(sorted(machine.cpu_flags)).encode()).hexdigest()
+    return _Table(METHOD, runtime, version, precision, threads, machine.architecture, machine.cpu_model, flags)
+
+
+def _file_name(conditions: _Table) -> str:
+    words = (
+        conditions.runtime,
+        conditions.runtime_version,
+        conditions.precision,
+        f"threads{conditions.threads}",
+        conditions.architecture,
+        conditions.cpu_model,
+    )
+    return file_name(words, conditions)
+
+
+def _load(file: Path, conditions: _Table) -> dict[Operator, float]:
+    """Return the times of a file of the cache; none where it does not exist, ToolFailed where it is damaged."""
+    table = load_table(file, _TABLE, conditions, "times", "measured", "measuring")
+    rows = () if table is None else table.times
+    if any(row.seconds < 0 for row in rows):
+        raise damaged(file, "a time is negative", "measuring")
+    return {row.operator: row.seconds for row in rows}
+
+
+def _measure(
+    missing: Sequence[Operator], conditions: _Table, file: Path, known: dict[Operator, float], progress: Progress
+) -> None:
+    """Time the operators in a fresh process; what comes is added to `known` and saved, a batch at a time."""
+    told = {
+        "runtime": conditions.runtime,
+        "precision": conditions.precision,
+        "threads": conditions.threads,
+        "operators": [asdict(operator) for operator in missing],
+    }
+    what, done = f"timing operators in {conditions.runtime}", 0
+    progress(what, 0.0)
+    with tempfile.TemporaryDirectory() as folder, open_target() as target:
+        job = Path(folder) / "job.json"
+        job.write_text(json.dumps(told), encoding="utf-8")
+        for line in target.run(_command(job), START_TIMEOUT_S + OPERATOR_TIMEOUT_S * len(missing)):
+            message = json.loads(line)
+            if message["type"] == "times":  # after an error the target raises with its reason
+                known.update(zip(missing[done:], message["seconds"], strict=False))
+                done += len(message["seconds"])
+                _save(file, conditions, known)
+                progress(what, done / len(missing))
+
+
+def _command(job: Path) -> list[str]:
+    # -P: the worker's own folder, whose modules have the names of libraries, stays out of the search path.
+    search = os.pathsep.join([str(in_package().parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    worker = in_package("measure/operators/worker.py")
+    return ["env", f"PYTHONPATH={search}", sys.executable, "-P", str(worker), str(job)]
+
+
+def _save(file: Path, conditions: _Table, known: Mapping[Operator, float]) -> None:
+    rows = [{"operator": asdict(operator), "seconds": known[operator]} for operator in sorted(known)]
+    save_table(file, {**asdict(conditions), "times": rows})
