@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from edgeslim.compress.prune.step import AMOUNTS
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, known_to_fail
-from edgeslim.judge import Judged
+from edgeslim.export.evaluation.run import Judged, known_failures, twin_of
 from edgeslim.measure.comparison import faster
 from edgeslim.measure.measurement import Measurement
 from edgeslim.recipe import Recipe
@@ -68,16 +68,6 @@ def _for_gpu(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | None:
     return None
 
 
-def known_failures(judged: Sequence[Judged], profile: DeviceProfile) -> list[str]:
-    """Return what is known to go wrong with these files on the device."""
-    return [
-        f"{support.name} {failure.precision} on {profile.name}: {failure.text} ({failure.source})"
-        for support in profile.runtimes
-        for failure in support.known_failures
-        if any(one.runtime == support.name and one.job.precision == failure.precision for one in judged)
-    ]
-
-
 def _saturated(judged: Sequence[Judged]) -> list[str]:
     """Return what this machine gets wrong with these files, which another would not."""
     if not this_machine().saturates_in_openvino or all(one.label != "openvino int8" for one in judged):
@@ -86,11 +76,6 @@ def _saturated(judged: Sequence[Judged]) -> list[str]:
         "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
         "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
     ]
-
-
-def twin_of(one: Judged, judged: Sequence[Judged]) -> Judged | None:
-    """Return the fp32 file of the same format."""
-    return next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:

@@ -19,7 +19,7 @@ from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.emulator import require_tools
 from edgeslim.errors import ToolFailed
-from edgeslim.export import child_environment
+from edgeslim.export.process import child_environment
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.virtual_machine import cure, missing_tools
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgeslim.artifact.sections import HalfCheck
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.judge import Judged
+from edgeslim.export.evaluation.run import Judged
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, rows
 from edgeslim.model.model import Model

@@ -33,13 +33,12 @@ from edgeslim.artifact.manifest import (
 )
 from edgeslim.artifact.records import save
 from edgeslim.artifact.sections import GpuFiles, HalfCheck
-from edgeslim.decide import known_failures
 from edgeslim.devices.profile import DeviceProfile, profile_sha256
 from edgeslim.emulated_inference import EmulatedInference
+from edgeslim.export.evaluation.ledger import save_spellings
+from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
 from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.grid import Grid
-from edgeslim.judge import PARITY_IMAGES, Judged
-from edgeslim.ledger import save_spellings
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.graph import macs_of, output_of
 from edgeslim.model.load import name_of

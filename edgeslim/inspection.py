@@ -9,8 +9,8 @@ from edgeslim.artifact.manifest import LayerError, Manifest
 from edgeslim.artifact.sections import OperatorPrecision
 from edgeslim.errors import EdgeslimError, IntegrityFailed
 from edgeslim.export import stored_precisions
+from edgeslim.export.evaluation.ledger import Row, load_spellings, read_ledger
 from edgeslim.formats import FormatName
-from edgeslim.ledger import Row, load_spellings, read_ledger
 from edgeslim.model.numerics import Numerics, load_numerics
 from edgeslim.model.trials import Trial, load_trials
 from edgeslim.simulation import Simulation, load_simulation

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.artifact.sections import ReferenceKernels
-from edgeslim.export import run_tool
+from edgeslim.export.process import run_tool
 
 PACKAGE = "tflite-micro"
 IMAGES = 16  # the reference kernels are written to be read: mobilenet_v2 takes seconds an image

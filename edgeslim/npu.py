@@ -10,9 +10,9 @@ from edgeslim import micro
 from edgeslim.artifact.sections import ReferenceKernels
 from edgeslim.devices.profile import Compiler, DeviceProfile
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.judge import Judged
+from edgeslim.export.evaluation.run import Judged
+from edgeslim.export.process import keep_logs
 from edgeslim.model.context import Context
-from edgeslim.produce import keep_logs
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes
 from edgeslim.vela import Compiled, compile_network, require_vela

@@ -14,17 +14,19 @@ from edgeslim.compress import fold, resolve
 from edgeslim.compress.legalize import step as legalize
 from edgeslim.compress.legalize.rules import violations
 from edgeslim.compress.prune import step as prune
-from edgeslim.decide import below_demand, beyond_budget, choose_primary, twin_of, worst_beyond_drop
+from edgeslim.decide import below_demand, beyond_budget, choose_primary, worst_beyond_drop
 from edgeslim.deploy.device import Candidate
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
-from edgeslim.error_depth import error_by_depth
 from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import require_format
+from edgeslim.export.evaluation.error_by_depth import error_by_depth
+from edgeslim.export.evaluation.inputs import sample_inputs
+from edgeslim.export.evaluation.run import Judged, judge_all, time_all, twin_of
+from edgeslim.export.export_all import export_all
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.handover import Made, stage
-from edgeslim.judge import Judged, judge_all, sample_inputs, time_all
 from edgeslim.labels import require_fitting_labels
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.context import Context, Demand
@@ -33,7 +35,6 @@ from edgeslim.model.graph import copy_of, macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model
 from edgeslim.npu import compile_best, require_npu_recipe, unfit
-from edgeslim.produce import export_all
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe, default_recipe
 from edgeslim.resources import default_store

@@ -15,9 +15,9 @@ from edgeslim.artifact.verify import VerifyReport
 from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
+from edgeslim.export.evaluation.ledger import Row
 from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection
-from edgeslim.ledger import Row
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.trials import Trial, pareto
 from edgeslim.show_compiled import compiled_lines

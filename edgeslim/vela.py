@@ -14,7 +14,8 @@ from typing import Literal
 
 from edgeslim.devices.profile import Compiler
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
-from edgeslim.export import run_tool, tflite_ends
+from edgeslim.export import tflite_ends
+from edgeslim.export.process import run_tool
 from edgeslim.units import show_bytes, show_seconds
 from edgeslim.vela_config import CONFIG
 from edgeslim.vela_report import Estimate, Placement, read_estimate, read_placement

@@ -7,9 +7,9 @@ import pytest
 
 from edgeslim.decide import below_demand, beyond_budget, choose_primary
 from edgeslim.devices.profile import load_profile
+from edgeslim.export.evaluation.ledger import Row
+from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
-from edgeslim.judge import Judged
-from edgeslim.ledger import Row
 from edgeslim.measure.measurement import Measurement
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing

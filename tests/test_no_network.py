@@ -81,6 +81,6 @@ def test_a_library_leaves_no_identifier_behind_and_asks_no_network(file: str, tm
 
 
 def test_exporter_processes_run_with_every_switch_off(tmp_path: Path) -> None:
-    ask = "import json; from edgeslim.export import child_environment; print(json.dumps(child_environment()))"
+    ask = "import json; from edgeslim.export.process import child_environment; print(json.dumps(child_environment()))"
     environment = json.loads(run_python(ask, tmp_path).stdout)
     assert {name: environment.get(name) for name in SWITCHES} == SWITCHES, "a library may ask the network"

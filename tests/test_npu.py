@@ -9,8 +9,8 @@ import pytest
 
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
+from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
-from edgeslim.judge import Judged
 from edgeslim.npu import NpuFile, compile_best, require_npu_recipe, unfit
 from edgeslim.recipe import StepCall, default_recipe, with_settings, without_step
 from edgeslim.vela import Compiled, compile_network

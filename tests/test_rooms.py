@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "model": "devices tasks",
     "artifact": "deploy tasks",
     "compress": "model deploy.installed measure.operators.times",
-    "export": "model artifact deploy",
+    "export": "model artifact deploy measure.harness measure.measurement",
     "measure": "artifact deploy model.operator",
     "emulation": "measure",
     "backends": "compress export measure emulation",

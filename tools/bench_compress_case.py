@@ -23,13 +23,13 @@ from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
+from edgeslim.export.export_all import export_job
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.measure.operators.times import operator_times_s
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, program_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data, score
 from edgeslim.tasks.images import Data, ImageSet

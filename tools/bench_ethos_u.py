@@ -22,10 +22,10 @@ from edgeslim.compress.legalize import step as legalize
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import Compiler, DeviceProfile, load_profile
 from edgeslim.errors import BadInput
+from edgeslim.export.export_all import PROBE_IMAGES, export_job, io_of
 from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
-from edgeslim.produce import PROBE_IMAGES, export_job, io_of
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data
 from edgeslim.units import show_bytes

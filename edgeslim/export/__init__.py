@@ -2,22 +2,17 @@
 
 import importlib
 import importlib.util
-import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.errors import MissingPackage, ToolFailed
+from edgeslim.errors import MissingPackage
 from edgeslim.export.job import Held, Job, Spelling, Tensor, load_spelling
+from edgeslim.export.process import run_tool
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.resources import in_package
-
-TIMEOUT_S = 1800.0
 
 
 def require_format(name: FormatName) -> None:
@@ -25,23 +20,6 @@ def require_format(name: FormatName) -> None:
     for package in FORMATS[name].packages:
         if importlib.util.find_spec(package) is None:
             raise MissingPackage(package, FORMATS[name].extra)
-
-
-def child_environment() -> dict[str, str]:
-    """Return the environment of an exporter process: offline, without telemetry, and repeatable."""
-    return {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "GLOG_minloglevel": "2",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "1",
-        "JAX_PLATFORMS": "cpu",
-        "ORT_DISABLE_TELEMETRY": "1",
-        "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join([str(in_package().parent), *sys.path[1:]]),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TRANSFORMERS_OFFLINE": "1",
-    }
 
 
 def export(job: Job, log: Path) -> Spelling:
@@ -60,41 +38,6 @@ def export(job: Job, log: Path) -> Spelling:
         f"the {job.format} exporter ({job.precision})",
     )
     return load_spelling(answer)
-
-
-def run_tool(command: Sequence[str], log: Path, what: str, folder: Path | None = None) -> None:
-    """Run a program in a process group of its own, in `folder`; what it says goes to `log`.
-
-    Raises ToolFailed naming `what`, what happened and the log. The process dies with an interrupt here.
-    """
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=child_environment(),
-            cwd=folder,
-            start_new_session=True,
-        )
-        try:
-            code = child.wait(TIMEOUT_S)
-        except BaseException as error:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ToolFailed(f"{what} did not end within {TIMEOUT_S:.0f} s; its log: {log}") from error
-            raise
-    if code:
-        raise ToolFailed(f"{what} {_ending(code, log)}; its log: {log}")
-
-
-def _ending(code: int, log: Path) -> str:
-    if code < 0:
-        hint = " (out of memory?)" if -code == signal.SIGKILL else ""
-        return f"was killed by {signal.Signals(-code).name}{hint}"
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"failed: {lines[-1].strip() if lines else f'exit code {code}'}"
 
 
 def read_back(name: FormatName, path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
@@ -119,7 +62,7 @@ def stored_precisions(path: Path, weights: Iterable[str]) -> dict[str, str]:
     """Return the precision in which an ONNX file stores each of some weights: "fp16", "fp32" or "none"."""
     require_format("onnx")
     onnx = importlib.import_module("onnx")
-    held: dict[str, str] = importlib.import_module("edgeslim.export.onnx_half").held_precisions(
+    held: dict[str, str] = importlib.import_module("edgeslim.export.onnx_fp16").held_precisions(
         onnx.load(path), weights
     )
     return held

@@ -1,4 +1,4 @@
-"""ONNX: fp32 by torch's exporter; INT8 as QDQ with the planned scales, and fp16 (onnx_half.py), written by us.
+"""ONNX: fp32 by torch's exporter; INT8 as QDQ with the planned scales, and fp16 (onnx_fp16.py), written by us.
 
 Around every integer operator stand QuantizeLinear / DequantizeLinear pairs: activations uint8 per tensor,
 weights int8 per output channel, biases int32 with the product of both scales. An activation that clips
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeslim.export.job import Held, Job, Spelling
-from edgeslim.export.onnx_half import spell_half
+from edgeslim.export.onnx_fp16 import spell_half
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
 from edgeslim.model.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values

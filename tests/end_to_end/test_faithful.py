@@ -14,9 +14,9 @@ from edgeslim.compress import fold
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadData, Refused
 from edgeslim.export import float_values
+from edgeslim.export.evaluation.run import judge_all
 from edgeslim.export.job import Job, Spelling, program_path
 from edgeslim.grid import sqnr_db
-from edgeslim.judge import judge_all
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import LEAST_DB, first_parting, outputs_of
 from edgeslim.model.graph import program_of

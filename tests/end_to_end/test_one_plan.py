@@ -9,13 +9,13 @@ import pytest
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.devices.machine import this_machine
-from edgeslim.error_depth import error_by_depth
+from edgeslim.export.evaluation.error_by_depth import error_by_depth
+from edgeslim.export.evaluation.integer_layers import proven_layers
+from edgeslim.export.evaluation.ledger import Row, read_ledger
+from edgeslim.export.evaluation.run import Judged, eager_logits
 from edgeslim.export.job import Job, Spelling
 from edgeslim.grid import sqnr_db
-from edgeslim.judge import Judged, eager_logits
-from edgeslim.ledger import Row, read_ledger
 from edgeslim.model.numerics import EdgeNumerics, Numerics
-from edgeslim.proof import proven_layers
 from edgeslim.tasks.classification import Score
 from tests.support.builds import Plan, make_plan
 from tests.support.installed import skip_where_openvino_saturates

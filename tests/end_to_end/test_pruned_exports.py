@@ -12,12 +12,12 @@ from edgeslim.compress.prune.blocks import blocks_of, drop
 from edgeslim.compress.prune.channels import channels_of, cut, legal_widths
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.profile import load_profile
+from edgeslim.export.export_all import export_job
 from edgeslim.formats import FORMATS
 from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Context
 from edgeslim.model.graph import macs_of, program_of, trace
 from edgeslim.model.load import load_model
-from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data
 from tests.support import TESTS

@@ -15,13 +15,13 @@ import torch
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import load_profile
+from edgeslim.export.export_all import export_job
 from edgeslim.export.job import Spelling
 from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import Numerics
-from edgeslim.produce import export_job
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data
 from tests.support import TESTS

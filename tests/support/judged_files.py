@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job, Spelling
 from edgeslim.formats import FORMATS
-from edgeslim.judge import Judged
 from edgeslim.recipe import Recipe, StepCall
 from edgeslim.tasks.classification import Score
 

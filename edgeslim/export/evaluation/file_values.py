@@ -1,7 +1,7 @@
 """The values that layers write in an exported INT8 file, read from its own runtime.
 
-`python -m edgeslim.file_values FORMAT MODEL SPELLING NUMERICS IMAGES FOLDER` is the process that reads them: what it
-finds at a layer's output edge it leaves as FOLDER/EDGE.npy. Only what the file names is read, by the tensor that holds
+Run as a module, with FORMAT MODEL SPELLING NUMERICS IMAGES FOLDER, it is the process that reads them: what it finds
+at a layer's output edge it leaves as FOLDER/EDGE.npy. Only what the file names is read, by the tensor that holds
 the edge; where there is none, or where it cannot be watched, there is no file.
 """
 
@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import ToolFailed
-from edgeslim.export import TIMEOUT_S, child_environment, read_back, tflite_ends
+from edgeslim.export import read_back, tflite_ends
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
+from edgeslim.export.process import TIMEOUT_S, child_environment
 from edgeslim.model.numerics import MIDDLE, Numerics, load_numerics
 
 Images = NDArray[np.float32]
@@ -37,7 +38,7 @@ def edge_values(job: Job, spelling: Spelling, numerics: Numerics, images: Images
     spelling.save(told[0])
     numerics.save(told[1])
     np.save(told[2], images)
-    command = [sys.executable, "-m", "edgeslim.file_values", job.format, job.target, *told, values]
+    command = [sys.executable, "-m", "edgeslim.export.evaluation.file_values", job.format, job.target, *told, values]
     try:
         subprocess.run(
             list(map(str, command)), env=child_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """The first node at which an exported fp32 file and the network it was made from part.
 
-`python -m edgeslim.file_parting FORMAT MODEL PROGRAM IMAGE ANSWER` is the process that looks, with the exporter's own
-reader of a file's values; ANSWER is the file for what it finds.
+Run as a module, with FORMAT MODEL PROGRAM IMAGE ANSWER, it is the process that looks, with the exporter's own reader of
+a file's values; ANSWER is the file for what it finds.
 """
 
 import sys
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeslim.export import float_values, run_tool
+from edgeslim.export import float_values
 from edgeslim.export.job import Job, program_path
+from edgeslim.export.process import run_tool
 from edgeslim.formats import FormatName
 from edgeslim.model.equivalence import LEAST_DB, first_parting
 from edgeslim.model.graph import graph_of
@@ -25,7 +26,14 @@ def parting_in_file(job: Job, image: NDArray[np.float32], work: Path) -> str:
     """
     told, answer = work / f"{job.format}_parting.npy", work / f"{job.format}_parting.txt"
     np.save(told, image)
-    command = [sys.executable, "-m", "edgeslim.file_parting", job.format, job.target, program_path(work, "fp32")]
+    command = [
+        sys.executable,
+        "-m",
+        "edgeslim.export.evaluation.first_difference",
+        job.format,
+        job.target,
+        program_path(work, "fp32"),
+    ]
     run_tool([*map(str, command), str(told), str(answer)], answer.with_suffix(".log"), "reading the file's values")
     return answer.read_text()
 

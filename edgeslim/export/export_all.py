@@ -1,6 +1,5 @@
 """Write every format of a compressed model, each in fresh processes; what fails is told, the rest is kept."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling, program_path
+from edgeslim.export.process import keep_logs
 from edgeslim.formats import FORMATS, FormatName, Io
 from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
@@ -100,12 +100,3 @@ def _from_onnx(job: Job, work: Path) -> Job:
     spelling = work / f"openvino_{job.precision}.onnx-spelling.json"
     export(onnx, work / f"openvino_{job.precision}_onnx.log").save(spelling)
     return replace(job, source=onnx.target, spelling=spelling)
-
-
-def keep_logs(message: str, work: Path, destination: Path) -> str:
-    """Copy the logs of exporters and compiler beside the artifact, and return the message with their lasting path."""
-    logs = destination.with_name(destination.name + ".logs")
-    logs.mkdir(exist_ok=True)
-    for log in work.glob("*.log"):
-        shutil.copy(log, logs)
-    return message.replace(str(work), str(logs))

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from edgeslim.artifact.manifest import ErrorByDepth, LayerError
 from edgeslim.errors import ToolFailed
-from edgeslim.file_values import edge_values
+from edgeslim.export.evaluation.file_values import edge_values
+from edgeslim.export.evaluation.run import Judged
 from edgeslim.formats import FormatName
 from edgeslim.grid import SQNR_MOST_DB
-from edgeslim.judge import Judged
 from edgeslim.model.context import Context
 from edgeslim.model.fake_quant import simulate, simulate_layer
 from edgeslim.model.graph import values_of

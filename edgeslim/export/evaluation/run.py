@@ -1,35 +1,35 @@
 """Run every exported file in its real runtime: on the whole evaluation set, against the plan, and against the clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.run_model import execution_graph, run_model
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
+from edgeslim.export.evaluation.first_difference import parting_in_file
+from edgeslim.export.evaluation.inputs import TIMED_IMAGES, first_rows, in_dtype, input_files, write_inputs
+from edgeslim.export.evaluation.integer_layers import proven_layers
+from edgeslim.export.evaluation.ledger import Row, read_ledger
 from edgeslim.export.job import Job, Spelling, Tensor
-from edgeslim.file_parting import parting_in_file
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.grid import Grid, sqnr_db
-from edgeslim.ledger import Row, read_ledger
 from edgeslim.measure.harness import Workload, measure
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import Numerics
-from edgeslim.proof import proven_layers
 from edgeslim.tasks.classification import Score, agreement_pct, score
 from edgeslim.tasks.images import ImageSet
 
 PARITY_IMAGES = 64
 TIMED_PROCESSES = 5
-TIMED_IMAGES = 32
 ORDER = ("fp32", "fp16", "int8")  # of the files of one format: each is compared with the first
 
 
@@ -70,7 +70,7 @@ def judge_all(
     pruned), ToolFailed when no file could be run.
     """
     evaluation = context.data.evaluation
-    inputs = _write_inputs(evaluation, context.work)
+    inputs = write_inputs(evaluation, context.work)
     eager = eager_logits(model, evaluation)
     judged: list[Judged] = []
     failures: dict[str, str] = {}
@@ -105,9 +105,9 @@ def _judge(
     runtime = FORMATS[job.format].runtime
     ends = tflite_ends(job.target) if job.io == "int8" else None
     if ends is not None:
-        inputs = _converted(inputs, "int8", _grid(ends[0]).codes)
+        inputs = in_dtype(inputs, "int8", _grid(ends[0]).codes)
     if job.io == "float16":
-        inputs = _converted(inputs, "float16", lambda row: row.astype(np.float16))
+        inputs = in_dtype(inputs, "float16", lambda row: row.astype(np.float16))
     outputs = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
     logits = outputs.astype(np.float32) if ends is None else _grid(ends[1]).real(outputs)
     parity = sqnr_db(eager, logits[: len(eager)])
@@ -116,7 +116,7 @@ def _judge(
     if job.precision == "int8" and numerics is not None:
         if not numerics.symmetric:  # TensorRT's pairs are not where ONNX Runtime's kernels want them
             planned = len(numerics.integer_layers)
-            executed = execution_graph(runtime, job.target, _first(inputs, 1), job.precision)
+            executed = execution_graph(runtime, job.target, first_rows(inputs, 1), job.precision)
             proven = tuple(proven_layers(executed, spelling))
         rows = tuple(read_ledger(job.format, job.target, numerics, spelling))
     reference = logits if twin is None else twin.logits
@@ -130,7 +130,7 @@ def _require_right(one: Judged, images: int, context: Context) -> None:
     """Raise Refused for an fp32 file that does not compute what the model does, naming where the two part."""
     if one.job.precision != "fp32" or one.sqnr_db >= LEAST_DB:
         return
-    sample = np.ascontiguousarray(_first(_input_files(context.work)["onnxruntime"], 1))
+    sample = np.ascontiguousarray(first_rows(input_files(context.work)["onnxruntime"], 1))
     place, unread = try_diagnostic(
         "the node where the two part", lambda: parting_in_file(one.job, sample, context.work)
     )
@@ -148,56 +148,6 @@ def _grid(end: Tensor) -> Grid:
     return end.grid
 
 
-def _converted(inputs: Path, dtype: str, convert: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Path:
-    """Write an .npy file of real inputs in another type, row by row; return the file."""
-    real = np.load(inputs, mmap_mode="r")
-    converted = inputs.with_name(f"{inputs.stem}_{dtype}.npy")
-    with converted.open("wb") as file:
-        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": real.shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for row in real:
-            file.write(convert(row).tobytes())
-    return converted
-
-
-def _write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
-    """Write the preprocessed images once in each layout, batch by batch; return the file for each runtime.
-
-    Written, not mapped: a full disk is then an error, and not the end of the process.
-    """
-    how = images.preprocessing
-    files = _input_files(work)
-    with files["litert"].open("wb") as last, files["onnxruntime"].open("wb") as first:
-        for file, shape in (
-            (last, (len(images), how.height, how.width, how.channels)),
-            (first, (len(images), how.channels, how.height, how.width)),
-        ):
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-        for batch in images.inputs():
-            last.write(batch.tobytes())
-            first.write(batch.transpose(0, 3, 1, 2).tobytes())
-    return files
-
-
-def _input_files(work: Path) -> dict[str, Path]:
-    """Return where the inputs of each runtime lie: channels last for LiteRT, first for the others."""
-    channels_first = work / "inputs_nchw.npy"
-    return {"litert": work / "inputs_nhwc.npy", "onnxruntime": channels_first, "openvino": channels_first}
-
-
-def sample_inputs(runtime: str, work: Path) -> Path:
-    """Return an .npy file of the first images in a runtime's layout, for files that take floats."""
-    file = work / f"samples_{runtime}.npy"
-    np.save(file, _first(_input_files(work)[runtime], TIMED_IMAGES))
-    return file
-
-
-def _first(file: Path, count: int) -> NDArray[np.float32]:
-    """Return the first rows of an .npy file."""
-    return np.array(np.load(file, mmap_mode="r")[:count])
-
-
 def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
     """Return what the model must compute, in eager mode in PyTorch, for the first images of a set."""
     return outputs_of(model.reference, next(iter(images.tensors()))[:PARITY_IMAGES])
@@ -205,10 +155,25 @@ def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
 
 def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:
     """Time every file that `judge_all` judged on this machine: fresh processes, interleaved."""
-    inputs = _input_files(context.work)
+    inputs = input_files(context.work)
     return measure(
         [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
-        {j.runtime: _first(inputs[j.runtime], TIMED_IMAGES) for j in judged},
+        {j.runtime: first_rows(inputs[j.runtime], TIMED_IMAGES) for j in judged},
         Workload(threads=threads, processes=TIMED_PROCESSES, min_duration_s=0.2),
         progress=lambda label, done, total: context.progress(f"timing {label}", done / total),
     )
+
+
+def known_failures(judged: Sequence[Judged], profile: DeviceProfile) -> list[str]:
+    """Return what is known to go wrong with these files on the device."""
+    return [
+        f"{support.name} {failure.precision} on {profile.name}: {failure.text} ({failure.source})"
+        for support in profile.runtimes
+        for failure in support.known_failures
+        if any(one.runtime == support.name and one.job.precision == failure.precision for one in judged)
+    ]
+
+
+def twin_of(one: Judged, judged: Sequence[Judged]) -> Judged | None:
+    """Return the fp32 file of the same format."""
+    return next((o for o in judged if o.job.format == one.job.format and o.job.precision == "fp32"), None)

@@ -17,12 +17,12 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed; pip ins
 from edgeslim.artifact.manifest import LayerError
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
-from edgeslim.error_depth import IMAGES, error_by_depth
+from edgeslim.export.evaluation.error_by_depth import IMAGES, error_by_depth
+from edgeslim.export.evaluation.file_values import edge_values
+from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job, Spelling
-from edgeslim.file_values import edge_values
 from edgeslim.grid import sqnr_db
 from edgeslim.inspection import DepthRow, own_share_pct
-from edgeslim.judge import Judged
 from edgeslim.model.fake_quant import simulate
 from edgeslim.model.graph import values_of
 from edgeslim.model.numerics import Numerics
@@ -109,8 +109,8 @@ def test_a_part_of_the_data_that_is_small_is_used_whole(dense, planned):
 
 @pytest.fixture(scope="module")
 def written(planned, tmp_path_factory) -> tuple[Job, Spelling]:
+    from edgeslim.export.export_all import export_job
     from edgeslim.model.graph import program_of
-    from edgeslim.produce import export_job
 
     work = tmp_path_factory.mktemp("written")
     np.save(work / "probe.npy", BATCH.numpy())

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from edgeslim.deploy.agent_session import GraphNode
+from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.job import Spelling
-from edgeslim.proof import proven_layers
 
 INTEGER = GraphNode("conv", "QLinearConv", "uint8", ("uint8", "int8", "int32"), (), "CPUExecutionProvider")
 

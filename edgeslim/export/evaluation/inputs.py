@@ -1,0 +1,62 @@
+"""The evaluation images as files that runtimes read: in each layout, in each type."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.tasks.images import ImageSet
+
+TIMED_IMAGES = 32
+
+
+def in_dtype(inputs: Path, dtype: str, convert: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Path:
+    """Write an .npy file of real inputs in another type, row by row; return the file."""
+    real = np.load(inputs, mmap_mode="r")
+    converted = inputs.with_name(f"{inputs.stem}_{dtype}.npy")
+    with converted.open("wb") as file:
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": real.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for row in real:
+            file.write(convert(row).tobytes())
+    return converted
+
+
+def write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
+    """Write the preprocessed images once in each layout, batch by batch; return the file for each runtime.
+
+    Written, not mapped: a full disk is then an error, and not the end of the process.
+    """
+    how = images.preprocessing
+    files = input_files(work)
+    with files["litert"].open("wb") as last, files["onnxruntime"].open("wb") as first:
+        for file, shape in (
+            (last, (len(images), how.height, how.width, how.channels)),
+            (first, (len(images), how.channels, how.height, how.width)),
+        ):
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        for batch in images.inputs():
+            last.write(batch.tobytes())
+            first.write(batch.transpose(0, 3, 1, 2).tobytes())
+    return files
+
+
+def input_files(work: Path) -> dict[str, Path]:
+    """Return where the inputs of each runtime lie: channels last for LiteRT, first for the others."""
+    channels_first = work / "inputs_nchw.npy"
+    return {"litert": work / "inputs_nhwc.npy", "onnxruntime": channels_first, "openvino": channels_first}
+
+
+def sample_inputs(runtime: str, work: Path) -> Path:
+    """Return an .npy file of the first images in a runtime's layout, for files that take floats."""
+    file = work / f"samples_{runtime}.npy"
+    np.save(file, first_rows(input_files(work)[runtime], TIMED_IMAGES))
+    return file
+
+
+def first_rows(file: Path, count: int) -> NDArray[np.float32]:
+    """Return the first rows of an .npy file."""
+    return np.array(np.load(file, mmap_mode="r")[:count])
