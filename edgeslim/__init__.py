@@ -22,29 +22,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeslim.artifact.verify import verify
-    from edgeslim.calibration import calibrate
     from edgeslim.devices.profile import load_profile
-    from edgeslim.emulation import emulate
-    from edgeslim.fitting import fits
+    from edgeslim.emulation.bench import emulate
+    from edgeslim.emulation.calibrate import calibrate
+    from edgeslim.emulation.fits import fits
+    from edgeslim.emulation.operator_profile import profile
     from edgeslim.inspection import inspect
     from edgeslim.measure.bench import bench, compare
     from edgeslim.measure.probe import probe
-    from edgeslim.operator_counts import profile
     from edgeslim.pipeline import build, check
     from edgeslim.sensitivity_report import sensitivity
 
 _HOME = {
     "bench": "measure.bench",
     "build": "pipeline",
-    "calibrate": "calibration",
+    "calibrate": "emulation.calibrate",
     "check": "pipeline",
     "compare": "measure.bench",
-    "emulate": "emulation",
-    "fits": "fitting",
+    "emulate": "emulation.bench",
+    "fits": "emulation.fits",
     "inspect": "inspection",
     "load_profile": "devices.profile",
     "probe": "measure.probe",
-    "profile": "operator_counts",
+    "profile": "emulation.operator_profile",
     "sensitivity": "sensitivity_report",
     "verify": "artifact.verify",
 }

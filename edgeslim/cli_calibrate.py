@@ -11,7 +11,7 @@ from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, prog
 from edgeslim.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgeslim.calibration import Calibration
+    from edgeslim.emulation.calibrate import Calibration
 
 
 @click.command()
@@ -31,7 +31,7 @@ def calibrate(
     quiet: bool,
 ) -> None:  # fmt: skip
     """Fit the estimator of a device on your own board, and write it as a profile laid over the device's."""
-    from edgeslim.calibration import REFUSED, WORKLOAD
+    from edgeslim.emulation.calibrate import REFUSED, WORKLOAD
 
     kinds = [name.strip() for name in accept.split(",") if name.strip()]
     for name in kinds:

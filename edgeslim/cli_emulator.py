@@ -14,9 +14,9 @@ from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement
 from edgeslim.measure.measurement import Kind
 
 if TYPE_CHECKING:
-    from edgeslim.emulated_inference import EmulatedInference
-    from edgeslim.emulation import Skipped
-    from edgeslim.fitting import Fit
+    from edgeslim.emulation.bench import Skipped
+    from edgeslim.emulation.fits import Fit
+    from edgeslim.emulation.inference import EmulatedInference
     from edgeslim.measure.measurement import Measurement
 
 EMULATOR = "emulator"
@@ -110,7 +110,7 @@ def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, a
 
 def time_limit_seconds(text: str | None) -> float:
     """Return what --time-limit says, or how long a process may take without it."""
-    from edgeslim.emulator import TIME_LIMIT_S
+    from edgeslim.emulation.core import TIME_LIMIT_S
 
     limit_s = quantity(text, "seconds", "--time-limit")
     if limit_s == 0:

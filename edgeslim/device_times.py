@@ -6,11 +6,11 @@ from pathlib import Path
 
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
-from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.emulation import simulate
-from edgeslim.emulator import open_emulator, require_tools
+from edgeslim.emulation.bench import simulate
+from edgeslim.emulation.core import open_emulator, require_tools
+from edgeslim.emulation.estimator import calibrated_for, estimator_of, speedup
+from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
-from edgeslim.estimate import calibrated_for, estimator_of, speedup
 from edgeslim.progress import Progress, silent
 from edgeslim.units import show_seconds
 

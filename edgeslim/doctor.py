@@ -17,11 +17,11 @@ from typing import Literal
 from edgeslim.deploy.agent_program import ARCHITECTURES, agent_program
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import Machine, this_machine
-from edgeslim.emulator import require_tools
+from edgeslim.emulation.core import require_tools
+from edgeslim.emulation.virtual_machine import cure, missing_tools
 from edgeslim.errors import ToolFailed
 from edgeslim.export.process import child_environment
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.virtual_machine import cure, missing_tools
 
 IMPORT_TIMEOUT_S = 120.0
 RAM_WANTED_BYTES = 3e9  # the default build; a network of the size of resnet50 takes twice that

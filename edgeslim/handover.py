@@ -34,7 +34,7 @@ from edgeslim.artifact.manifest import (
 from edgeslim.artifact.records import save
 from edgeslim.artifact.sections import GpuFiles, HalfCheck
 from edgeslim.devices.profile import DeviceProfile, profile_sha256
-from edgeslim.emulated_inference import EmulatedInference
+from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.export.evaluation.ledger import save_spellings
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
 from edgeslim.gpu_papers import copy_builder, gpu_files

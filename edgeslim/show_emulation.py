@@ -11,11 +11,10 @@ from rich.text import Text
 
 from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.emulation import MISSES
-from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.emulation import EmulationReport, Skipped
-from edgeslim.estimate import Estimate
-from edgeslim.measure.energy import EnergyEstimate
-from edgeslim.operator_counts import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
+from edgeslim.emulation.bench import EmulationReport, Skipped
+from edgeslim.emulation.estimator import EnergyEstimate, Estimate
+from edgeslim.emulation.inference import EmulatedInference
+from edgeslim.emulation.operator_profile import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
 from edgeslim.units import show_bytes
 
 LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))

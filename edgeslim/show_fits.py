@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.fitting import Fit, FitReport
+from edgeslim.emulation.fits import Fit, FitReport
 from edgeslim.units import show_bytes
 
 

@@ -9,8 +9,8 @@ from edgeslim import pipeline
 from edgeslim.deploy.device import Candidate
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import load_profile
+from edgeslim.emulation.estimator import calibrated_for
 from edgeslim.errors import BadInput, Refused
-from edgeslim.estimate import calibrated_for
 from edgeslim.show_emulation import time_lines
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.judged_files import RECIPE, judged

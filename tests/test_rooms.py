@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "deploy": "devices",
     "model": "devices tasks",
     "artifact": "deploy tasks",
-    "compress": "model deploy.installed measure.operators.times",
+    "compress": "model deploy.installed measure.operators.times emulation.estimator emulation.operators",
     "export": "model artifact deploy measure.harness measure.measurement",
     "measure": "artifact deploy model.operator",
     "emulation": "measure",

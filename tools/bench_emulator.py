@@ -16,8 +16,8 @@ from markdown_table import table
 
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulation import simulate
-from edgeslim.emulator import Emulator, open_emulator
+from edgeslim.emulation.bench import simulate
+from edgeslim.emulation.core import Emulator, open_emulator
 from edgeslim.errors import DeviceFailed
 from edgeslim.measure.entries import Entry, entries_of
 from edgeslim.measure.harness import Workload, measure

@@ -5,7 +5,7 @@ import math
 import fit_estimator as fits
 from markdown_table import table
 
-from edgeslim.estimate import TRANSFER_BAND, relative_errors
+from edgeslim.emulation.estimator import TRANSFER_BAND, relative_errors
 
 HOW = """# From the counts of an emulated device to a time
 

@@ -26,7 +26,7 @@ import numpy as np
 from edgeslim.devices.emulation import COUNTS, Cost, Estimator, Speedup
 from edgeslim.devices.profile import Precision
 from edgeslim.devices.sourced import Hertz
-from edgeslim.estimate import (
+from edgeslim.emulation.estimator import (
     INSTRUCTIONS,
     Groups,
     Observation,

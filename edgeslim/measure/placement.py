@@ -2,12 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.measure.measurement import Caution, Measurement
+from edgeslim.measure.measurement import Caution
 
-Ran = TypeVar("Ran", Measurement, EmulatedInference)
+
+class Record(Protocol):
+    """A dataclass that says what was asked for and what ran: a measurement, an emulated inference."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def precision_requested(self) -> str:
+        """What the file holds."""
+
+    @property
+    def precision_actual(self) -> str:
+        """What the runtime computed in."""
+
+    @property
+    def executors(self) -> Mapping[str, int]:
+        """How many nodes ran where."""
+
+    @property
+    def seen(self) -> tuple[Caution, ...]:
+        """The doubts so far."""
+
+
+Ran = TypeVar("Ran", bound=Record)
 
 
 def with_placement(one: Ran, accelerator: str | None) -> Ran:

@@ -10,7 +10,7 @@ import pytest
 from edgeslim.artifact.archive import MEASUREMENTS, pack
 from edgeslim.artifact.manifest import MANIFEST, SUMS, read_manifest
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulator import Emulator, open_emulator
+from edgeslim.emulation.core import Emulator, open_emulator
 from edgeslim.measure.entries import Entry, entries_of
 from tests.support.builds import Built, edgeslim
 from tests.support.emulated_core import skip_without_emulator

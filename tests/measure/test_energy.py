@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.devices.profile import load_profile
+from edgeslim.emulation.estimator import Estimate, estimate_energy
 from edgeslim.errors import InvalidMeasurement
-from edgeslim.estimate import Estimate
-from edgeslim.measure.energy import Window, disturbed, energy, estimate_energy
+from edgeslim.measure.energy import Window, disturbed, energy
 from edgeslim.measure.meters import Watts
 
 PAUSES = [(0.0, 5.0), (16.0, 21.0)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgeslim.emulator import require_tools
+from edgeslim.emulation.core import require_tools
 from edgeslim.errors import ToolFailed
 
 

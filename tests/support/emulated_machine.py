@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.virtual_machine import REMOTE, VirtualMachine, made_machine, missing_tools
+from edgeslim.emulation.virtual_machine import REMOTE, VirtualMachine, made_machine, missing_tools
 
 __all__ = ["REMOTE", "EmulatedMachine", "make_key", "require_emulator", "running_machine"]
 

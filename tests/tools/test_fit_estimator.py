@@ -7,7 +7,7 @@ import pytest
 
 from edgeslim.devices.emulation import CLASSES
 from edgeslim.devices.profile import load_profile
-from edgeslim.estimate import TRANSFER_BAND, estimate, estimator_of
+from edgeslim.emulation.estimator import TRANSFER_BAND, estimate, estimator_of
 from tests.support import REPOSITORY
 
 TOOLS = REPOSITORY / "tools"

@@ -18,13 +18,13 @@ from edgeslim.compress.prune.sizes import Sizes, Times, grid, sizes_of, times_of
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
+from edgeslim.emulation.estimator import calibrated_for
+from edgeslim.emulation.operators import estimated_operator_times_s
 from edgeslim.errors import Refused
-from edgeslim.estimate import calibrated_for
 from edgeslim.measure.operators.times import operator_times_s
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, macs_of, parameter
 from edgeslim.model.model import Model
-from edgeslim.operator_estimates import estimated_operator_times_s
 from edgeslim.tasks.images import ImageSet
 from edgeslim.units import show_bytes
 

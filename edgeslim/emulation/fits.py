@@ -17,13 +17,13 @@ from edgeslim.deploy.run_model import sha256_of
 from edgeslim.deploy.targets.ssh import open_target
 from edgeslim.devices.machine import MEMINFO, available_bytes
 from edgeslim.devices.profile import DeviceProfile, load_profile
-from edgeslim.emulation import SCHEME, Skipped, require_some, skipped_for
-from edgeslim.emulator import TIME_LIMIT_S, require_emulation
+from edgeslim.emulation.bench import SCHEME, Skipped, require_some, skipped_for
+from edgeslim.emulation.core import TIME_LIMIT_S, require_emulation
+from edgeslim.emulation.virtual_machine import REMOTE, require_ram, running_machine
 from edgeslim.errors import DeviceFailed, ToolFailed
 from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
-from edgeslim.virtual_machine import REMOTE, require_ram, running_machine
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"
 RUNS = ("--warmup", "0", "--iterations", "5", "--graph")  # after the golden vectors, in the same process

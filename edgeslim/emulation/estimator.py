@@ -15,6 +15,7 @@ import numpy as np
 from edgeslim import units
 from edgeslim.devices.emulation import CLASSES, COUNTS, MISSES, Cost, Errors, Estimator, Speedup
 from edgeslim.devices.profile import DeviceProfile, Precision, all_profiles
+from edgeslim.devices.profile import Power as BoardPower
 from edgeslim.devices.sourced import Hertz
 from edgeslim.errors import InvalidMeasurement, Refused, near_misses
 
@@ -269,3 +270,53 @@ def _errors(off: np.ndarray) -> Errors:
 
 def _sum(one: Observation, names: Sequence[str]) -> float:
     return sum(one.counts.get(name, 0) for name in names)
+
+
+@dataclass(frozen=True)
+class EnergyEstimate:
+    """What an inference draws at most and at least, in millijoules, on a device nobody metered; None: unknown.
+
+    Gross is the whole board, net what lies above rest: between nothing and `net_high_mj`. `unknown` holds why a figure
+    is None, `basis` what the others rest on.
+    """
+
+    gross_low_mj: float | None
+    gross_high_mj: float | None
+    net_high_mj: float | None
+    basis: str
+    unknown: tuple[str, ...]
+    kind: Literal["estimated"] = "estimated"
+
+    @property
+    def known(self) -> bool:
+        """Whether any figure is known."""
+        return any(one is not None for one in (self.gross_low_mj, self.gross_high_mj, self.net_high_mj))
+
+
+def estimate_energy(time: Estimate, power: BoardPower) -> EnergyEstimate:
+    """Return the bounds of an inference's energy: the board's powers times the ends of the estimated time.
+
+    A profile's `active` is the wall power while Linpack keeps every core busy. An inference is taken to draw less,
+    on one thread much less, so it bounds the energy from above; `idle` bounds it from below: gross lies between idle
+    times the shortest and active times the longest time, net between nothing and (active - idle) times the longest. No
+    power is assumed where the profile holds none.
+    """
+    idle_w, active_w = power.idle.value, power.active.value
+    low_s, high_s = time.low_s, time.high_s
+    powers = (("idle", power.idle), ("active", power.active))
+    unknown = [f"power.{name} is not measured" for name, one in powers if one.value is None]
+    if low_s is None or high_s is None:
+        unknown.append("the time has no interval")
+    above_w = None if idle_w is None or active_w is None else active_w - idle_w
+    known = [f"{one.shown} {name} ({one.source})" for name, one in powers if one.value is not None]
+    return EnergyEstimate(
+        gross_low_mj=_millijoules(idle_w, low_s),
+        gross_high_mj=_millijoules(active_w, high_s),
+        net_high_mj=_millijoules(above_w, high_s),
+        basis="; ".join([time.basis, *known]),
+        unknown=tuple(unknown),
+    )
+
+
+def _millijoules(power_w: float | None, time_s: float | None) -> float | None:
+    return None if power_w is None or time_s is None else 1e3 * power_w * time_s

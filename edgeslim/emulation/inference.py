@@ -5,8 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.estimate import Estimate
-from edgeslim.measure.energy import EnergyEstimate
+from edgeslim.emulation.estimator import EnergyEstimate, Estimate
 from edgeslim.measure.measurement import Caution, Kind
 
 FORMAT: Literal["edgeslim-emulated-inference/1"] = "edgeslim-emulated-inference/1"

@@ -13,12 +13,12 @@ from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.emulation import CLASSES, MISSES
 from edgeslim.devices.profile import DeviceProfile, Precision, RuntimeSupport, load_profile
-from edgeslim.emulated_tree import LINE_BYTES
-from edgeslim.emulator import CLOCK, INFERENCE, ONE_WARM, TIME_LIMIT_S, Counted, Emulator, open_emulator
+from edgeslim.emulation.core import CLOCK, INFERENCE, ONE_WARM, TIME_LIMIT_S, Counted, Emulator, open_emulator
+from edgeslim.emulation.core_files import LINE_BYTES
+from edgeslim.emulation.estimator import calibrated_for, cycles
+from edgeslim.emulation.onnx_layers import Layer, layers_of
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.estimate import calibrated_for, cycles
 from edgeslim.measure.entries import Entry, entries_of
-from edgeslim.onnx_layers import Layer, layers_of
 
 SUFFIX = "_token_"  # ONNX Runtime writes it and a number behind the name of a node it rewrites
 # How often the agent and ONNX Runtime ask for the time before the first operator of an inference, and after the last.

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeslim.onnx_layers import Layer, layers_of
+from edgeslim.emulation.onnx_layers import Layer, layers_of
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from edgeslim.artifact.archive import MEASUREMENTS, pack
 from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulation import Skipped
-from edgeslim.fitting import Fit, FitReport
+from edgeslim.emulation.bench import Skipped
+from edgeslim.emulation.fits import Fit, FitReport
 from tests.support.command_line import HEEDING_CTRL_C, call
 from tests.support.emulated_machine import MIB, require_emulator
 from tests.support.installed import skip_without
@@ -120,7 +120,7 @@ def test_all_of_it_is_kept_beside_the_artifact(found):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_an_interrupted_or_killed_run_leaves_no_machine_behind(artifact, found, number, code):
-    before = set((artifact / MEASUREMENTS).iterdir())
+    before = set(artifact.glob(f"{MEASUREMENTS}/*"))
     with subprocess.Popen(
         [sys.executable, "-c", HEEDING_CTRL_C, *bench(artifact)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
@@ -128,7 +128,7 @@ def test_an_interrupted_or_killed_run_leaves_no_machine_behind(artifact, found, 
         run.send_signal(number)
         assert run.wait(ENDS_S) == code
     wait_for(lambda: not Path(f"/proc/{qemu}").exists())
-    assert set((artifact / MEASUREMENTS).iterdir()) == before, "something half-written was left"
+    assert set(artifact.glob(f"{MEASUREMENTS}/*")) == before, "something half-written was left"
 
 
 def machine_of(pid):

@@ -5,10 +5,10 @@ import pytest
 from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.emulation import CLASSES
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulator import Counted, Emulator
+from edgeslim.emulation.core import Counted, Emulator
+from edgeslim.emulation.onnx_layers import Layer
+from edgeslim.emulation.operator_profile import QUESTIONS_AFTER, QUESTIONS_BEFORE, cut, operators_of, profile
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.onnx_layers import Layer
-from edgeslim.operator_counts import QUESTIONS_AFTER, QUESTIONS_BEFORE, cut, operators_of, profile
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.packed_artifact import pack_small
 

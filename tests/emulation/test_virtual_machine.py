@@ -4,10 +4,16 @@ from contextlib import ExitStack
 
 import pytest
 
-from edgeslim import virtual_machine
 from edgeslim.doctor import of_virtual_machine
+from edgeslim.emulation import virtual_machine
+from edgeslim.emulation.virtual_machine import (
+    LEAST_RAM_BYTES,
+    VirtualMachine,
+    made_machine,
+    require_ram,
+    running_machine,
+)
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.virtual_machine import LEAST_RAM_BYTES, VirtualMachine, made_machine, require_ram, running_machine
 from tests.support.emulated_machine import MIB, EmulatedMachine, require_emulator
 
 

@@ -25,7 +25,7 @@ from edgeslim.deploy.targets.local import LocalTarget, open_target
 from edgeslim.devices.emulation import Emulation
 from edgeslim.devices.machine import Machine
 from edgeslim.devices.profile import DeviceProfile, all_profiles
-from edgeslim.emulated_tree import write_tree
+from edgeslim.emulation.core_files import write_tree
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed, near_misses
 from edgeslim.resources import bundled
 

@@ -4,7 +4,7 @@ import pytest
 
 from edgeslim.devices.machine import CPUINFO, small_files
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulated_tree import write_tree
+from edgeslim.emulation.core_files import write_tree
 
 CPUS = "sys/devices/system/cpu"
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeslim import emulator as emulator_module
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulator import Emulator, open_emulator, read_counts, require_tools
+from edgeslim.emulation import core as emulator_module
+from edgeslim.emulation.core import Emulator, open_emulator, read_counts, require_tools
 from edgeslim.errors import BadInput, DeviceFailed, ToolFailed
 from tests.support.a64_programs import INSTRUCTIONS, REPEAT, instruction_program, reading_program
 from tests.support.emulated_core import skip_without_emulator

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulator import Emulator
+from edgeslim.emulation.core import Emulator
+from edgeslim.emulation.operators import NEXT_TO_NOTHING, estimated_operator_times_s
 from edgeslim.errors import Refused, ToolFailed
 from edgeslim.model.operator import Operator
-from edgeslim.operator_estimates import NEXT_TO_NOTHING, estimated_operator_times_s
 from tests.support.emulated_core import skip_without_emulator
 
 PI = load_profile("raspberry-pi-4")

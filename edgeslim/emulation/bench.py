@@ -11,11 +11,10 @@ from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.libraries import Libraries, libraries
 from edgeslim.deploy.run_model import sha256_of
 from edgeslim.devices.profile import DeviceProfile, load_profile
-from edgeslim.emulated_inference import EmulatedInference
-from edgeslim.emulator import TIME_LIMIT_S, Emulator, open_emulator
+from edgeslim.emulation.core import TIME_LIMIT_S, Emulator, open_emulator
+from edgeslim.emulation.estimator import EnergyEstimate, Estimate, estimate, estimate_energy, estimator_of, speedup
+from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
-from edgeslim.estimate import Estimate, estimate, estimator_of, speedup
-from edgeslim.measure.energy import EnergyEstimate, estimate_energy
 from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
 from edgeslim.measure.placement import with_placement
 

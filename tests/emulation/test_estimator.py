@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from edgeslim.devices.emulation import CLASSES, Cost, Estimator, Speedup
 from edgeslim.devices.profile import load_profile
 from edgeslim.devices.sourced import Hertz
-from edgeslim.errors import InvalidMeasurement, Refused
-from edgeslim.estimate import (
+from edgeslim.emulation.estimator import (
     Observation,
     candidates,
     choose,
@@ -20,6 +19,7 @@ from edgeslim.estimate import (
     leave_one_out,
     relative_errors,
 )
+from edgeslim.errors import InvalidMeasurement, Refused
 
 GROUPS = {"instructions": ("insns",), "L2 misses": ("l2_miss",)}
 CLOCK = Hertz.model_validate({"value": "1 GHz", "source": "a test"})

@@ -18,9 +18,9 @@ from edgeslim.devices.emulation import Estimator
 from edgeslim.devices.machine import CPUINFO
 from edgeslim.devices.overlay import Calibrated, is_overlay
 from edgeslim.devices.profile import DeviceProfile, Precision, describes, load_profile
-from edgeslim.emulator import Emulator, open_emulator, require_emulation
+from edgeslim.emulation.core import Emulator, open_emulator, require_emulation
+from edgeslim.emulation.estimator import Observation, learn_estimator
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
-from edgeslim.estimate import Observation, learn_estimator
 from edgeslim.measure.harness import Workload, measure
 from edgeslim.measure.measurement import Kind, Measurement
 from edgeslim.measure.operators.write import write_probe

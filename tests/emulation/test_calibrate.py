@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
-from edgeslim import calibration
-from edgeslim.calibration import OPERATORS, calibrate
 from edgeslim.cli_calibrate import summary
 from edgeslim.devices.profile import load_profile
+from edgeslim.emulation import calibrate as calibration
+from edgeslim.emulation.calibrate import OPERATORS, calibrate
+from edgeslim.emulation.estimator import estimate
+from edgeslim.emulation.virtual_machine import REMOTE, made_machine
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused
-from edgeslim.estimate import estimate
 from edgeslim.measure.harness import Workload
 from edgeslim.model.operator import Operator
 from edgeslim.resources import bundled
-from edgeslim.virtual_machine import REMOTE, made_machine
 from tests.support.command_line import call
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.emulated_machine import MIB, EmulatedMachine, require_emulator

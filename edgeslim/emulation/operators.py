@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.libraries import libraries
 from edgeslim.devices.profile import DeviceProfile
-from edgeslim.emulator import Emulator, open_emulator
-from edgeslim.estimate import cycles, estimator_of, speedup
+from edgeslim.emulation.core import Emulator, open_emulator
+from edgeslim.emulation.estimator import cycles, estimator_of, speedup
 from edgeslim.measure.operators.table import file_name, load_table, save_table
 from edgeslim.measure.operators.write import write_probe
 from edgeslim.model.operator import Operator

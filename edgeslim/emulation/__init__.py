@@ -1,0 +1,1 @@
+"""A device that is not here: its emulated core, an emulated machine, and estimates from both."""
