@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from edgeslim.backends.ethos_u.vela_config import profile_faults
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
 from edgeslim.formats import FormatName
@@ -25,7 +26,6 @@ from edgeslim.model.graph import (
 )
 from edgeslim.model.model import Model
 from edgeslim.units import show_bytes
-from edgeslim.vela_config import profile_faults
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def build(
 
 def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
-    from edgeslim.recipe import default_recipe, load_recipe, with_settings, with_step_settings, without_step
+    from edgeslim.backends.cpu import default_recipe
+    from edgeslim.recipe import load_recipe, with_settings, with_step_settings, without_step
 
     file = wishes["recipe_file"]
     recipe = load_recipe(file) if file else default_recipe(load_profile(device))
@@ -174,8 +175,9 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
 
     For an NPU: every layer that breaks one of its rules, with the rewrite that cures it.
     """
+    from edgeslim.backends.cpu import default_recipe
     from edgeslim.errors import Refused
-    from edgeslim.recipe import default_recipe, with_settings
+    from edgeslim.recipe import with_settings
 
     chosen = with_settings(default_recipe(load_profile(device)), **({"formats": formats} if formats else {})).formats
     found = edgeslim.check(model, device=device, formats=chosen, **wishes)
@@ -201,10 +203,10 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
 
     The ledger: per layer and edge what was planned and what each file holds, read back from it.
     """
+    from edgeslim.backends.ethos_u.tables import simulation_table
+    from edgeslim.backends.tensorrt.tables import fp16_table
     from edgeslim.plots import inspection_plot, require_matplotlib
     from edgeslim.show import depth_table, inspection_data, ledger_table, trials_table
-    from edgeslim.show_compiled import simulation_table
-    from edgeslim.show_gpu import half_table
 
     if plot is not None:
         require_matplotlib()
@@ -217,7 +219,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
         STDOUT.print(trials_table(found.trials))
         STDOUT.print(depth_table(found.error_by_depth, found.error_images))
         if found.half:
-            STDOUT.print(half_table(found.half))
+            STDOUT.print(fp16_table(found.half))
         if found.simulation is not None:
             STDOUT.print(simulation_table(found.simulation))
         STDOUT.print(ledger_table(found.ledger, everything=everything))

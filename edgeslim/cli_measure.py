@@ -86,8 +86,8 @@ def bench(
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
     """
     from edgeslim.artifact.archive import open_artifact
+    from edgeslim.backends.ethos_u.tables import untimed_lines
     from edgeslim.measure.bench import BenchReport, CutOff
-    from edgeslim.show_compiled import untimed_lines
     from edgeslim.show_measurements import measurement_data, measurement_table, place_of
 
     kinds = _kinds(fail_on)

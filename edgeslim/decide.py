@@ -3,79 +3,11 @@
 from collections.abc import Sequence
 
 from edgeslim.compress.prune.step import AMOUNTS
-from edgeslim.devices.machine import this_machine
-from edgeslim.devices.profile import DeviceProfile, is_this_machine, known_to_fail
-from edgeslim.export.evaluation.run import Judged, known_failures, twin_of
-from edgeslim.measure.comparison import faster
+from edgeslim.export.evaluation.run import Judged, twin_of
 from edgeslim.measure.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 from edgeslim.units import show_bytes, show_seconds
-
-
-def choose_primary(
-    judged: Sequence[Judged], measurements: Sequence[Measurement], profile: DeviceProfile
-) -> tuple[Judged | None, list[str]]:
-    """Return the file the device should run, and warnings.
-
-    For this machine: the fastest, beyond noise, of all. For another device times taken here only warn, and the order
-    of its profile decides, without what is known to fail on it. For an NPU it is the file that takes and gives int8,
-    for a GPU the fp16 file, else the INT8 one.
-    """
-    if profile.compiler is not None:
-        return next((one for one in judged if one.job.io == "int8"), None), known_failures(judged, profile)
-    if profile.tensorrt is not None:
-        return _for_gpu(judged, profile), known_failures(judged, profile)
-    ranked = [
-        one
-        for support in profile.runtimes
-        for precision in ("int8", "fp32")
-        for one in judged
-        if one.runtime == support.name and one.job.precision == precision and precision in support.precisions
-        if not known_to_fail(profile, support.name, precision)
-    ]
-    warnings = [*known_failures(judged, profile), *_saturated(judged)]
-    times = {m.label: m for m in measurements}
-    here = is_this_machine(profile)
-    for one in judged:
-        twin = twin_of(one, judged)
-        if one.job.precision == "int8" and twin is not None:
-            verdict = faster(times[one.label], times[twin.label])
-            if verdict.faster == twin.label:
-                where = profile.name if here else f"this machine (not {profile.name})"
-                warnings.append(f"{one.label} is slower than {twin.label} on {where}: {verdict}")
-    if not ranked:
-        return None, [*warnings, f"no file is known to run on {profile.name}: the artifact names no primary"]
-    primary = ranked[0]
-    if here:
-        for one in ranked[1:]:
-            if faster(times[one.label], times[primary.label]).faster == one.label:
-                primary = one
-    return primary, warnings
-
-
-def _for_gpu(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | None:
-    """Return the file from which the engine is built; INT8 comes second, for whether it is faster must be measured."""
-    offered = () if profile.tensorrt is None else profile.tensorrt.precisions
-    for precision in ("fp16", "int8", "fp32"):
-        for one in judged:
-            if (
-                one.job.precision == precision
-                and precision in offered
-                and not known_to_fail(profile, "tensorrt", precision)
-            ):
-                return one
-    return None
-
-
-def _saturated(judged: Sequence[Judged]) -> list[str]:
-    """Return what this machine gets wrong with these files, which another would not."""
-    if not this_machine().saturates_in_openvino or all(one.label != "openvino int8" for one in judged):
-        return []
-    return [
-        "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
-        "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
-    ]
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:

@@ -31,7 +31,7 @@ _PROBE = "import sys; sys.modules['openvino_telemetry'] = None; "  # importing o
 # torchvision is loaded as edgeslim loads it: a CPU-only torch lacks operators that its plain import asks for.
 _IMPORTS = {
     "torchvision": "from edgeslim.model.sources.torchvision import torchvision_models; torchvision_models()",
-    "ethos-u-vela": "from edgeslim.vela import require_vela; require_vela(); import ethosu.vela",
+    "ethos-u-vela": "from edgeslim.backends.ethos_u.compile import require_vela; require_vela(); import ethosu.vela",
     "tflite-micro": "import tflite_micro",
 }
 _OTHER_EXTRAS = {"torchvision": ("torchvision",), "ethos-u": ("ethos-u-vela",), "micro": ("tflite-micro",)}

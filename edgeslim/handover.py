@@ -33,11 +33,14 @@ from edgeslim.artifact.manifest import (
 )
 from edgeslim.artifact.records import save
 from edgeslim.artifact.sections import GpuFiles, HalfCheck
+from edgeslim.backends.ethos_u.build import NpuFile
+from edgeslim.backends.ethos_u.section import compiled_file, compiled_path, copy_compiled, simulation
+from edgeslim.backends.ethos_u.simulation import save_simulation
+from edgeslim.backends.tensorrt.section import copy_builder, gpu_files
 from edgeslim.devices.profile import DeviceProfile, profile_sha256
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.export.evaluation.ledger import save_spellings
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
-from edgeslim.gpu_papers import copy_builder, gpu_files
 from edgeslim.grid import Grid
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.graph import macs_of, output_of
@@ -45,11 +48,8 @@ from edgeslim.model.load import name_of
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import Numerics
 from edgeslim.model.trials import save_trials
-from edgeslim.npu import NpuFile
-from edgeslim.npu_papers import compiled_file, compiled_path, copy_compiled, simulation
 from edgeslim.recipe import Recipe
 from edgeslim.resources import bundled, default_model_folder
-from edgeslim.simulation import save_simulation
 from edgeslim.tasks.classification import agreement_pct
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import preprocess_batch

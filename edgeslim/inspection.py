@@ -6,14 +6,13 @@ from pathlib import Path
 
 from edgeslim.artifact.archive import MEASUREMENTS, open_artifact
 from edgeslim.artifact.manifest import LayerError, Manifest
-from edgeslim.artifact.sections import OperatorPrecision
+from edgeslim.backends.ethos_u.simulation import Simulation, load_simulation
+from edgeslim.backends.tensorrt.tables import Fp16Row, fp16_rows
 from edgeslim.errors import EdgeslimError, IntegrityFailed
-from edgeslim.export import stored_precisions
 from edgeslim.export.evaluation.ledger import Row, load_spellings, read_ledger
 from edgeslim.formats import FormatName
 from edgeslim.model.numerics import Numerics, load_numerics
 from edgeslim.model.trials import Trial, load_trials
-from edgeslim.simulation import Simulation, load_simulation
 
 UNREAD = "the build could not read it there"
 
@@ -29,19 +28,6 @@ class DepthRow:
 
 
 @dataclass(frozen=True)
-class HalfRow:
-    """One operator of an fp16 file as planned; `held` is in what the file stores its weight, None without one."""
-
-    planned: OperatorPrecision
-    held: str | None
-
-    @property
-    def as_planned(self) -> bool:
-        """Whether the file stores the weight as it was planned."""
-        return self.held in (None, self.planned.precision)
-
-
-@dataclass(frozen=True)
 class Inspection:
     """Ledger rows by INT8 file, the error by depth in graph order, and what pruning tried.
 
@@ -53,7 +39,7 @@ class Inspection:
     error_images: int
     error_by_depth: Sequence[DepthRow]
     trials: Sequence[Trial]
-    half: Sequence[HalfRow] = ()  # of a device with a GPU
+    half: Sequence[Fp16Row] = ()  # of a device with a GPU
     simulation: Simulation | None = None  # of one with an NPU
 
 
@@ -77,7 +63,7 @@ def inspect(path: Path) -> Inspection:
             errors = manifest.error_by_depth
             rows = _depth_rows(manifest, plan, ledger)
             trials = load_trials(artifact.folder / MEASUREMENTS)
-            half = _half_rows(manifest, artifact.folder)
+            half = fp16_rows(manifest, artifact.folder)
             simulated = load_simulation(artifact.folder / MEASUREMENTS)
             return Inspection(ledger, errors.images if errors else 0, rows, trials, half, simulated)
         except EdgeslimError:
@@ -87,15 +73,6 @@ def inspect(path: Path) -> Inspection:
                 f"{path}: its plan or a model file is damaged ({type(error).__name__}: {error}); "
                 "`edgeslim verify` names the file"
             ) from error
-
-
-def _half_rows(manifest: Manifest, folder: Path) -> list[HalfRow]:
-    """Join the planned precisions with those in which the fp16 file stores the weights."""
-    if manifest.gpu is None:
-        return []
-    file = next(model.path for model in manifest.models if model.precision == "fp16")
-    held = stored_precisions(folder / file, [one.weight for one in manifest.gpu.operators if one.weight])
-    return [HalfRow(one, held.get(one.weight or "")) for one in manifest.gpu.operators]
 
 
 def _depth_rows(manifest: Manifest, plan: Numerics, ledger: Mapping[str, Sequence[Row]]) -> list[DepthRow]:

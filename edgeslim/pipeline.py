@@ -10,11 +10,14 @@ from typing import Any
 
 from edgeslim import checks
 from edgeslim.artifact.archive import Artifact, check_destination, pack
+from edgeslim.backends.cpu import choose_primary, default_recipe
+from edgeslim.backends.ethos_u.build import compile_best, require_npu_recipe, unfit
+from edgeslim.backends.tensorrt.build import check_half, require_gpu_recipe, short_of
 from edgeslim.compress import fold, resolve
 from edgeslim.compress.legalize import step as legalize
 from edgeslim.compress.legalize.rules import violations
 from edgeslim.compress.prune import step as prune
-from edgeslim.decide import below_demand, beyond_budget, choose_primary, worst_beyond_drop
+from edgeslim.decide import below_demand, beyond_budget, worst_beyond_drop
 from edgeslim.deploy.device import Candidate
 from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
@@ -25,7 +28,6 @@ from edgeslim.export.evaluation.inputs import sample_inputs
 from edgeslim.export.evaluation.run import Judged, judge_all, time_all, twin_of
 from edgeslim.export.export_all import export_all
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.gpu import check_half, require_gpu_recipe, short_of
 from edgeslim.handover import Made, stage
 from edgeslim.labels import require_fitting_labels
 from edgeslim.measure.measurement import Measurement
@@ -34,9 +36,8 @@ from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import copy_of, macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model
-from edgeslim.npu import compile_best, require_npu_recipe, unfit
 from edgeslim.progress import Progress, silent
-from edgeslim.recipe import Recipe, default_recipe
+from edgeslim.recipe import Recipe
 from edgeslim.resources import default_store
 from edgeslim.tasks.classification import load_data
 

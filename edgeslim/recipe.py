@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.strict_yaml import Section, explain, read_strictly
@@ -47,21 +46,6 @@ class Recipe(Section):
         """Return the recipe as YAML that `load_recipe` reads back."""
         plain: str = yaml.safe_dump(json.loads(self.model_dump_json()), sort_keys=False)
         return plain
-
-
-def default_recipe(profile: DeviceProfile) -> Recipe:
-    """Return what edgeslim does for a class of devices when nothing else is asked for."""
-    if profile.compiler is not None:
-        # No `prune`: it goes by measured operator times, and here an NPU has none. No `promote`: it runs no floats.
-        quantize = StepCall(step="quantize", settings={"promote": False})
-        return Recipe(steps=(StepCall(step="fold"), StepCall(step="legalize"), quantize), formats=("tflite",))
-    if profile.tensorrt is not None:
-        quantize = StepCall(step="quantize", settings={"symmetric": True})
-        steps = (*(StepCall(step=name) for name in ("prune", "fold", "mixed_precision")), quantize)
-        return Recipe(steps=steps, formats=("onnx",))
-    if profile.device_class != "cpu":
-        return Recipe(steps=(StepCall(step="fold"),))
-    return Recipe(steps=(StepCall(step="prune"), StepCall(step="fold"), StepCall(step="quantize")))
 
 
 def load_recipe(path: Path) -> Recipe:

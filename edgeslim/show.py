@@ -12,6 +12,8 @@ from rich.text import Text
 from edgeslim.artifact.archive import archive_path
 from edgeslim.artifact.manifest import Manifest
 from edgeslim.artifact.verify import VerifyReport
+from edgeslim.backends.ethos_u.tables import compiled_lines
+from edgeslim.backends.tensorrt.tables import gpu_lines
 from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
@@ -20,9 +22,7 @@ from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.trials import Trial, pareto
-from edgeslim.show_compiled import compiled_lines
 from edgeslim.show_emulation import time_lines
-from edgeslim.show_gpu import gpu_lines
 from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.units import show_bytes, show_seconds
 

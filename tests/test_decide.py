@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.decide import below_demand, beyond_budget, choose_primary
+from edgeslim.backends.cpu import choose_primary
+from edgeslim.decide import below_demand, beyond_budget
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.evaluation.ledger import Row
 from edgeslim.export.evaluation.run import Judged

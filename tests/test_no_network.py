@@ -18,7 +18,7 @@ import edgeslim
 from edgeslim.tasks.classification import load_data
 from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.model.load import load_model
-from edgeslim.recipe import default_recipe
+from edgeslim.backends.cpu import default_recipe
 default_recipe(load_profile("raspberry-pi")); all_profiles()
 model = load_model()
 data = load_data(None, model.preprocessing, model.classes, bundled=True)

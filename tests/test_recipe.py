@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeslim.backends.cpu import default_recipe
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS
-from edgeslim.recipe import Recipe, StepCall, default_recipe, load_recipe, with_settings, with_step_settings
+from edgeslim.recipe import Recipe, StepCall, load_recipe, with_settings, with_step_settings
 
 PLAIN = st.one_of(
     st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)

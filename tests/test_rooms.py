@@ -12,7 +12,7 @@ from edgeslim.resources import bundled
 from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "edgeslim"
-GROUND = "errors units progress strict_yaml formats resources cache grid"  # plain files; all may use them
+GROUND = "errors units progress strict_yaml formats recipe resources cache grid"  # plain files; all may use them
 # What a room may import: these rooms, what those may import in turn, itself and the ground.
 MAY_IMPORT = {
     "devices": "",
@@ -40,7 +40,11 @@ LIGHT = (
 )
 HEAVY = {"torch", "openvino", "onnx", "onnxruntime", "ai_edge_litert", "litert_torch", "torchvision"}
 # run.py and build_engine.py are copied into artifacts and run without edgeslim, as the agent does on a device.
-ON_THE_DEVICE = [*sorted(bundled("runtimes").rglob("*.py")), PACKAGE / "artifact" / "carried" / "run.py"]
+ON_THE_DEVICE = [
+    *sorted(bundled("runtimes").rglob("*.py")),
+    PACKAGE / "artifact" / "carried" / "run.py",
+    PACKAGE / "backends" / "tensorrt" / "build_engine.py",
+]
 
 
 def module_of(file: Path) -> str:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from markdown_table import table
 
+from edgeslim.backends.ethos_u.compile import KNOWN_ERROR, Compiled, compile_network
+from edgeslim.backends.ethos_u.vela_report import counts
 from edgeslim.compress import fold
 from edgeslim.compress.legalize import step as legalize
 from edgeslim.compress.quantize import step as quantize
@@ -29,8 +31,6 @@ from edgeslim.model.load import load_model
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import load_data
 from edgeslim.units import show_bytes
-from edgeslim.vela import KNOWN_ERROR, Compiled, compile_network
-from edgeslim.vela_report import counts
 
 NETWORKS = ("default", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50", "shufflenet_v2_x1_0")
 HEADER = (

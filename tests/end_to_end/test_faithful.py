@@ -10,6 +10,7 @@ import torch
 from onnx import numpy_helper
 
 import edgeslim
+from edgeslim.backends.cpu import default_recipe
 from edgeslim.compress import fold
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadData, Refused
@@ -24,7 +25,7 @@ from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.pipeline import BuildReport
 from edgeslim.progress import silent
-from edgeslim.recipe import Recipe, default_recipe, with_settings, without_step
+from edgeslim.recipe import Recipe, with_settings, without_step
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.classification import load_data
 from edgeslim.tasks.images import Data, ImageSet

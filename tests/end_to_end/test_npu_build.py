@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgeslim.backends.ethos_u.compile import PACKAGE, VERSION
+from edgeslim.backends.ethos_u.reference_kernels import installed_version
 from edgeslim.export import tflite_ends
-from edgeslim.micro import installed_version
 from edgeslim.recipe import Recipe, StepCall
 from edgeslim.resources import bundled
-from edgeslim.vela import PACKAGE, VERSION
 from tests.support.builds import NET, Built, edgeslim
 
 PROFILE = bundled("device_profiles") / "nxp-imx93.yaml"

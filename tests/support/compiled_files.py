@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from edgeslim.backends.ethos_u.compile import Compiled
+from edgeslim.backends.ethos_u.vela_report import Estimate, Placement
 from edgeslim.devices.profile import Compiler, load_profile
 from edgeslim.devices.sourced import Bytes
-from edgeslim.vela import Compiled
-from edgeslim.vela_report import Estimate, Placement
 
 IMX93 = load_profile("nxp-imx93").compiler
 

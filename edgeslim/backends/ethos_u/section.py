@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgeslim.artifact.sections import CompiledFile, CpuOperator, Simulated
-from edgeslim.npu import NpuFile
-from edgeslim.simulation import Figures, Simulation
-from edgeslim.vela import KNOWN_ERROR, PACKAGE, VERSION
-from edgeslim.vela_config import CONFIG, config_sha256
-from edgeslim.vela_report import NOT_TOLD, counts
+from edgeslim.backends.ethos_u.build import NpuFile
+from edgeslim.backends.ethos_u.compile import KNOWN_ERROR, PACKAGE, VERSION
+from edgeslim.backends.ethos_u.simulation import Figures, Simulation
+from edgeslim.backends.ethos_u.vela_config import CONFIG, config_sha256
+from edgeslim.backends.ethos_u.vela_report import NOT_TOLD, counts
 
 FOLDER = "compiler"
 CONFIG_PATH = f"{FOLDER}/{CONFIG.name}"

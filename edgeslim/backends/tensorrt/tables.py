@@ -1,12 +1,28 @@
 """What a person reads about a GPU build: which operators stay fp32, how fp16 was checked, how engines are built."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
 
 from edgeslim.artifact.manifest import Manifest
-from edgeslim.inspection import HalfRow
+from edgeslim.artifact.sections import OperatorPrecision
+from edgeslim.export import stored_precisions
+
+
+@dataclass(frozen=True)
+class Fp16Row:
+    """One operator of an fp16 file as planned; `held` is in what the file stores its weight, None without one."""
+
+    planned: OperatorPrecision
+    held: str | None
+
+    @property
+    def as_planned(self) -> bool:
+        """Whether the file stores the weight as it was planned."""
+        return self.held in (None, self.planned.precision)
 
 
 def gpu_lines(manifest: Manifest) -> list[str]:
@@ -29,7 +45,7 @@ def gpu_lines(manifest: Manifest) -> list[str]:
     ]
 
 
-def half_table(rows: Sequence[HalfRow]) -> RenderableType:
+def fp16_table(rows: Sequence[Fp16Row]) -> RenderableType:
     """Return what every operator of a GPU's fp16 file runs in: planned, and as the file stores its weight."""
     table = Table(title="half precision: SQNR in dB of each operator alone, simulated", title_justify="left")
     for column in ("operator", "", "planned", "weight held in", "peak", "fp16", "bf16", "reason"):
@@ -41,3 +57,12 @@ def half_table(rows: Sequence[HalfRow]) -> RenderableType:
             f"{one.bf16_sqnr_db:.1f}", one.reason or "" if row.as_planned else f"DIFFERS; {one.reason or ''}",
         )  # fmt: skip
     return table
+
+
+def fp16_rows(manifest: Manifest, folder: Path) -> list[Fp16Row]:
+    """Join the planned precisions with those in which the fp16 file stores the weights."""
+    if manifest.gpu is None:
+        return []
+    file = next(model.path for model in manifest.models if model.precision == "fp16")
+    held = stored_precisions(folder / file, [one.weight for one in manifest.gpu.operators if one.weight])
+    return [Fp16Row(one, held.get(one.weight or "")) for one in manifest.gpu.operators]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.gpu_papers import BUILDER, FLAGS, copy_builder
+from edgeslim.backends.tensorrt.section import BUILDER, FLAGS, copy_builder
 
 TRTEXEC = """#!/bin/sh
 case "$1" in --help) echo '&&&& RUNNING TensorRT.trtexec [TensorRT v{version}] # trtexec --help'; exit 0;; esac

@@ -2,8 +2,8 @@
 
 import pytest
 
+from edgeslim.backends.ethos_u.vela_report import NOT_TOLD, Estimate, Operator, counts, read_estimate, read_placement
 from edgeslim.errors import ToolFailed
-from edgeslim.vela_report import NOT_TOLD, Estimate, Operator, counts, read_estimate, read_placement
 from tests.support import TESTS
 
 RECORDED = TESTS / "recorded_vela"

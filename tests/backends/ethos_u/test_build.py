@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeslim.backends.cpu import default_recipe
+from edgeslim.backends.ethos_u.build import NpuFile, compile_best, require_npu_recipe, unfit
+from edgeslim.backends.ethos_u.compile import Compiled, compile_network
+from edgeslim.backends.ethos_u.vela_report import Operator, Placement
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
-from edgeslim.npu import NpuFile, compile_best, require_npu_recipe, unfit
-from edgeslim.recipe import StepCall, default_recipe, with_settings, without_step
-from edgeslim.vela import Compiled, compile_network
-from edgeslim.vela_report import Operator, Placement
+from edgeslim.recipe import StepCall, with_settings, without_step
 from tests.support.compiled_files import IMX93, compiled, limited
 from tests.support.judged_files import judged
 from tests.support.small_models import context, random_images

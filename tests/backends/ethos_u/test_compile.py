@@ -7,9 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.backends.ethos_u.compile import (
+    GOALS,
+    KNOWN_ERROR,
+    PACKAGE,
+    VERSION,
+    compile_network,
+    in_order,
+    require_vela,
+)
 from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
-from edgeslim.vela import GOALS, KNOWN_ERROR, PACKAGE, VERSION, compile_network, in_order, require_vela
 from tests.support import REPOSITORY
 from tests.support.compiled_files import IMX93, compiled, limited
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeslim import micro
 from edgeslim.artifact.sections import ReferenceKernels
+from edgeslim.backends.ethos_u import reference_kernels as micro
+from edgeslim.backends.ethos_u.compile import Compiled, compile_network, require_vela
 from edgeslim.devices.profile import Compiler, DeviceProfile
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.export.evaluation.run import Judged
@@ -15,7 +16,6 @@ from edgeslim.export.process import keep_logs
 from edgeslim.model.context import Context
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_bytes
-from edgeslim.vela import Compiled, compile_network, require_vela
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.backends.ethos_u.vela_config import CONFIG, config_sha256, known, profile_faults
 from edgeslim.devices.profile import all_profiles
-from edgeslim.vela_config import CONFIG, config_sha256, known, profile_faults
 
 
 def sections(path: Path) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgeslim.artifact.sections import HalfCheck
-from edgeslim.devices.profile import DeviceProfile
+from edgeslim.devices.profile import DeviceProfile, known_to_fail
 from edgeslim.errors import BadInput, Refused
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.model.context import Context
@@ -86,3 +86,17 @@ def short_of(half: HalfCheck | None, recipe: Recipe) -> list[str]:
                 "the step mixed_precision to keep more operators in fp32"
             )
     return reasons
+
+
+def engine_source(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | None:
+    """Return the file from which the engine is built; INT8 comes second, for whether it is faster must be measured."""
+    offered = () if profile.tensorrt is None else profile.tensorrt.precisions
+    for precision in ("fp16", "int8", "fp32"):
+        for one in judged:
+            if (
+                one.job.precision == precision
+                and precision in offered
+                and not known_to_fail(profile, "tensorrt", precision)
+            ):
+                return one
+    return None

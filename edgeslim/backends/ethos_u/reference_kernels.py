@@ -37,7 +37,7 @@ def compare(model: Path, inputs: NDArray[np.int8], outputs: NDArray[np.int8], wo
         return None
     fed, made = work / "micro_inputs.npy", work / "micro_outputs.npy"
     np.save(fed, inputs)
-    command = [sys.executable, "-m", "edgeslim.micro", str(model), str(fed), str(made)]
+    command = [sys.executable, "-m", "edgeslim.backends.ethos_u.reference_kernels", str(model), str(fed), str(made)]
     run_tool(command, work / "tflite_micro.log", "tflite-micro")
     steps = np.abs(np.load(made).astype(np.int32).reshape(outputs.shape) - outputs)
     return ReferenceKernels(

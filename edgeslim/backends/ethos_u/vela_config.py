@@ -7,7 +7,7 @@ from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import near_misses
 from edgeslim.resources import in_package
 
-CONFIG = in_package("vela.ini")
+CONFIG = in_package("backends/ethos_u/vela.ini")
 
 
 def known(kind: str) -> list[str]:

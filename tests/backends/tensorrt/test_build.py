@@ -2,10 +2,11 @@
 
 import pytest
 
+from edgeslim.backends.cpu import default_recipe
+from edgeslim.backends.tensorrt.build import require_gpu_recipe, short_of
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
-from edgeslim.gpu import require_gpu_recipe, short_of
-from edgeslim.recipe import default_recipe, with_settings
+from edgeslim.recipe import with_settings
 from tests.support.fp16_checks import DEVICE, check
 
 RECIPE = default_recipe(DEVICE)

@@ -11,7 +11,7 @@ from edgeslim.model.fp16_plan import HalfPlan
 from edgeslim.resources import in_package
 
 BUILDER = "build_engine.py"
-SOURCE = in_package(f"artifact_files/tensorrt/{BUILDER}")
+SOURCE = in_package(f"backends/tensorrt/{BUILDER}")
 # A strongly typed network runs every operator in the type that the file gives it; INT8 comes from the QDQ pairs.
 FLAGS = dict.fromkeys(("fp32", "fp16", "int8"), ("--stronglyTyped", "--noTF32"))
 PROVIDER = "TensorrtExecutionProvider"

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgeslim.backends.ethos_u.vela_config import CONFIG
+from edgeslim.backends.ethos_u.vela_report import Estimate, Placement, read_estimate, read_placement
 from edgeslim.devices.profile import Compiler
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
 from edgeslim.export import tflite_ends
 from edgeslim.export.process import run_tool
 from edgeslim.units import show_bytes, show_seconds
-from edgeslim.vela_config import CONFIG
-from edgeslim.vela_report import Estimate, Placement, read_estimate, read_placement
 
 PACKAGE, VERSION, EXTRA = "ethos-u-vela", "5.2.0", "ethos-u"
 Goal = Literal["Performance", "Size"]

@@ -7,7 +7,7 @@ from rich.text import Text
 from edgeslim.artifact.archive import MEASUREMENTS
 from edgeslim.artifact.manifest import Manifest
 from edgeslim.artifact.sections import ReferenceKernels
-from edgeslim.simulation import FILE, Simulation
+from edgeslim.backends.ethos_u.simulation import FILE, Simulation
 from edgeslim.units import show_bytes, show_seconds
 
 

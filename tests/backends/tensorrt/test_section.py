@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgeslim.backends.tensorrt.section import FLAGS, gpu_files
+from edgeslim.backends.tensorrt.tables import Fp16Row, fp16_table, gpu_lines
 from edgeslim.devices.profile import load_profile
-from edgeslim.gpu_papers import FLAGS, gpu_files
-from edgeslim.inspection import HalfRow, Inspection
+from edgeslim.inspection import Inspection
 from edgeslim.measure.entries import entries_of
 from edgeslim.model.fp16_plan import HalfOperator, HalfPlan
 from edgeslim.show import inspection_data
-from edgeslim.show_gpu import gpu_lines, half_table
 from tests.support.fp16_checks import DEVICE, check
 from tests.support.installed import skip_without
 from tests.support.small_artifact import stage
@@ -62,14 +62,14 @@ def test_a_bench_starts_the_agent_with_the_arguments_that_the_manifest_names(tmp
 
 def test_inspection_marks_a_weight_that_the_file_holds_otherwise():
     kept, relu = gpu_files(PLAN, check(), DEVICE).operators
-    rows = [HalfRow(kept, "fp16"), HalfRow(relu, None)]
+    rows = [Fp16Row(kept, "fp16"), Fp16Row(relu, None)]
     assert [row.as_planned for row in rows] == [False, True], "a weight in another precision goes unseen"
     console = Console(file=StringIO(), width=200)
-    console.print(half_table(rows))
+    console.print(fp16_table(rows))
     assert console.file.getvalue().count("DIFFERS") == 1, "the table does not mark it"
 
 
 def test_an_inspection_is_json(tmp_path: Path):
-    rows = [HalfRow(one, None) for one in gpu_files(PLAN, check(), DEVICE).operators]
+    rows = [Fp16Row(one, None) for one in gpu_files(PLAN, check(), DEVICE).operators]
     data = json.loads(json.dumps(inspection_data(Inspection({}, 0, [], [], rows))))
     assert [row["planned"]["precision"] for row in data["half_precision"]] == ["fp32", "fp16"], "the operators are lost"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeslim import micro
+from edgeslim.backends.ethos_u import reference_kernels as micro
 from edgeslim.deploy.run_model import run_model
 from edgeslim.errors import ToolFailed
 
