@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from edgeslim.inspection import inspect
     from edgeslim.measure.bench import bench, compare
     from edgeslim.measure.probe import probe
-    from edgeslim.pipeline import build, check
-    from edgeslim.sensitivity_report import sensitivity
+    from edgeslim.pipeline.build import build
+    from edgeslim.pipeline.preflight import check
+    from edgeslim.pipeline.sensitivity import sensitivity
 
 _HOME = {
     "bench": "measure.bench",
-    "build": "pipeline",
+    "build": "pipeline.build",
     "calibrate": "emulation.calibrate",
-    "check": "pipeline",
+    "check": "pipeline.preflight",
     "compare": "measure.bench",
     "emulate": "emulation.bench",
     "fits": "emulation.fits",
@@ -45,7 +46,7 @@ _HOME = {
     "load_profile": "devices.profile",
     "probe": "measure.probe",
     "profile": "emulation.operator_profile",
-    "sensitivity": "sensitivity_report",
+    "sensitivity": "pipeline.sensitivity",
     "verify": "artifact.verify",
 }
 

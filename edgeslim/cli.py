@@ -74,7 +74,7 @@ def build(
     """
     recipe = _recipe(device, wishes)
     from edgeslim.compress import resolve
-    from edgeslim.pipeline import Incomplete, Rejected
+    from edgeslim.pipeline.result import Incomplete, Rejected
 
     if dry_run:
         for call in recipe.steps:
@@ -266,8 +266,8 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
     times.
     """
     from edgeslim.model.load import name_of
+    from edgeslim.pipeline.sensitivity import save
     from edgeslim.plots import require_matplotlib, sensitivity_plot
-    from edgeslim.sensitivity_report import save
     from edgeslim.show_sensitivity import sensitivity_table
 
     require_matplotlib()

@@ -14,7 +14,6 @@ from edgeslim.artifact.manifest import Manifest
 from edgeslim.artifact.verify import VerifyReport
 from edgeslim.backends.ethos_u.tables import compiled_lines
 from edgeslim.backends.tensorrt.tables import gpu_lines
-from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.profile import DeviceProfile, Fact, describe, is_this_machine
 from edgeslim.doctor import Finding
 from edgeslim.export.evaluation.ledger import Row
@@ -22,6 +21,7 @@ from edgeslim.formats import FORMATS
 from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.measure.measurement import Measurement
 from edgeslim.model.trials import Trial, pareto
+from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.show_emulation import time_lines
 from edgeslim.show_measurements import latency, measurement_data, place
 from edgeslim.units import show_bytes, show_seconds

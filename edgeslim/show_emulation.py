@@ -9,12 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.device_times import DeviceTimes
 from edgeslim.devices.emulation import MISSES
 from edgeslim.emulation.bench import EmulationReport, Skipped
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.emulation.operator_profile import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
+from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.units import show_bytes
 
 LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.sensitivity_report import SensitivityReport, WidthLoss
+from edgeslim.pipeline.sensitivity import SensitivityReport, WidthLoss
 from edgeslim.units import show_seconds
 
 

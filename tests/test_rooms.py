@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "model": "devices tasks",
     "artifact": "deploy tasks",
     "compress": "model deploy.installed measure.operators.times emulation.estimator emulation.operators",
-    "export": "model artifact deploy measure.harness measure.measurement",
+    "export": "model artifact deploy",
     "measure": "artifact deploy model.operator",
     "emulation": "measure",
     "backends": "compress export measure emulation",

@@ -16,13 +16,14 @@ import estimator_page
 from markdown_table import table
 from prune_table import Row, load
 
-from edgeslim import checks, errors
+from edgeslim import errors
 from edgeslim.compress import known_steps, technique
 from edgeslim.compress.legalize import rules as npu_rules
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.devices.profile import DeviceProfile, all_profiles, describe
 from edgeslim.formats import FORMATS
 from edgeslim.measure.meters import METERS
+from edgeslim.pipeline.rules import RULES
 from edgeslim.recipe import Recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -42,7 +43,7 @@ def rules() -> str:
     """One row a rule of the preflight: its docstring is the rule."""
     return table(
         ["rule", "what it demands"],
-        [[f"`{r.__name__}`", " ".join((inspect.getdoc(r) or "").split())] for r in checks.RULES],
+        [[f"`{r.__name__}`", " ".join((inspect.getdoc(r) or "").split())] for r in RULES],
     )
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim.checks import Request, refusals, weight_scales
 from edgeslim.compress import equalize, fold
 from edgeslim.compress.equalize import MOST_FACTOR, Pair, Settings, pairs_of
 from edgeslim.compress.quantize import step as quantize
@@ -13,6 +12,7 @@ from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.grid import sqnr_db
 from edgeslim.model.graph import batched, layers_of, parameter
+from edgeslim.pipeline.rules import Request, refusals, weight_scales
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = random_images(12)

@@ -23,7 +23,7 @@ from edgeslim.model.equivalence import LEAST_DB, first_parting, outputs_of
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.pipeline import BuildReport
+from edgeslim.pipeline.result import BuildReport
 from edgeslim.progress import silent
 from edgeslim.recipe import Recipe, with_settings, without_step
 from edgeslim.resources import default_model_folder

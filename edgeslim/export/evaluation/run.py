@@ -7,20 +7,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
 from edgeslim.export.evaluation.first_difference import parting_in_file
-from edgeslim.export.evaluation.inputs import TIMED_IMAGES, first_rows, in_dtype, input_files, write_inputs
+from edgeslim.export.evaluation.inputs import first_rows, in_dtype, input_files, write_inputs
 from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.evaluation.ledger import Row, read_ledger
 from edgeslim.export.job import Job, Spelling, Tensor
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.grid import Grid, sqnr_db
-from edgeslim.measure.harness import Workload, measure
-from edgeslim.measure.measurement import Measurement
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.model import Model
@@ -29,7 +26,6 @@ from edgeslim.tasks.classification import Score, agreement_pct, score
 from edgeslim.tasks.images import ImageSet
 
 PARITY_IMAGES = 64
-TIMED_PROCESSES = 5
 ORDER = ("fp32", "fp16", "int8")  # of the files of one format: each is compared with the first
 
 
@@ -151,17 +147,6 @@ def _grid(end: Tensor) -> Grid:
 def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
     """Return what the model must compute, in eager mode in PyTorch, for the first images of a set."""
     return outputs_of(model.reference, next(iter(images.tensors()))[:PARITY_IMAGES])
-
-
-def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:
-    """Time every file that `judge_all` judged on this machine: fresh processes, interleaved."""
-    inputs = input_files(context.work)
-    return measure(
-        [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
-        {j.runtime: first_rows(inputs[j.runtime], TIMED_IMAGES) for j in judged},
-        Workload(threads=threads, processes=TIMED_PROCESSES, min_duration_s=0.2),
-        progress=lambda label, done, total: context.progress(f"timing {label}", done / total),
-    )
 
 
 def known_failures(judged: Sequence[Judged], profile: DeviceProfile) -> list[str]:

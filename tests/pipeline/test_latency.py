@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeslim import pipeline
 from edgeslim.deploy.device import Candidate
-from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation.estimator import calibrated_for
 from edgeslim.errors import BadInput, Refused
+from edgeslim.pipeline import latency
+from edgeslim.pipeline.latency import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.show_emulation import time_lines
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.judged_files import RECIPE, judged
@@ -108,10 +108,10 @@ def test_a_latency_can_be_demanded_where_the_estimator_knows_the_runtime():
 def asked_for(monkeypatch, primary, judged, recipe=RECIPE):
     """Return which files a build would have emulated, and the reasons and warnings that follow."""
     files = []
-    monkeypatch.setattr(pipeline, "sample_inputs", lambda runtime, _: runtime)
-    monkeypatch.setattr(pipeline, "device_times", lambda found, *_: files.extend(found) or DeviceTimes())
+    monkeypatch.setattr(latency, "sample_inputs", lambda runtime, _: runtime)
+    monkeypatch.setattr(latency, "device_times", lambda found, *_: files.extend(found) or DeviceTimes())
     context = SimpleNamespace(profile=PI, work=None, threads=1, progress=None)
-    _, reasons, warnings = pipeline._on_the_device(primary, judged, recipe, context)
+    _, reasons, warnings = latency.times_on_device(primary, judged, recipe, context)
     return [one.label for one, _ in files], reasons, warnings
 
 

@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeslim import checks
 from edgeslim.compress import fold
 from edgeslim.compress.prune.curves import Curve
 from edgeslim.compress.prune.sizes import Times
@@ -20,11 +19,12 @@ from edgeslim.compress.quantize.promote import sensitivity as layer_sensitivity
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.labels import require_fitting_labels
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
+from edgeslim.pipeline.labels import require_fitting_labels
+from edgeslim.pipeline.rules import refusals
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import default_store
 from edgeslim.tasks.classification import load_data
@@ -141,7 +141,7 @@ def sensitivity(
     profile = load_profile(device)
     progress("loading the model", 0.0)
     model = load_model(source, weights, seed)
-    if reasons := checks.refusals(model, profile, formats=()):
+    if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
     images = load_data(
         data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,

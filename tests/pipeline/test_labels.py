@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from edgeslim.errors import BadData
-from edgeslim.labels import require_fitting_labels
 from edgeslim.model.load import load_model
+from edgeslim.pipeline.labels import require_fitting_labels
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.classification import load_data
 

@@ -2,56 +2,45 @@
 
 import errno
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeslim import checks
-from edgeslim.artifact.archive import Artifact, check_destination, pack
+from edgeslim.artifact.archive import check_destination, pack
 from edgeslim.backends.cpu import choose_primary, default_recipe
 from edgeslim.backends.ethos_u.build import compile_best, require_npu_recipe, unfit
 from edgeslim.backends.tensorrt.build import check_half, require_gpu_recipe, short_of
 from edgeslim.compress import fold, resolve
 from edgeslim.compress.legalize import step as legalize
-from edgeslim.compress.legalize.rules import violations
 from edgeslim.compress.prune import step as prune
-from edgeslim.decide import below_demand, beyond_budget, worst_beyond_drop
-from edgeslim.deploy.device import Candidate
-from edgeslim.device_times import DeviceTimes, beyond_latency, device_times, paradox, require_judge
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
-from edgeslim.export.evaluation.inputs import sample_inputs
-from edgeslim.export.evaluation.run import Judged, judge_all, time_all, twin_of
+from edgeslim.export.evaluation.run import Judged, judge_all
 from edgeslim.export.export_all import export_all
-from edgeslim.formats import FORMATS, FormatName
-from edgeslim.handover import Made, stage
-from edgeslim.labels import require_fitting_labels
-from edgeslim.measure.measurement import Measurement
+from edgeslim.formats import FORMATS
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_traced
-from edgeslim.model.graph import copy_of, macs_of
+from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model
+from edgeslim.pipeline.gates import below_demand, beyond_budget, worst_beyond_drop
+from edgeslim.pipeline.labels import require_fitting_labels
+from edgeslim.pipeline.latency import (
+    require_judge,
+    time_all,
+    times_on_device,
+)
+from edgeslim.pipeline.preflight import preflight
+from edgeslim.pipeline.result import BuildReport, Incomplete, Made, Rejected
+from edgeslim.pipeline.stage import stage
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
 from edgeslim.resources import default_store
 from edgeslim.tasks.classification import load_data
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build made and what it found; `warnings` are sentences for a person."""
-
-    artifact: Artifact
-    profile: DeviceProfile
-    measurements: tuple[Measurement, ...]  # taken on this machine
-    warnings: tuple[str, ...]
-    times: DeviceTimes  # on the device, estimated
-    class_order: str | None  # how class folders became the model's classes, where there are any
 
 
 def build(
@@ -119,7 +108,7 @@ def build(
         elsewhere = profile.compiler or profile.tensorrt
         measurements = [] if elsewhere else time_all(judged, recipe.threads, context)
         primary, warnings = choose_primary(judged, measurements, profile)
-        times, too_slow, doubts = _on_the_device(primary, judged, recipe, context)
+        times, too_slow, doubts = times_on_device(primary, judged, recipe, context)
         warnings += doubts
         depth, unread = try_diagnostic(
             "error by depth", lambda: error_by_depth(unquantized, compressed, judged, context)
@@ -199,27 +188,6 @@ def _chooses(module: Any, settings: Any) -> bool:
     return module is prune and settings.amount is None
 
 
-def _on_the_device(
-    primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context
-) -> tuple[DeviceTimes, list[str], list[str]]:
-    """Return what the primary file and its fp32 twin would take on the device, reasons to reject it, and warnings."""
-    profile = context.profile
-    demanded = None if is_this_machine(profile) else recipe.max_latency_s
-    if primary is None:
-        missing = [] if demanded is None else ["there is no primary file whose time could be judged (--max-latency)"]
-        return DeviceTimes(), missing, []
-    if profile.compiler or profile.tensorrt:
-        return DeviceTimes(), [], []
-    twin = twin_of(primary, judged) or primary
-    files = [
-        (Candidate(one.label, one.runtime, one.job.target, one.job.precision), sample_inputs(one.runtime, context.work))
-        for one in ([primary] if twin is primary else [primary, twin])
-    ]
-    times = device_times(files, profile, context.threads, context.progress)
-    too_slow, unsure = beyond_latency(times, primary.label, demanded)
-    return times, too_slow, [*unsure, *([] if twin is primary else paradox(times, primary.label, twin.label))]
-
-
 def _demand(recipe: Recipe) -> Demand:
     return Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
 
@@ -241,73 +209,6 @@ def _work_folder() -> Iterator[Path]:
         raise ToolFailed(
             f"the disk of {tempfile.gettempdir()} is full; the work of a build needs room there: set TMPDIR"
         ) from error
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What was found before any work: why a device cannot have a model, and what will be rewritten so that it can."""
-
-    reasons: tuple[str, ...]
-    rewrites: tuple[str, ...]
-
-
-def check(
-    source: str | None = None,
-    *,
-    device: str | Path,
-    weights: str | None = None,
-    data: str | None = None,
-    formats: Sequence[FormatName] | None = None,
-    trust_labels: bool = False,
-) -> Preflight:
-    """Return every reason why `device` cannot have a model, in seconds and before any work; none when it can.
-
-    For an NPU, every layer that breaks one of its rules is named: with a reason, or with the rewrite that cures it.
-    With `data`, that must fit the model too, and its labels what the model answers but with `trust_labels`. `formats`:
-    those that are wanted, None for the device's default. Raises BadInput for what cannot even be read.
-    """
-    profile = load_profile(device)
-    if weights is None and source is not None and source.startswith("torchvision:"):
-        weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
-    model = load_model(source, weights)
-    if data is not None:
-        images = load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
-        if not trust_labels:
-            require_fitting_labels(model, images)
-    return preflight(model, profile, legalize.Settings(), formats or default_recipe(profile).formats)
-
-
-def preflight(
-    model: Model, profile: DeviceProfile, rewriting: legalize.Settings, formats: Sequence[FormatName]
-) -> Preflight:
-    """Ask every rule; what the wanted rewrites cure is no reason."""
-    found = []
-    if profile.npu is not None:
-        graph, _ = fold.folded_graph(copy_of(model.graph), model.input_shape)  # not traced once more: it takes seconds
-        found = violations(graph, profile)
-    cured = [one for one in found if rewriting.cures(one)]
-    left = [str(one) for one in found if not rewriting.cures(one)]
-    return Preflight((*checks.refusals(model, profile, formats), *left), tuple(str(one) for one in cured))
-
-
-class Rejected(Refused):
-    """The artifact was written, but falls below what was demanded; `report` says all about it."""
-
-    def __init__(self, report: BuildReport, reasons: Iterable[str]) -> None:
-        self.report = report
-        super().__init__(f"{report.artifact.folder} was written and marked rejected:", reasons)
-
-
-class Incomplete(ToolFailed):
-    """The artifact was written without what an exporter or a runtime failed at; `report` says all about the rest."""
-
-    def __init__(self, report: BuildReport, reasons: Iterable[str]) -> None:
-        self.report = report
-        lines = [
-            f"{report.artifact.folder} was written incomplete and marked rejected:",
-            *(f"  - {r}" for r in reasons),
-        ]
-        super().__init__("\n".join(lines))
 
 
 def _destination(out: Path | None, source: str | None, profile: DeviceProfile) -> Path:

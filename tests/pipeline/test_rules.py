@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim.checks import (
+from edgeslim.devices.profile import DeviceProfile, load_profile
+from edgeslim.devices.sourced import Bytes
+from edgeslim.formats import FORMATS
+from edgeslim.pipeline.rules import (
     OPERATORS,
     RULES,
     Request,
@@ -22,9 +25,6 @@ from edgeslim.checks import (
     same_every_time,
     stored_weights,
 )
-from edgeslim.devices.profile import DeviceProfile, load_profile
-from edgeslim.devices.sourced import Bytes
-from edgeslim.formats import FORMATS
 from tests.support.small_models import COLOR, Passing, headed, model_of, normalized_layers, plain
 
 PI = load_profile("raspberry-pi")

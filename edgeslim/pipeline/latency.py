@@ -1,4 +1,4 @@
-"""What the files of a build would take on the device: estimated, on its emulated core, where it is not at hand."""
+"""What the files of a build take: measured here, and estimated, on its emulated core, for a device not at hand."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,16 @@ from edgeslim.emulation.core import open_emulator, require_tools
 from edgeslim.emulation.estimator import calibrated_for, estimator_of, speedup
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
+from edgeslim.export.evaluation.inputs import TIMED_IMAGES, first_rows, input_files, sample_inputs
+from edgeslim.export.evaluation.run import Judged, twin_of
+from edgeslim.measure.harness import Workload, measure
+from edgeslim.measure.measurement import Measurement
+from edgeslim.model.context import Context
 from edgeslim.progress import Progress, silent
+from edgeslim.recipe import Recipe
 from edgeslim.units import show_seconds
 
+TIMED_PROCESSES = 5
 TIME_LIMIT_S = 300.0
 
 
@@ -95,3 +102,35 @@ def paradox(times: DeviceTimes, label: str, twin: str) -> list[str]:
     if one is None or other is None or not (one.decisive and other.decisive) or one.s < other.s:
         return []
     return [f"{label} takes {one.shown} on the device, no less than {twin} with {other.shown}"]
+
+
+def times_on_device(
+    primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context
+) -> tuple[DeviceTimes, list[str], list[str]]:
+    """Return what the primary file and its fp32 twin would take on the device, reasons to reject it, and warnings."""
+    profile = context.profile
+    demanded = None if is_this_machine(profile) else recipe.max_latency_s
+    if primary is None:
+        missing = [] if demanded is None else ["there is no primary file whose time could be judged (--max-latency)"]
+        return DeviceTimes(), missing, []
+    if profile.compiler or profile.tensorrt:
+        return DeviceTimes(), [], []
+    twin = twin_of(primary, judged) or primary
+    files = [
+        (Candidate(one.label, one.runtime, one.job.target, one.job.precision), sample_inputs(one.runtime, context.work))
+        for one in ([primary] if twin is primary else [primary, twin])
+    ]
+    times = device_times(files, profile, context.threads, context.progress)
+    too_slow, unsure = beyond_latency(times, primary.label, demanded)
+    return times, too_slow, [*unsure, *([] if twin is primary else paradox(times, primary.label, twin.label))]
+
+
+def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:
+    """Time every file that `judge_all` judged on this machine: fresh processes, interleaved."""
+    inputs = input_files(context.work)
+    return measure(
+        [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
+        {j.runtime: first_rows(inputs[j.runtime], TIMED_IMAGES) for j in judged},
+        Workload(threads=threads, processes=TIMED_PROCESSES, min_duration_s=0.2),
+        progress=lambda label, done, total: context.progress(f"timing {label}", done / total),
+    )

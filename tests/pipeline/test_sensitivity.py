@@ -19,9 +19,9 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip insta
 import edgeslim
 from edgeslim import cli
 from edgeslim.errors import BadInput, MissingPackage, Refused
+from edgeslim.pipeline.sensitivity import SensitivityReport, save
 from edgeslim.plots import sensitivity_plot
 from edgeslim.resources import bundled
-from edgeslim.sensitivity_report import SensitivityReport, save
 from edgeslim.show_sensitivity import sensitivity_table
 
 MODELS = TESTS / "support" / "small_models.py"

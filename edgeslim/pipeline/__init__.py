@@ -1,0 +1,1 @@
+"""The story of a build, from preflight to the staged artifact."""

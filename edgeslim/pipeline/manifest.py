@@ -1,0 +1,204 @@
+"""The manifest of a build."""
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from itertools import combinations
+
+from edgeslim.artifact.manifest import (
+    ArtifactName,
+    Compatible,
+    DataUsed,
+    IntegerLayers,
+    Manifest,
+    ModelFile,
+    Quality,
+    SourceModel,
+    TensorSpec,
+)
+from edgeslim.artifact.sections import GpuFiles
+from edgeslim.backends.ethos_u.section import compiled_file, compiled_path
+from edgeslim.backends.tensorrt.section import gpu_files
+from edgeslim.devices.profile import profile_sha256
+from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
+from edgeslim.model.graph import macs_of
+from edgeslim.model.load import name_of
+from edgeslim.pipeline.golden import golden_outputs_path, grids_of, logits_grid, tolerance_of
+from edgeslim.pipeline.result import Made
+from edgeslim.tasks.classification import agreement_pct
+
+VERSION = "1.0.0"
+TOOLS = (
+    "edgeslim",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "ethos-u-vela",
+    "tflite-micro",
+)
+# Label of a file -> what its outputs depend on beside the file.
+HOST_DEPENDENT = {
+    "onnx int8": "ONNX Runtime on x86-64 without VNNI saturates sums of uint8 x int8 products unless a session sets "
+    "`session.x64quantprecision` to `1`, as run.py does: without it outputs of the INT8 ONNX file differ there",
+    "openvino int8": "OpenVINO on x86-64 without VNNI saturates sums of uint8 x int8 products: outputs of the INT8 "
+    "OpenVINO file differ there",
+}
+
+
+def manifest_of(made: Made) -> Manifest:
+    """Return the manifest of a build, without the hashes of its files."""
+    model, profile, data = made.model, made.profile, made.data
+    macs = macs_of(made.compressed.graph)
+    labels = model.labels or data.class_names or tuple(str(i) for i in range(model.classes))
+    return Manifest(
+        artifact=ArtifactName(name=_name(made), version=VERSION),
+        compatible=Compatible(
+            device=profile.name,
+            architecture=profile.architecture,
+            soc=profile.soc,
+            profile_sha256=profile_sha256(profile),
+        ),
+        status="rejected" if made.reasons else "accepted",
+        reasons=tuple(made.reasons),
+        model=SourceModel(
+            source=model.source,
+            weights_sha256=model.weights_sha256(),
+            parameters=made.compressed.parameters,
+            macs=macs,
+            flops=2 * macs,
+            original_parameters=model.parameters,
+            original_macs=macs_of(model.graph),
+            classes=model.classes,
+            inputs=(_tensor("input", model.input_shape, "NCHW"),),
+        ),
+        labels=labels,
+        preprocessing=model.preprocessing,
+        data=DataUsed(
+            calibration=len(data.calibration),
+            selection=len(data.selection),
+            evaluation=len(data.evaluation),
+            source=data.source,
+            synthetic=data.synthetic,
+            labelled=data.labelled,
+        ),
+        models=tuple(_model_file(one, made) for one in made.judged),
+        gpu=_gpu(made),
+        compiled=None if made.npu is None else compiled_file(made.npu, path_of(made.npu.made_from)),
+        primary=_primary(made),
+        recipe=json.loads(made.recipe.model_dump_json()),
+        numerics="numerics.json",
+        ledger="ledger.json",
+        tool_versions={"python": platform.python_version(), **_versions()},
+        agreement_between_formats_pct=agreement_between_formats(made.judged),
+        error_by_depth=made.error_by_depth,
+        known_failures=tuple(known_failures(made.judged, profile)),
+        host_dependent=tuple(HOST_DEPENDENT[one.label] for one in made.judged if one.label in HOST_DEPENDENT),
+    )
+
+
+def _gpu(made: Made) -> GpuFiles | None:
+    plan = made.compressed.half
+    return None if plan is None or made.half is None else gpu_files(plan, made.half, made.profile)
+
+
+def _primary(made: Made) -> str | None:
+    """Return what the device should run: the compiled file where it has an NPU."""
+    if made.profile.compiler is not None:
+        return None if made.npu is None else compiled_path(made.npu)
+    return path_of(made.primary) if made.primary else None
+
+
+def agreement_between_formats(judged: Sequence[Judged]) -> dict[str, float]:
+    """Return for each pair of INT8 files on how many of the evaluation images they name the same class, in percent."""
+    files = [one for one in judged if one.job.precision == "int8"]
+    return {f"{a.job.format} and {b.job.format}": agreement_pct(a.logits, b.logits) for a, b in combinations(files, 2)}
+
+
+def _model_file(one: Judged, made: Made) -> ModelFile:
+    shape = made.model.input_shape
+    channels_last = one.job.format == "tflite"
+    support = made.profile.runtime(one.runtime)
+    taken, given = grids_of(one)
+    logits = logits_grid(one, made) if given is None else (given.scale, given.zero_point)
+    return ModelFile(
+        format=one.job.format,
+        runtime=one.runtime,
+        min_runtime_version=support.min_version if support else made_with(one.runtime),
+        precision=one.job.precision,  # type: ignore[arg-type] # checked by pydantic
+        path=path_of(one),
+        companions=tuple(f"{folder_of(one)}/{file.name}" for file in one.job.files[1:]),
+        bytes=one.size_bytes,
+        inputs=(
+            _tensor(
+                "input",
+                (shape[0], shape[2], shape[3], shape[1]) if channels_last else shape,
+                "NHWC" if channels_last else "NCHW",
+                None if taken is None else (taken.scale, taken.zero_point),
+                one.job.io,
+            ),
+        ),
+        outputs=(_tensor("logits", (1, made.model.classes), "NC", logits, one.job.io),),
+        quality=Quality(
+            kind=one.score.kind,  # type: ignore[arg-type]
+            top1_pct=one.score.top1_pct,
+            top5_pct=one.score.top5_pct,
+            ci95_pct=one.score.ci95_pct,
+            images=one.score.images,
+            agreement_with_fp32_pct=one.agreement_pct if one.job.precision != "fp32" else None,
+            sqnr_db=one.sqnr_db,
+            sqnr_images=min(PARITY_IMAGES, one.score.images),
+        ),
+        integer_layers=_integer_layers(one),
+        golden_outputs=golden_outputs_path(one),
+        tolerance=tolerance_of(one, made),
+        reference_kernels=made.npu.reference if made.npu is not None and made.npu.made_from is one else None,
+    )
+
+
+def _integer_layers(one: Judged) -> IntegerLayers | None:
+    if one.planned is None or one.proven is None:
+        return None
+    where = f"{one.runtime} {made_with(one.runtime)} on {platform.machine()}"
+    return IntegerLayers(planned=one.planned, proven=len(one.proven), proven_on=where)
+
+
+def _tensor(
+    name: str, shape: tuple[int, ...], layout: str, grid: tuple[float, int] | None = None, dtype: str = "float32"
+) -> TensorSpec:
+    scale, zero_point = grid or (None, None)
+    return TensorSpec(name=name, shape=shape, dtype=dtype, layout=layout, scale=scale, zero_point=zero_point)  # type: ignore[arg-type] # checked by pydantic
+
+
+def made_with(package: str) -> str:
+    """Return the installed version of a runtime for a device whose profile names no minimum."""
+    return importlib.metadata.version({"litert": "ai-edge-litert"}.get(package, package))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in TOOLS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _name(made: Made) -> str:
+    return f"{name_of(made.model.source)}-{made.profile.name}"
+
+
+def folder_of(one: Judged) -> str:
+    """The files meant for the device lie in models/, the float ones they are compared with in reference/."""
+    return "reference" if one.job.precision == "fp32" else "models"
+
+
+def path_of(one: Judged) -> str:
+    """Return where in the artifact a file lies."""
+    return f"{folder_of(one)}/{one.job.target.name}"

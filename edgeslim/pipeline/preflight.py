@@ -1,0 +1,65 @@
+"""Why a device cannot have a model, before any work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeslim.backends.cpu import default_recipe
+from edgeslim.compress import fold
+from edgeslim.compress.legalize import step as legalize
+from edgeslim.compress.legalize.rules import violations
+from edgeslim.devices.profile import DeviceProfile, load_profile
+from edgeslim.formats import FormatName
+from edgeslim.model.graph import copy_of
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
+from edgeslim.pipeline.labels import require_fitting_labels
+from edgeslim.pipeline.rules import refusals
+from edgeslim.tasks.classification import load_data
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found before any work: why a device cannot have a model, and what will be rewritten so that it can."""
+
+    reasons: tuple[str, ...]
+    rewrites: tuple[str, ...]
+
+
+def check(
+    source: str | None = None,
+    *,
+    device: str | Path,
+    weights: str | None = None,
+    data: str | None = None,
+    formats: Sequence[FormatName] | None = None,
+    trust_labels: bool = False,
+) -> Preflight:
+    """Return every reason why `device` cannot have a model, in seconds and before any work; none when it can.
+
+    For an NPU, every layer that breaks one of its rules is named: with a reason, or with the rewrite that cures it.
+    With `data`, that must fit the model too, and its labels what the model answers but with `trust_labels`. `formats`:
+    those that are wanted, None for the device's default. Raises BadInput for what cannot even be read.
+    """
+    profile = load_profile(device)
+    if weights is None and source is not None and source.startswith("torchvision:"):
+        weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
+    model = load_model(source, weights)
+    if data is not None:
+        images = load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
+        if not trust_labels:
+            require_fitting_labels(model, images)
+    return preflight(model, profile, legalize.Settings(), formats or default_recipe(profile).formats)
+
+
+def preflight(
+    model: Model, profile: DeviceProfile, rewriting: legalize.Settings, formats: Sequence[FormatName]
+) -> Preflight:
+    """Ask every rule; what the wanted rewrites cure is no reason."""
+    found = []
+    if profile.npu is not None:
+        graph, _ = fold.folded_graph(copy_of(model.graph), model.input_shape)  # not traced once more: it takes seconds
+        found = violations(graph, profile)
+    cured = [one for one in found if rewriting.cures(one)]
+    left = [str(one) for one in found if not rewriting.cures(one)]
+    return Preflight((*refusals(model, profile, formats), *left), tuple(str(one) for one in cured))

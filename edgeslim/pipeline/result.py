@@ -1,0 +1,69 @@
+"""What a build made, found and raises."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edgeslim.artifact.archive import Artifact
+from edgeslim.artifact.manifest import ErrorByDepth
+from edgeslim.artifact.sections import HalfCheck
+from edgeslim.backends.ethos_u.build import NpuFile
+from edgeslim.devices.profile import DeviceProfile
+from edgeslim.emulation.inference import EmulatedInference
+from edgeslim.errors import Refused, ToolFailed
+from edgeslim.export.evaluation.run import Judged
+from edgeslim.measure.measurement import Measurement
+from edgeslim.model.model import Model
+from edgeslim.pipeline.latency import DeviceTimes
+from edgeslim.recipe import Recipe
+from edgeslim.tasks.images import Data
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build made and what it found; `warnings` are sentences for a person."""
+
+    artifact: Artifact
+    profile: DeviceProfile
+    measurements: tuple[Measurement, ...]  # taken on this machine
+    warnings: tuple[str, ...]
+    times: DeviceTimes  # on the device, estimated
+    class_order: str | None  # how class folders became the model's classes, where there are any
+
+
+class Rejected(Refused):
+    """The artifact was written, but falls below what was demanded; `report` says all about it."""
+
+    def __init__(self, report: BuildReport, reasons: Iterable[str]) -> None:
+        self.report = report
+        super().__init__(f"{report.artifact.folder} was written and marked rejected:", reasons)
+
+
+class Incomplete(ToolFailed):
+    """The artifact was written without what an exporter or a runtime failed at; `report` says all about the rest."""
+
+    def __init__(self, report: BuildReport, reasons: Iterable[str]) -> None:
+        self.report = report
+        lines = [
+            f"{report.artifact.folder} was written incomplete and marked rejected:",
+            *(f"  - {r}" for r in reasons),
+        ]
+        super().__init__("\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything a build made and found, from which the artifact is written."""
+
+    model: Model  # as it was given
+    compressed: Model
+    data: Data
+    recipe: Recipe
+    profile: DeviceProfile
+    judged: Sequence[Judged]
+    measurements: Sequence[Measurement]
+    primary: Judged | None
+    reasons: Sequence[str]  # why it is rejected; none for an accepted one
+    error_by_depth: ErrorByDepth | None  # None where nothing was quantized
+    npu: NpuFile | None = None  # of a device with an NPU
+    half: HalfCheck | None = None  # of one with a GPU
+    simulations: Sequence[EmulatedInference] = ()  # on the device's emulated core
