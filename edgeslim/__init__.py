@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from edgeslim.emulation.calibrate import calibrate
     from edgeslim.emulation.fits import fits
     from edgeslim.emulation.operator_profile import profile
-    from edgeslim.inspection import inspect
     from edgeslim.measure.bench import bench, compare
     from edgeslim.measure.probe import probe
     from edgeslim.pipeline.build import build
     from edgeslim.pipeline.preflight import check
     from edgeslim.pipeline.sensitivity import sensitivity
+    from edgeslim.report.inspection import inspect
 
 _HOME = {
     "bench": "measure.bench",
@@ -42,7 +42,7 @@ _HOME = {
     "compare": "measure.bench",
     "emulate": "emulation.bench",
     "fits": "emulation.fits",
-    "inspect": "inspection",
+    "inspect": "report.inspection",
     "load_profile": "devices.profile",
     "probe": "measure.probe",
     "profile": "emulation.operator_profile",

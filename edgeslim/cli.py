@@ -95,7 +95,7 @@ def build(
             rejected = None
         except (Rejected, Incomplete) as error:
             report, rejected = error.report, error
-    from edgeslim.show import build_summary, summary_data
+    from edgeslim.report.summary import build_summary, summary_data
 
     artifact = report.artifact
     if as_json:
@@ -205,8 +205,8 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     """
     from edgeslim.backends.ethos_u.tables import simulation_table
     from edgeslim.backends.tensorrt.tables import fp16_table
-    from edgeslim.plots import inspection_plot, require_matplotlib
-    from edgeslim.show import depth_table, inspection_data, ledger_table, trials_table
+    from edgeslim.report.inspection_tables import depth_table, inspection_data, ledger_table, trials_table
+    from edgeslim.report.plots import inspection_plot, require_matplotlib
 
     if plot is not None:
         require_matplotlib()
@@ -231,7 +231,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
 def verify(artifact: Path, as_json: bool) -> None:
     """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
     from edgeslim.artifact.verify import ReplayFailed
-    from edgeslim.show import verify_data, verify_text
+    from edgeslim.report.inspection_tables import verify_data, verify_text
 
     failed = None
     try:
@@ -267,8 +267,8 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
     """
     from edgeslim.model.load import name_of
     from edgeslim.pipeline.sensitivity import save
-    from edgeslim.plots import require_matplotlib, sensitivity_plot
-    from edgeslim.show_sensitivity import sensitivity_table
+    from edgeslim.report.plots import require_matplotlib, sensitivity_plot
+    from edgeslim.report.sensitivity import sensitivity_table
 
     require_matplotlib()
     folder = out or Path("sensitivity") / f"{name_of(model)}-{load_profile(device).name}"
@@ -302,7 +302,7 @@ def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
         profiles = [load_profile(name)] if name else all_profiles()
         print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
         return
-    from edgeslim.show import devices_table, facts_table
+    from edgeslim.report.devices import devices_table, facts_table
 
     STDOUT.print(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
 
@@ -311,8 +311,8 @@ def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
 @AS_JSON
 def doctor(as_json: bool) -> None:
     """Show what is installed and usable here, and the command that would enable what is not."""
-    from edgeslim.doctor import diagnose
-    from edgeslim.show import findings_table
+    from edgeslim.report.devices import findings_table
+    from edgeslim.report.doctor import diagnose
 
     findings = diagnose()
     if as_json:

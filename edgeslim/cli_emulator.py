@@ -51,7 +51,7 @@ def bench_emulated(
     as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Count what every file of an artifact takes on an emulated core, and print it."""
-    from edgeslim.show_emulation import emulation_data, emulation_table
+    from edgeslim.report.emulation import emulation_data, emulation_table
 
     with progress_on(quiet=quiet or as_json) as progress:
         report = edgeslim.emulate(
@@ -90,7 +90,7 @@ def require_believed(found: Sequence["Measurement | EmulatedInference | Fit"], k
 @QUIET
 def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, as_json: bool, quiet: bool) -> None:
     """Say what every operator of ARTIFACT takes on an emulated device, and what to try first."""
-    from edgeslim.show_emulation import profile_table
+    from edgeslim.report.emulation import profile_table
 
     scheme, _, device = on.partition(":")
     if scheme != EMULATOR:

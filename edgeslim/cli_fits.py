@@ -20,7 +20,7 @@ def bench_fits(
     as_json: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Run every file of an artifact with so much memory and print what fits; Refused where one does not."""
-    from edgeslim.show_fits import fit_data, fit_table
+    from edgeslim.report.emulation import fit_data, fit_table
 
     with progress_on(quiet=quiet or as_json) as progress:
         report = edgeslim.fits(

@@ -88,7 +88,7 @@ def bench(
     from edgeslim.artifact.archive import open_artifact
     from edgeslim.backends.ethos_u.tables import untimed_lines
     from edgeslim.measure.bench import BenchReport, CutOff
-    from edgeslim.show_measurements import measurement_data, measurement_table, place_of
+    from edgeslim.report.measurements import measurement_data, measurement_table, place_of
 
     kinds = _kinds(fail_on)
     scheme, _, device = on.partition(":")
@@ -121,7 +121,7 @@ def bench(
     if cut is not None:
         raise cut
     if plot is not None:
-        from edgeslim.latency_plot import distributions
+        from edgeslim.report.latency_plot import distributions
 
         distributions(measured, plot)
     require_believed(measured, kinds)
@@ -145,7 +145,7 @@ def compare(a: Path, b: Path, conditions: tuple[str, ...], as_json: bool, quiet:
     Of an artifact its primary file is taken. Figures that were not taken alike are refused (exit code 2).
     """
     from edgeslim.measure.comparison import Condition, violated
-    from edgeslim.show_measurements import comparison_data, comparison_table
+    from edgeslim.report.measurements import comparison_data, comparison_table
 
     wanted = [Condition.parse(text) for text in conditions]
     found = _compared(a, b, quiet=quiet or as_json, wishes=wishes)
@@ -179,7 +179,7 @@ def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comp
 @AS_JSON
 def probe(target: str, device: str, library: str | None, as_json: bool) -> None:
     """Say whether the machine at TARGET is what the profile of a device says: exit code 3 where it is not."""
-    from edgeslim.show_measurements import probe_table
+    from edgeslim.report.measurements import probe_table
 
     findings = edgeslim.probe(target, device=device, library=library)
     if as_json:
@@ -227,7 +227,7 @@ def _kinds(text: str) -> tuple[Kind, ...]:
 
 
 def _require_svg(file: Path) -> None:
-    from edgeslim.plots import require_matplotlib
+    from edgeslim.report.plots import require_matplotlib
 
     require_matplotlib()
     if file.suffix != ".svg":

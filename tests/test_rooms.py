@@ -35,7 +35,7 @@ LIGHT = (
     "edgeslim.devices.profile",
     "edgeslim.artifact.archive",
     "edgeslim.artifact.manifest",
-    "edgeslim.doctor",
+    "edgeslim.report.doctor",
     "edgeslim.cli",
 )
 HEAVY = {"torch", "openvino", "onnx", "onnxruntime", "ai_edge_litert", "litert_torch", "torchvision"}

@@ -173,7 +173,7 @@ FITS = Fit(
 
 def test_the_table_says_what_fits_what_does_not_and_what_was_not_asked(capsys):
     from edgeslim.cli_common import STDOUT
-    from edgeslim.show_fits import fit_table
+    from edgeslim.report.emulation import fit_table
 
     large = replace(FITS, label="onnx fp32", fits=False, reason="out of memory", peak_rss_bytes=None)
     report = FitReport(load_profile("raspberry-pi-4"), (FITS, large), (Skipped("openvino int8", "it throws"),), None)

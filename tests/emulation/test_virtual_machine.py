@@ -4,7 +4,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from edgeslim.doctor import of_virtual_machine
 from edgeslim.emulation import virtual_machine
 from edgeslim.emulation.virtual_machine import (
     LEAST_RAM_BYTES,
@@ -14,6 +13,7 @@ from edgeslim.emulation.virtual_machine import (
     running_machine,
 )
 from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.report.doctor import of_virtual_machine
 from tests.support.emulated_machine import MIB, EmulatedMachine, require_emulator
 
 

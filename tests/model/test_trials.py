@@ -10,10 +10,10 @@ from rich.console import Console
 
 from edgeslim.artifact.manifest import LayerError
 from edgeslim.errors import BadInput
-from edgeslim.inspection import DepthRow, Inspection
 from edgeslim.model.trials import Trial, load_trials, pareto, save_trials
-from edgeslim.plots import inspection_plot
-from edgeslim.show import trials_table
+from edgeslim.report.inspection import DepthRow, Inspection
+from edgeslim.report.inspection_tables import trials_table
+from edgeslim.report.plots import inspection_plot
 
 
 def tried(latency_us: float, lost: float, widths: dict[str, int] | None = None) -> Trial:

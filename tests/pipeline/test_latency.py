@@ -11,7 +11,7 @@ from edgeslim.emulation.estimator import calibrated_for
 from edgeslim.errors import BadInput, Refused
 from edgeslim.pipeline import latency
 from edgeslim.pipeline.latency import DeviceTimes, beyond_latency, device_times, paradox, require_judge
-from edgeslim.show_emulation import time_lines
+from edgeslim.report.emulation import time_lines
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.judged_files import RECIPE, judged
 

@@ -20,9 +20,9 @@ import edgeslim
 from edgeslim import cli
 from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.pipeline.sensitivity import SensitivityReport, save
-from edgeslim.plots import sensitivity_plot
+from edgeslim.report.plots import sensitivity_plot
+from edgeslim.report.sensitivity import sensitivity_table
 from edgeslim.resources import bundled
-from edgeslim.show_sensitivity import sensitivity_table
 
 MODELS = TESTS / "support" / "small_models.py"
 RESIDUAL, UNKNOWN = f"{MODELS}:residual", f"{MODELS}:scaled"

@@ -11,9 +11,9 @@ from rich.console import Console
 from edgeslim.backends.ethos_u.simulation import FILE, Figures, Simulation, load_simulation, save_simulation
 from edgeslim.backends.ethos_u.tables import simulation_table, untimed_lines
 from edgeslim.errors import BadInput
-from edgeslim.inspection import Inspection
 from edgeslim.measure.bench import compare
-from edgeslim.show import inspection_data
+from edgeslim.report.inspection import Inspection
+from edgeslim.report.inspection_tables import inspection_data
 from tests.support.small_artifact import stage
 
 FAST = Figures("Performance", True, 0.003, 3_000_000, 300_000, 5_000, 0, 4_000_000, 5_000, 0)

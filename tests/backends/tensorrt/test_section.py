@@ -10,10 +10,10 @@ from rich.console import Console
 from edgeslim.backends.tensorrt.section import FLAGS, gpu_files
 from edgeslim.backends.tensorrt.tables import Fp16Row, fp16_table, gpu_lines
 from edgeslim.devices.profile import load_profile
-from edgeslim.inspection import Inspection
 from edgeslim.measure.entries import entries_of
 from edgeslim.model.fp16_plan import HalfOperator, HalfPlan
-from edgeslim.show import inspection_data
+from edgeslim.report.inspection import Inspection
+from edgeslim.report.inspection_tables import inspection_data
 from tests.support.fp16_checks import DEVICE, check
 from tests.support.installed import skip_without
 from tests.support.small_artifact import stage

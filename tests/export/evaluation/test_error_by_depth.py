@@ -22,11 +22,11 @@ from edgeslim.export.evaluation.file_values import edge_values
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job, Spelling
 from edgeslim.grid import sqnr_db
-from edgeslim.inspection import DepthRow, own_share_pct
 from edgeslim.model.fake_quant import simulate
 from edgeslim.model.graph import values_of
 from edgeslim.model.numerics import Numerics
-from edgeslim.show import depth_table
+from edgeslim.report.inspection import DepthRow, own_share_pct
+from edgeslim.report.inspection_tables import depth_table
 from edgeslim.tasks.classification import Score
 
 SET = random_images(40)

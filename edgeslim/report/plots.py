@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.errors import BadInput, MissingPackage
-from edgeslim.inspection import Inspection
 from edgeslim.model.trials import pareto
 from edgeslim.pipeline.sensitivity import GroupLoss, LayerLoss, SensitivityReport
+from edgeslim.report.inspection import Inspection
 from edgeslim.units import show_seconds
 
 ROW_INCHES, CELL_INCHES, NAME_INCHES = 0.5, 1.45, 2.6

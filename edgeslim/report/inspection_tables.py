@@ -1,97 +1,19 @@
-"""Tables and summaries as a person reads them; `cli.py` prints what these functions return."""
+"""What an artifact holds, as a person reads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from edgeslim.artifact.archive import archive_path
-from edgeslim.artifact.manifest import Manifest
 from edgeslim.artifact.verify import VerifyReport
-from edgeslim.backends.ethos_u.tables import compiled_lines
-from edgeslim.backends.tensorrt.tables import gpu_lines
-from edgeslim.devices.profile import DeviceProfile, Fact, describe, is_this_machine
-from edgeslim.doctor import Finding
 from edgeslim.export.evaluation.ledger import Row
 from edgeslim.formats import FORMATS
-from edgeslim.inspection import DepthRow, Inspection
-from edgeslim.measure.measurement import Measurement
 from edgeslim.model.trials import Trial, pareto
-from edgeslim.pipeline.latency import DeviceTimes
-from edgeslim.show_emulation import time_lines
-from edgeslim.show_measurements import latency, measurement_data, place
-from edgeslim.units import show_bytes, show_seconds
-
-
-def build_summary(
-    folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement],
-    warnings: Sequence[str], times: DeviceTimes, class_order: str | None = None,
-) -> RenderableType:  # fmt: skip
-    """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
-    here = {m.label: m for m in measured}
-    table = Table(
-        title=f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}", title_justify="left"
-    )
-    kind = "top-1" if manifest.data.labelled else "agreement with fp32"
-    for column in (
-        "format",
-        "precision",
-        "size",
-        f"{kind}, 95 % interval",
-        "as fp32",
-        "int8 layers",
-        "latency*",
-        "memory*",
-    ):
-        table.add_column(column, no_wrap=True)
-    for model in sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision))):
-        one = here.get(f"{model.format} {model.precision}")
-        quality, layers = model.quality, model.integer_layers
-        table.add_row(
-            model.format,
-            model.precision,
-            show_bytes(model.bytes),
-            f"{quality.top1_pct:.2f} % ({quality.ci95_pct[0]:.2f} to {quality.ci95_pct[1]:.2f})",
-            "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
-            "" if layers is None else f"{layers.proven} of {layers.planned}",
-            latency(one) if one else "not measured",
-            show_bytes(one.peak_rss_bytes) if one else "not measured",
-            style="bold" if model.path == manifest.primary else "",
-            end_section=model.precision == "int8",
-        )
-    data = manifest.data
-    lines = [
-        f"* measured on {place(measured, profile.name, here=is_this_machine(profile))}" if measured else "",
-        *time_lines(times, profile.title),
-        f"data: {data.source}: {data.calibration} images calibrate, {data.selection} select, {data.evaluation} judge"
-        + (
-            "; SYNTHETIC: they say nothing about accuracy, and the accuracy gate was not applied"
-            if data.synthetic
-            else ""
-        ),
-        *([] if class_order is None else [f"classes: {class_order}"]),
-        f"model: {_change(manifest.model.original_parameters, manifest.model.parameters)} parameters, "
-        f"{_change(manifest.model.original_macs, manifest.model.macs)} MACs for an image",
-        *(
-            f"{pair} agree on {share:.2f} % of the images"
-            for pair, share in manifest.agreement_between_formats_pct.items()
-        ),
-        *compiled_lines(manifest),
-        *gpu_lines(manifest),
-        f"primary: {manifest.primary or 'none'}",
-        *(f"warning: {warning}" for warning in warnings),
-        f"artifact: {folder}",
-        f"archive:  {archive_path(folder)}",
-    ]
-    return Group(table, *(Text(line) for line in lines if line))
-
-
-def _change(before: int, after: int) -> str:
-    return f"{after:,}" if before == after else f"{before:,} to {after:,}"
+from edgeslim.report.inspection import DepthRow, Inspection
+from edgeslim.units import show_seconds
 
 
 def ledger_table(rows: Mapping[str, Sequence[Row]], *, everything: bool) -> RenderableType:
@@ -228,61 +150,3 @@ def verify_data(report: VerifyReport) -> dict[str, Any]:
     """Return what verification found as JSON can hold it."""
     replays = [{**vars(one), "tolerance": one.tolerance.model_dump()} for one in report.replays]
     return {**vars(report), "replays": replays, "failures": list(report.failures)}
-
-
-def devices_table(profiles: Sequence[DeviceProfile]) -> RenderableType:
-    """Return one line a device."""
-    table = Table()
-    for column in ("device", "aliases", "class", "SoC", "runtimes, preferred first"):
-        table.add_column(column)
-    for one in profiles:
-        runtimes = ", ".join(f"{r.name} ({', '.join(r.precisions)})" for r in one.runtimes)
-        table.add_row(one.name, ", ".join(one.aliases), one.device_class, one.soc or "", runtimes)
-    return table
-
-
-def facts_table(profile: DeviceProfile) -> RenderableType:
-    """Return everything known about a device, each fact with its source."""
-    table = Table(title=f"{profile.name}: {profile.title}", title_justify="left")
-    for column in ("", "fact", "value", "source"):
-        table.add_column(column, overflow="fold")
-    section = None
-    for fact in describe(profile):
-        table.add_row(fact.section if fact.section != section else "", *_fact(fact))
-        section = fact.section
-    return table
-
-
-def _fact(fact: Fact) -> tuple[str, str, str]:
-    return fact.name, fact.value, fact.source or ""
-
-
-def findings_table(findings: Sequence[Finding]) -> RenderableType:
-    """Return what is installed and usable, with the command that would enable what is not."""
-    table = Table()
-    for column in ("", "what", "detail", "to enable it"):
-        table.add_column(column)
-    for one in findings:
-        table.add_row(one.state, one.what, one.detail, one.cure or "")
-    return table
-
-
-def summary_data(
-    manifest: Manifest, measured: Sequence[Measurement], warnings: Sequence[str], times: DeviceTimes
-) -> dict[str, Any]:
-    """Return the build's summary as JSON can hold it."""
-    return {
-        "status": manifest.status,
-        "reasons": list(manifest.reasons),
-        "primary": manifest.primary,
-        "device": manifest.compatible.device,
-        "agreement_between_formats_pct": manifest.agreement_between_formats_pct,
-        "models": [model.model_dump(mode="json") for model in manifest.models],
-        "data": manifest.data.model_dump(mode="json"),
-        "gpu": None if manifest.gpu is None else manifest.gpu.model_dump(mode="json"),
-        "compiled": None if manifest.compiled is None else manifest.compiled.model_dump(mode="json"),
-        "measurements": [measurement_data(one) for one in measured],
-        "on_the_device": [asdict(one) for one in times.simulations],
-        "not_on_the_device": list(times.missing),
-        "warnings": list(warnings),
-    }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from edgeslim.errors import BadInput
-from edgeslim.latency_plot import distributions
+from edgeslim.report.latency_plot import distributions
 from tests.support.made_measurements import PLACE, doubt, made_of, measured, noise, process
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install matplotlib")

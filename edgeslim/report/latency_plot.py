@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeslim.errors import BadInput
 from edgeslim.measure.measurement import Measurement
-from edgeslim.plots import require_matplotlib, save_figure
+from edgeslim.report.plots import require_matplotlib, save_figure
 from edgeslim.units import show_seconds
 
 ROW_INCHES, WIDE_RANGE = 0.85, 8.0

@@ -8,7 +8,8 @@ import pytest
 
 from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.devices.machine import this_machine
-from edgeslim.doctor import (
+from edgeslim.export import FORMATS
+from edgeslim.report.doctor import (
     Finding,
     Package,
     diagnose,
@@ -21,7 +22,6 @@ from edgeslim.doctor import (
     of_packages,
     of_ram,
 )
-from edgeslim.export import FORMATS
 from tests.support.fake_trees import write_intel_n100, write_raspberry_pi_4
 
 INSTALL = "pip install 'edgeslim[onnx]'"

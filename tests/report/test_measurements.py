@@ -10,7 +10,7 @@ from rich.console import Console
 from edgeslim.artifact.manifest import MANIFEST, manifest_text
 from edgeslim.measure.comparison import METRICS, compare
 from edgeslim.measure.probe import Finding
-from edgeslim.show_measurements import (
+from edgeslim.report.measurements import (
     comparison_data,
     comparison_table,
     latency,
