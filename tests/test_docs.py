@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import edgeslim
-from edgeslim.cli import commands
+from edgeslim.cli.main import commands
 from tests.support import REPOSITORY
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from edgeslim.cli_calibrate import summary
+from edgeslim.cli.calibrate import summary
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation import calibrate as calibration
 from edgeslim.emulation.calibrate import OPERATORS, calibrate

@@ -172,7 +172,7 @@ FITS = Fit(
 
 
 def test_the_table_says_what_fits_what_does_not_and_what_was_not_asked(capsys):
-    from edgeslim.cli_common import STDOUT
+    from edgeslim.cli.options import STDOUT
     from edgeslim.report.emulation import fit_table
 
     large = replace(FITS, label="onnx fp32", fits=False, reason="out of memory", peak_rss_bytes=None)

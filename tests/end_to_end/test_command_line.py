@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim import cli
+from edgeslim.cli import main as cli
 from tests.support.builds import NET, edgeslim, running
 from tests.support.command_line import HEEDING_CTRL_C
 from tests.support.in_process import PI, run

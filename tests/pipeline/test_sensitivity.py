@@ -17,7 +17,7 @@ from tests.support.small_models import SIDE
 pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install 'edgeslim[plot]'")
 
 import edgeslim
-from edgeslim import cli
+from edgeslim.cli import main as cli
 from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.pipeline.sensitivity import SensitivityReport, save
 from edgeslim.report.plots import sensitivity_plot

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from edgeslim import cli
+from edgeslim.cli import main as cli
 
 # A shell's background job ignores interrupts, and so would what a test starts in one.
 HEEDING_CTRL_C = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from edgeslim.cli import main
+from edgeslim.cli.main import main
 main()
 """
 

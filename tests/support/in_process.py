@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edgeslim import cli
+from edgeslim.cli import main as cli
 
 PI = ("--device", "raspberry-pi")
 

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 import edgeslim
-from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on, quantity
-from edgeslim.cli_emulator import (
+from edgeslim.cli.emulate import (
     EMULATOR,
+    RAM,
     TIME_LIMIT,
     bench_emulated,
+    bench_fits,
     refuse_what_is_of_an_emulator,
     require_believed,
     require_useful,
 )
-from edgeslim.cli_fits import RAM, bench_fits
+from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on, quantity
 from edgeslim.errors import BadInput, Refused
 from edgeslim.measure.measurement import Kind
 from edgeslim.measure.meters import METERS

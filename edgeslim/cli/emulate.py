@@ -9,9 +9,13 @@ import click
 from click.core import ParameterSource
 
 import edgeslim
-from edgeslim.cli_common import AS_JSON, QUIET, STDOUT, print_json, progress_on, quantity
-from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement
+from edgeslim.cli.options import AS_JSON, QUIET, STDOUT, print_json, progress_on, quantity
+from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, Refused
 from edgeslim.measure.measurement import Kind
+
+RAM = click.option(
+    "--ram", metavar="SIZE", help="Of an emulator: does each file fit into a machine with so much? 512MiB."
+)
 
 if TYPE_CHECKING:
     from edgeslim.emulation.bench import Skipped
@@ -116,3 +120,27 @@ def time_limit_seconds(text: str | None) -> float:
     if limit_s == 0:
         raise BadInput("--time-limit 0: expected more than 0 seconds")
     return TIME_LIMIT_S if limit_s is None else float(limit_s)
+
+
+def bench_fits(
+    ram: str, artifact: Path, device: str | None, threads: int, time_limit: str | None, kinds: tuple[Kind, ...], *,
+    as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Run every file of an artifact with so much memory and print what fits; Refused where one does not."""
+    from edgeslim.report.emulation import fit_data, fit_table
+
+    with progress_on(quiet=quiet or as_json) as progress:
+        report = edgeslim.fits(
+            artifact, quantity(ram, "bytes", "--ram"), device=device, threads=threads,
+            time_limit_s=time_limit_seconds(time_limit),
+            progress=lambda label, done, total: progress(f"running {label}", done / total),
+        )  # fmt: skip
+    if as_json:
+        print_json(fit_data(report))
+    else:
+        STDOUT.print(fit_table(report))
+    require_believed(report.found, kinds)
+    reasons = [f"{one.label}: {one.reason}" for one in report.found if not one.fits]
+    if reasons:
+        raise Refused(f"with {ram} of memory, not every file fits:", reasons)
+    require_all_ran(report.skipped)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import edgeslim
-from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on
+from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on
 from edgeslim.errors import BadInput
 
 if TYPE_CHECKING:

@@ -19,6 +19,13 @@ STDERR = Console(stderr=True, soft_wrap=True, markup=False)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+FORMATS = click.option(
+    "--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all."
+)
+TRUST_LABELS = click.option(
+    "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
+)
+WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
 DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
 
 

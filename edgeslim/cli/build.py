@@ -1,39 +1,30 @@
-"""The command line: parse, call one function, print. stdout is the result, stderr progress and errors."""
+"""`build`, `check` and `sensitivity`: from a model to an artifact, and what to know before."""
 
-import signal
-import sys
-import tempfile
-import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 import edgeslim
-from edgeslim.cli_calibrate import calibrate
-from edgeslim.cli_common import AS_JSON, DEVICE, QUIET, STDERR, STDOUT, print_json, progress_on, quantity
-from edgeslim.cli_emulator import profile
-from edgeslim.cli_measure import bench, compare, probe
-from edgeslim.devices.profile import all_profiles, describe, load_profile
-from edgeslim.errors import BadInput, DeviceFailed, EdgeslimError, try_diagnostic
-
-WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
-FORMATS = click.option(
-    "--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all."
+from edgeslim.cli.options import (
+    AS_JSON,
+    DEVICE,
+    FORMATS,
+    QUIET,
+    STDERR,
+    STDOUT,
+    TRUST_LABELS,
+    WEIGHTS,
+    print_json,
+    progress_on,
+    quantity,
 )
-TRUST_LABELS = click.option(
-    "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
-)
+from edgeslim.devices.profile import load_profile
+from edgeslim.errors import BadInput, try_diagnostic
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="edgeslim")
-def commands() -> None:
-    """Compress a CNN for one device and hand over an artifact in which nothing is believed before it ran."""
-
-
-@commands.command()
+@click.command()
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
@@ -162,7 +153,7 @@ def _amount(text: str) -> dict[str, float]:
         ) from error
 
 
-@commands.command()
+@click.command()
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
@@ -193,60 +184,7 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
         raise Refused(f"{shown} cannot be built for {device}:", found.reasons)
 
 
-@commands.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw trials and error by depth into this .png.")
-@AS_JSON
-def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) -> None:
-    """Show what pruning tried for ARTIFACT, where quantization errs, layer by layer, and its ledger.
-
-    The ledger: per layer and edge what was planned and what each file holds, read back from it.
-    """
-    from edgeslim.backends.ethos_u.tables import simulation_table
-    from edgeslim.backends.tensorrt.tables import fp16_table
-    from edgeslim.report.inspection_tables import depth_table, inspection_data, ledger_table, trials_table
-    from edgeslim.report.plots import inspection_plot, require_matplotlib
-
-    if plot is not None:
-        require_matplotlib()
-    found = edgeslim.inspect(artifact)
-    if plot is not None:
-        inspection_plot(found, plot)
-    if as_json:
-        print_json(inspection_data(found))
-    else:
-        STDOUT.print(trials_table(found.trials))
-        STDOUT.print(depth_table(found.error_by_depth, found.error_images))
-        if found.half:
-            STDOUT.print(fp16_table(found.half))
-        if found.simulation is not None:
-            STDOUT.print(simulation_table(found.simulation))
-        STDOUT.print(ledger_table(found.ledger, everything=everything))
-
-
-@commands.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
-@AS_JSON
-def verify(artifact: Path, as_json: bool) -> None:
-    """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
-    from edgeslim.artifact.verify import ReplayFailed
-    from edgeslim.report.inspection_tables import verify_data, verify_text
-
-    failed = None
-    try:
-        report = edgeslim.verify(artifact)
-    except ReplayFailed as error:
-        report, failed = error.report, error
-    if as_json:
-        print_json(verify_data(report))
-    else:
-        STDOUT.print(verify_text(report))
-    if failed is not None:
-        raise failed
-
-
-@commands.command()
+@click.command()
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
@@ -283,78 +221,3 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
         STDOUT.print(sensitivity_table(report, files[: 2 - len(not_drawn)]))
     for line in not_drawn:
         STDERR.print("warning:", line, highlight=False)
-
-
-@commands.command()
-@click.argument("name", required=False)
-@click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
-@AS_JSON
-def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
-    """List the devices, or everything known about one, with sources."""
-    if validate is not None:
-        device = load_profile(validate).name
-        if as_json:
-            print_json({"profile": str(validate), "valid": True, "device": device})
-        else:
-            click.echo(f"{validate}: a valid profile of {device}")
-        return
-    if as_json:
-        profiles = [load_profile(name)] if name else all_profiles()
-        print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
-        return
-    from edgeslim.report.devices import devices_table, facts_table
-
-    STDOUT.print(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
-
-
-@commands.command()
-@AS_JSON
-def doctor(as_json: bool) -> None:
-    """Show what is installed and usable here, and the command that would enable what is not."""
-    from edgeslim.report.devices import findings_table
-    from edgeslim.report.doctor import diagnose
-
-    findings = diagnose()
-    if as_json:
-        print_json([asdict(one) for one in findings])
-    else:
-        STDOUT.print(findings_table(findings))
-
-
-for command in (bench, compare, probe, profile, calibrate):
-    commands.add_command(command)
-
-
-def main() -> NoReturn:
-    """Run the command line and exit with the code of what happened."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, _interrupt)
-    try:
-        commands.main(standalone_mode=False)
-    except DeviceFailed as error:
-        _fail(f"{error}\nstatus: {error.status}; {error.next_step}", error.exit_code)
-    except EdgeslimError as error:
-        _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; nothing half-written was left", 130)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read stdout has gone, and Python would complain about it at its exit
-        sys.exit(0)
-    except Exception:  # noqa: BLE001 - our bug: the one place that must catch everything
-        with tempfile.NamedTemporaryFile("w", prefix="edgeslim-report-", suffix=".txt", delete=False) as report:
-            report.write(f"edgeslim {sys.argv[1:]}\n{traceback.format_exc()}")
-        _fail(f"a bug in edgeslim; please report it with {report.name}", 1)
-    sys.exit(0)
-
-
-def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler
-    raise KeyboardInterrupt
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    STDERR.print("error:", message, markup=False, highlight=False)
-    sys.exit(code)

@@ -1,0 +1,99 @@
+"""`inspect`, `verify`, `devices` and `doctor`: what an artifact, a device and this machine are."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+import edgeslim
+from edgeslim.cli.options import AS_JSON, STDOUT, print_json
+from edgeslim.devices.profile import all_profiles, describe, load_profile
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw trials and error by depth into this .png.")
+@AS_JSON
+def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) -> None:
+    """Show what pruning tried for ARTIFACT, where quantization errs, layer by layer, and its ledger.
+
+    The ledger: per layer and edge what was planned and what each file holds, read back from it.
+    """
+    from edgeslim.backends.ethos_u.tables import simulation_table
+    from edgeslim.backends.tensorrt.tables import fp16_table
+    from edgeslim.report.inspection_tables import depth_table, inspection_data, ledger_table, trials_table
+    from edgeslim.report.plots import inspection_plot, require_matplotlib
+
+    if plot is not None:
+        require_matplotlib()
+    found = edgeslim.inspect(artifact)
+    if plot is not None:
+        inspection_plot(found, plot)
+    if as_json:
+        print_json(inspection_data(found))
+    else:
+        STDOUT.print(trials_table(found.trials))
+        STDOUT.print(depth_table(found.error_by_depth, found.error_images))
+        if found.half:
+            STDOUT.print(fp16_table(found.half))
+        if found.simulation is not None:
+            STDOUT.print(simulation_table(found.simulation))
+        STDOUT.print(ledger_table(found.ledger, everything=everything))
+
+
+@click.command()
+@click.argument("artifact", type=click.Path(path_type=Path))
+@AS_JSON
+def verify(artifact: Path, as_json: bool) -> None:
+    """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
+    from edgeslim.artifact.verify import ReplayFailed
+    from edgeslim.report.inspection_tables import verify_data, verify_text
+
+    failed = None
+    try:
+        report = edgeslim.verify(artifact)
+    except ReplayFailed as error:
+        report, failed = error.report, error
+    if as_json:
+        print_json(verify_data(report))
+    else:
+        STDOUT.print(verify_text(report))
+    if failed is not None:
+        raise failed
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
+@AS_JSON
+def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
+    """List the devices, or everything known about one, with sources."""
+    if validate is not None:
+        device = load_profile(validate).name
+        if as_json:
+            print_json({"profile": str(validate), "valid": True, "device": device})
+        else:
+            click.echo(f"{validate}: a valid profile of {device}")
+        return
+    if as_json:
+        profiles = [load_profile(name)] if name else all_profiles()
+        print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
+        return
+    from edgeslim.report.devices import devices_table, facts_table
+
+    STDOUT.print(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
+
+
+@click.command()
+@AS_JSON
+def doctor(as_json: bool) -> None:
+    """Show what is installed and usable here, and the command that would enable what is not."""
+    from edgeslim.report.devices import findings_table
+    from edgeslim.report.doctor import diagnose
+
+    findings = diagnose()
+    if as_json:
+        print_json([asdict(one) for one in findings])
+    else:
+        STDOUT.print(findings_table(findings))
