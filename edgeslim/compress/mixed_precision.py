@@ -2,8 +2,8 @@
 
 An operator stays fp32 where what it reads, holds or writes, times a headroom, is beyond fp16's 65504, and where its
 output alone falls below a signal-to-noise ratio: values below 6e-5 lose digits in fp16, below 6e-8 they are zero. Each
-operator is judged alone, on the fp32 network's own values (half.py says how fp16 is simulated); bfloat16, which has
-fp32's range and 8 bits of fraction, is told beside it. Rounding to fp16 costs an operator some 70 dB at its best.
+operator is judged alone, on the fp32 network's own values (model/simulate_fp16.py); bfloat16, which has fp32's range
+and 8 bits of fraction, is told beside it. Rounding to fp16 costs an operator some 70 dB at its best.
 """
 
 import math

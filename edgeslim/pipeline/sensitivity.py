@@ -1,8 +1,8 @@
 """Where a network can give: what every group of channels loses at every width, and every layer as INT8.
 
 Nothing is pruned or quantized for good. Groups are narrowed one at a time, with the layers that read them refitted
-(pruning/sensitivity.py); layers are rounded one at a time (precision.py). Each result is kept in the store as soon as
-it is there; `build` finds curves and operator times there too.
+(compress/prune/curves.py); layers are rounded one at a time (compress/quantize/promote.py). Each result is kept in the
+store as soon as it is there; `build` finds curves and operator times there too.
 """
 
 import json
@@ -176,7 +176,7 @@ def sensitivity(
 
 
 def _groups(model: Model, context: Context) -> _Groups:
-    """Return what groups lose, from the curves and times that `compress/prune.py` chooses widths by."""
+    """Return what groups lose, from the curves and times that `compress/prune` chooses widths by."""
     try:
         bench = workbench_of(model, "obs", context, blocks=True, timed=True)
     except Refused as refusal:

@@ -1,4 +1,4 @@
-"""The sensitivity report as tables; `cli.py` prints what these functions return."""
+"""The sensitivity report as tables; cli/ prints what these functions return."""
 
 from collections.abc import Sequence
 

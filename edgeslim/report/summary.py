@@ -1,4 +1,4 @@
-"""Tables and summaries as a person reads them; `cli.py` prints what these functions return."""
+"""What a build made, as a person reads it; cli/ prints what these functions return."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

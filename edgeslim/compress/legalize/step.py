@@ -2,7 +2,7 @@
 
 Under `auto` only what the rules ask for is rewritten. A rewrite that is not exact is followed by a recovery without
 labels or training: layer by layer, what it changed is fitted by least squares to what the network computed before
-(reconstruct.py), and what is lost is told.
+(model/reconstruct.py), and what is lost is told.
 """
 
 from collections.abc import Mapping

@@ -100,7 +100,7 @@ def study(
 
     Channels are ordered by `criterion` ("obs", or one of importance.CRITERIA) on the calibration images; at each width
     the layers that read the group are refitted, the rest of the network is as it was, and what is lost is measured on
-    the selection images. Behind a block that is gone all layers are refitted (reconstruct.py), on
+    the selection images. Behind a block that is gone all layers are refitted (model/reconstruct.py), on
     fewer images where the network is large. Each curve is kept in the store as soon as it is there.
     """
     network = graph_sha256(graph)

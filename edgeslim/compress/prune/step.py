@@ -1,10 +1,9 @@
 """Remove channels: which ones, how many of each group, and what the remaining weights must be, without labels.
 
-Channels that belong together go together (pruning/channels.py). Their order comes from Optimal Brain Surgeon over all
-layers that read them (pruning/importance.py), the width of each group from curves of what is lost
-(pruning/sensitivity.py) and from times measured in the runtime that will run the network (operator_times.py,
-pruning/allocation.py); the weights that stay are solved for in closed form (reconstruct.py). Without an amount the
-fastest network within the demanded accuracy is sought.
+Channels that belong together go together (channels.py). Their order comes from Optimal Brain Surgeon over all layers
+that read them (importance.py), the width of each group from curves of what is lost (curves.py) and from times measured
+in the runtime that will run the network (allocation.py); the weights that stay are solved for in closed form
+(model/reconstruct.py). Without an amount the fastest network within the demanded accuracy is sought.
 """
 
 from collections.abc import Callable

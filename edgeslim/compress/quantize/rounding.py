@@ -2,7 +2,7 @@
 
 Together means: dense and rounded network run side by side; before a layer is rounded its weights are fitted to the
 dense layer's outputs on what really reaches it, then rounded input by input with each error made up for by the inputs
-still to come, then its bias gives back the mean (least_squares.py: `fit`, `gptq`). No labels are read.
+still to come, then its bias gives back the mean (model/least_squares.py: `fit`, `gptq`). No labels are read.
 """
 
 from collections.abc import Mapping, Sequence
