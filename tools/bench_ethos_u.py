@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from markdown_table import table
 
+from edgeslim.backends.ethos_u.build import ends
 from edgeslim.backends.ethos_u.compile import KNOWN_ERROR, Compiled, compile_network
 from edgeslim.backends.ethos_u.vela_report import counts
 from edgeslim.compress import fold
@@ -24,7 +25,7 @@ from edgeslim.compress.legalize import step as legalize
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import Compiler, DeviceProfile, load_profile
 from edgeslim.errors import BadInput
-from edgeslim.export.export_all import PROBE_IMAGES, export_job, io_of
+from edgeslim.export.export_all import PROBE_IMAGES, export_job
 from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
@@ -56,7 +57,7 @@ def int8_file(name: str, profile: DeviceProfile, work: Path) -> Path:
     np.save(work / "probe.npy", images.numpy())
     planned.numerics.save(work / "numerics.json")
     torch.export.save(program_of(planned.graph, images[:1]), work / "int8.pt2")
-    return export_job("tflite", "int8", work, io_of(profile, "int8"))[0].target
+    return export_job("tflite", "int8", work, ends(planned, "int8"))[0].target
 
 
 def row(name: str, profile: DeviceProfile, compiler: Compiler) -> list[str]:

@@ -181,12 +181,11 @@ def _contradictions(manifest: Manifest) -> list[str]:
         total = sum(sizes.get(path, 0) for path in own)
         if total != model.bytes:
             problems.append(f"`{model.path}` is said to have {model.bytes} bytes, but has {total}")
-    if manifest.gpu is not None:
-        named.append(manifest.gpu.builder)
-    if (made := manifest.compiled) is not None:
-        named += [made.path, made.config, *made.reports]
-        if sizes.get(made.path, 0) != made.bytes:
-            problems.append(f"`{made.path}` is said to have {made.bytes} bytes, but has {sizes.get(made.path, 0)}")
+    if manifest.accelerator is not None:
+        named += manifest.accelerator.named
+        for path, told in manifest.accelerator.sizes.items():
+            if sizes.get(path, 0) != told:
+                problems.append(f"`{path}` is said to have {told} bytes, but has {sizes.get(path, 0)}")
     return [f"`{path}` is named, but not among the files" for path in sorted(set(named) - set(sizes))] + problems
 
 

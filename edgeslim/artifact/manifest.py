@@ -214,13 +214,20 @@ class Manifest(Part):
     host_dependent: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()
 
+    @property
+    def accelerator(self) -> CompiledFile | GpuFiles | None:
+        """What the device's accelerator adds; None for a CPU."""
+        return self.compiled or self.gpu
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         paths = [model.path for model in self.models]
-        if self.compiled is not None:
-            if self.compiled.made_from not in paths:
-                raise ValueError(f"compiled: `{self.compiled.made_from}` is none of the models: {', '.join(paths)}")
-            paths.append(self.compiled.path)
+        section = self.accelerator
+        if section is not None and section.compiled_from is not None:
+            made, source = section.compiled_from
+            if source not in paths:
+                raise ValueError(f"{section.KEY}: `{source}` is none of the models: {', '.join(paths)}")
+            paths.append(made)
         if len(set(paths)) != len(paths):
             raise ValueError("two models have the same path")
         if self.primary is not None and self.primary not in paths:

@@ -1,12 +1,43 @@
 """What accelerators add to a manifest: files compiled for an NPU, the precisions of a GPU's operators."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from edgeslim.artifact.part import Count, Part, Percent, RelativePath
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class AcceleratorSection(Part):
+    """What an accelerator adds to a manifest: under which key, by which backend, and what follows for the files.
+
+    `named`: files that must lie in the artifact; `sizes`: bytes by path, for those that are said to have so many;
+    `compiled_from`: what the device runs in place of a model file; `note`: what a verification cannot do.
+    """
+
+    KEY: ClassVar[str]
+    BACKEND: ClassVar[str]
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Paths of files beside the models."""
+        return ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes that files are said to have."""
+        return {}
+
+    @property
+    def compiled_from(self) -> tuple[str, str] | None:
+        """The path of a file that the device runs in place of a model file, and that file's path."""
+        return None
+
+    @property
+    def note(self) -> str | None:
+        """What `verify` must say."""
+        return None
 
 
 class OperatorPrecision(Part):
@@ -42,7 +73,7 @@ class HalfCheck(Part):
     overflow: str | None
 
 
-class GpuFiles(Part):
+class GpuFiles(AcceleratorSection):
     """What a GPU needs beyond the model files: how they were checked, and how engines are built on the device.
 
     `flags`: trtexec's, for the precision of each file. `provider`, `session_entries`: what a session of ONNX Runtime on
@@ -63,6 +94,14 @@ class GpuFiles(Part):
     provider: str
     session_entries: dict[str, str]
     agent_arguments: tuple[str, ...]
+
+    KEY: ClassVar[str] = "gpu"
+    BACKEND: ClassVar[str] = "tensorrt"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The script that builds engines."""
+        return (self.builder,)
 
 
 class ReferenceKernels(Part):
@@ -101,7 +140,7 @@ class Simulated(Part):
     known_error: str
 
 
-class CompiledFile(Part):
+class CompiledFile(AcceleratorSection):
     """One model file compiled for the device's NPU, and what the compiler says about it.
 
     `goal`: of those tried, the one kept; `npu_operators`: how many of each name; `reports`: the compiler's own.
@@ -124,3 +163,31 @@ class CompiledFile(Part):
     npu_pct: Percent
     simulated: Simulated
     reports: tuple[RelativePath, ...]
+
+    KEY: ClassVar[str] = "compiled"
+    BACKEND: ClassVar[str] = "ethos_u"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The compiled file, the compiler's configuration and its reports."""
+        return (self.path, self.config, *self.reports)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the compiled file."""
+        return {self.path: self.bytes}
+
+    @property
+    def compiled_from(self) -> tuple[str, str] | None:
+        """The compiled file, and the model file that it was made from."""
+        return self.path, self.made_from
+
+    @property
+    def note(self) -> str | None:
+        """It runs on the device alone."""
+        return f"{self.path} runs on its NPU alone: its hash was checked, it was not replayed"
+
+    @property
+    def agent_arguments(self) -> tuple[str, ...]:
+        """Agents run the model files as ever."""
+        return ()

@@ -126,8 +126,8 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
 def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
     own = in_package("tasks/preprocessing.py").read_bytes()
     notes = list(manifest.host_dependent)
-    if manifest.compiled is not None:
-        notes.append(f"{manifest.compiled.path} runs on its NPU alone: its hash was checked, it was not replayed")
+    if manifest.accelerator is not None and manifest.accelerator.note is not None:
+        notes.append(manifest.accelerator.note)
     copy = folder / "preprocessing.py"
     if copy.is_file() and copy.read_bytes() != own:
         notes.append("preprocessing.py is not this edgeslim's; golden inputs were compared with this edgeslim's")

@@ -87,7 +87,7 @@ def bench(
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
     """
     from edgeslim.artifact.archive import open_artifact
-    from edgeslim.backends.ethos_u.tables import untimed_lines
+    from edgeslim.backends import backend_of_artifact
     from edgeslim.measure.bench import BenchReport, CutOff
     from edgeslim.report.measurements import measurement_data, measurement_table, place_of
 
@@ -117,7 +117,7 @@ def bench(
         print_json([measurement_data(one) for one in measured])
     elif measured:
         with open_artifact(artifact) as opened:
-            notes = untimed_lines(opened.manifest)
+            notes = backend_of_artifact(opened.manifest).bench_lines(opened.manifest)
         STDOUT.print(measurement_table(measured, place_of(measured, artifact), report.folder, notes))
     if cut is not None:
         raise cut

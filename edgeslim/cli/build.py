@@ -111,11 +111,12 @@ def build(
 
 def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
-    from edgeslim.backends.cpu import default_recipe
+    from edgeslim.backends import backend_of
     from edgeslim.recipe import load_recipe, with_settings, with_step_settings, without_step
 
     file = wishes["recipe_file"]
-    recipe = load_recipe(file) if file else default_recipe(load_profile(device))
+    profile = load_profile(device)
+    recipe = load_recipe(file) if file else backend_of(profile).default_recipe(profile)
     given = {
         "formats": wishes["formats"] or None,
         "max_drop_points": wishes["max_drop"],
@@ -166,11 +167,13 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
 
     For an NPU: every layer that breaks one of its rules, with the rewrite that cures it.
     """
-    from edgeslim.backends.cpu import default_recipe
+    from edgeslim.backends import backend_of
     from edgeslim.errors import Refused
     from edgeslim.recipe import with_settings
 
-    chosen = with_settings(default_recipe(load_profile(device)), **({"formats": formats} if formats else {})).formats
+    profile = load_profile(device)
+    default = backend_of(profile).default_recipe(profile)
+    chosen = with_settings(default, **({"formats": formats} if formats else {})).formats
     found = edgeslim.check(model, device=device, formats=chosen, **wishes)
     shown = model or "the bundled default"
     if as_json:

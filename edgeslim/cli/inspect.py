@@ -20,10 +20,9 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
 
     The ledger: per layer and edge what was planned and what each file holds, read back from it.
     """
-    from edgeslim.backends.ethos_u.tables import simulation_table
-    from edgeslim.backends.tensorrt.tables import fp16_table
     from edgeslim.report.inspection_tables import depth_table, inspection_data, ledger_table, trials_table
     from edgeslim.report.plots import inspection_plot, require_matplotlib
+    from edgeslim.report.tables import rendered
 
     if plot is not None:
         require_matplotlib()
@@ -35,10 +34,8 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     else:
         STDOUT.print(trials_table(found.trials))
         STDOUT.print(depth_table(found.error_by_depth, found.error_images))
-        if found.half:
-            STDOUT.print(fp16_table(found.half))
-        if found.simulation is not None:
-            STDOUT.print(simulation_table(found.simulation))
+        for table in found.accelerator.tables:
+            STDOUT.print(rendered(table))
         STDOUT.print(ledger_table(found.ledger, everything=everything))
 
 

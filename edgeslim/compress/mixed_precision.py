@@ -56,11 +56,14 @@ class Settings:
 def apply(model: Model, settings: Settings, context: Context) -> Model:
     """Return the model with its HalfPlan; its weights stay as they are.
 
-    Expects a folded graph before `quantize`. Raises BadInput for a device without TensorRT, BadModel where calibration
-    meets NaN or infinity, Refused where the file is to take or give fp16 and its input or output is out of range.
+    Expects a folded graph before `quantize`. Raises BadInput for a device that does not mix precisions, BadModel where
+    calibration meets NaN or infinity, Refused where the file is to take or give fp16 and its input or output is out of
+    range.
     """
-    if context.profile.tensorrt is None:
-        raise BadInput(f"the recipe's step `mixed_precision` is for GPUs with TensorRT, not for {context.profile.name}")
+    if not context.profile.mixes_precisions:
+        raise BadInput(
+            f"the recipe's step `mixed_precision` is for devices that mix precisions, not for {context.profile.name}"
+        )
     if model.numerics is not None or model.half is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `mixed_precision` comes once, after `fold` and before `quantize`")
     peaks = _peaks(model.graph, context)

@@ -182,6 +182,7 @@ class DeviceProfile(Section):
     npu: NpuLimits | None = None  # for a device of class npu
     emulation: Emulation | None = None  # for a device whose core QEMU has
     estimator: Estimator | None = None  # for a device whose counts were held against times
+    backend: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None  # which builds for it; None: as it says
     latency_references: tuple[LatencyReference, ...]
 
     @model_validator(mode="after")
@@ -232,6 +233,25 @@ class DeviceProfile(Section):
     def runtime(self, name: str) -> RuntimeSupport | None:
         """Return what is known of the runtime `name` here, or None where the device has no use for it."""
         return next((runtime for runtime in self.runtimes if runtime.name == name), None)
+
+    @property
+    def backend_name(self) -> str:
+        """Which kind of accelerator builds for it, a module of edgeslim/backends/."""
+        if self.backend is not None:
+            return self.backend
+        if self.device_class == "npu" and self.runtime("ethos-u") is not None:
+            return "ethos_u"
+        return "cpu" if self.tensorrt is None else "tensorrt"
+
+    @property
+    def operator_limits(self) -> NpuLimits | None:
+        """What its accelerator runs, operator by operator; None where that is not known, or a CPU's matter."""
+        return self.npu
+
+    @property
+    def mixes_precisions(self) -> bool:
+        """Whether its runtime takes each operator in a precision of its own, fp16 beside fp32."""
+        return self.tensorrt is not None
 
     @property
     def tensorrt(self) -> RuntimeSupport | None:
@@ -297,7 +317,8 @@ def describe(profile: DeviceProfile) -> list[Fact]:
 
 def profile_sha256(profile: DeviceProfile) -> str:
     """Return the SHA-256 of the profile's content: layout, comments, units and place of the file do not change it."""
-    canonical = json.dumps(profile.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    content = profile.model_dump(mode="json", exclude={"backend"} if profile.backend is None else set())
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

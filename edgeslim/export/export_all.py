@@ -1,13 +1,12 @@
 """Write every format of a compressed model, each in fresh processes; what fails is told, the rest is kept."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling, program_path
@@ -24,13 +23,15 @@ def export_all(
     dense: Model,
     compressed: Model,
     formats: Iterable[FormatName],
+    ends: Callable[[str], Io],
     context: Context,
     destination: Path,
     half: Model | None = None,
 ) -> tuple[list[tuple[Job, Spelling]], list[str]]:
     """Write every format in fp32 and, where there is a plan, in int8; return them and what failed.
 
-    `half` is the network with a HalfPlan, before quantization: as ONNX it is written in fp16 too.
+    `half` is the network with a HalfPlan, before quantization: as ONNX it is written in fp16 too. `ends` says what a
+    file of a precision takes and gives.
     """
     work = context.work
     probe = work / "probe.npy"
@@ -54,7 +55,7 @@ def export_all(
         if name in failures:
             continue  # without its fp32 file nothing of a format can be judged
         try:
-            done[name, precision] = export_job(name, precision, work, io_of(context.profile, precision, half))
+            done[name, precision] = export_job(name, precision, work, ends(precision))
         except ToolFailed as error:
             failures[name] = keep_logs(str(error), work, destination)
     if not done:
@@ -65,13 +66,6 @@ def export_all(
 def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
     """Return the formats with ONNX before OpenVINO, which is made from its fp32 file."""
     return sorted(formats, key=list(FORMATS).index)
-
-
-def io_of(profile: DeviceProfile, precision: str, half: Model | None = None) -> Io:
-    """Return what a file for the device takes and gives: the INT8 file of an NPU has no floats at its ends."""
-    if precision == "fp16" and half is not None and half.half is not None and half.half.io == "fp16":
-        return "float16"
-    return "int8" if profile.compiler is not None and precision == "int8" else "float32"
 
 
 def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32") -> tuple[Job, Spelling]:

@@ -168,8 +168,8 @@ def compare(
             require_architecture(device, artifact.manifest, any_device=any_device)
             if artifact.manifest.primary is None:
                 raise BadInput(f"{path} has no primary file to compare: it was rejected")
-            if artifact.manifest.compiled is not None:
-                raise BadInput(f"{path}: its primary file runs on an Ethos-U, which edgeslim cannot time")
+            if all(model.path != artifact.manifest.primary for model in artifact.manifest.models):
+                raise BadInput(f"{path}: its primary file runs on the device's accelerator, which edgeslim cannot time")
             (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
             again = " (again)" if entries and a == b else ""  # one label is one candidate
             label = f"{path}: {entry.candidate.label}{again}"

@@ -40,10 +40,10 @@ class Entry:
 def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> list[Entry]:
     """Return an artifact's files whose runtime is installed; `only` is the path of one of them.
 
-    Those of a GPU's artifact ask for its execution provider: where that is missing nothing runs in its place.
-    Raises BadInput where there is none.
+    Those that are for an accelerator ask for it: where it is missing nothing runs in its place. Raises BadInput where
+    there is none.
     """
-    asked = () if manifest.gpu is None else manifest.gpu.agent_arguments
+    asked = () if manifest.accelerator is None else manifest.accelerator.agent_arguments
     found = [
         Entry(
             Candidate(f"{model.format} {model.precision}", model.runtime, folder / model.path, model.precision, asked),

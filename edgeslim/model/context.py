@@ -1,5 +1,6 @@
 """What a step may look at besides the model it changes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from edgeslim.devices.profile import DeviceProfile
+from edgeslim.model.operator import OperatorLatency
 from edgeslim.progress import Progress
 from edgeslim.tasks.images import Data
 
@@ -23,11 +25,17 @@ class Demand:
     max_size_bytes: int | None = None
 
 
+def untimed() -> OperatorLatency:
+    """Stand for operator times where no step asks for them."""
+    raise ValueError("this context knows no operator times")
+
+
 @dataclass(frozen=True)
 class Context:
     """The surroundings of a step: the device, the data, a seed, a work folder, and whom to tell of progress.
 
-    `store` is where finished parts are kept for the next build, None: nowhere.
+    `store` is where finished parts are kept for the next build, None: nowhere. `operator_latency` says what operators
+    take on the device; it raises Refused where that cannot be said.
     """
 
     profile: DeviceProfile
@@ -38,6 +46,7 @@ class Context:
     demand: Demand = field(default=Demand())
     threads: int = 1
     store: Path | None = None
+    operator_latency: Callable[[], OperatorLatency] = untimed
 
     @cached_property
     def images(self) -> Tensor:

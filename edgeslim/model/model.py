@@ -80,3 +80,12 @@ class Model:
         if found.own_db is None:
             line += f"; held to {LEAST_DB:g} dB alone, for the network cannot be run in float64"
         return replace(self, history=(*self.history, line), network=network, origin=self.reference)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One network along a build: as it was given, compressed but not quantized, and as it is delivered."""
+
+    given: Model
+    unquantized: Model
+    final: Model

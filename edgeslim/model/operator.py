@@ -1,5 +1,6 @@
-"""Probes: tiny models of one operator, and the process that times them in a runtime."""
+"""Single operators as a runtime sees them, and what they take on a device."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeslim.errors import BadInput
@@ -61,3 +62,18 @@ class Operator:
     def depthwise(self) -> bool:
         """Tell whether each input channel has its own filters."""
         return self.kind == "conv" and self.groups == self.channels_in > 1
+
+
+@dataclass(frozen=True)
+class OperatorLatency:
+    """What single INT8 operators take on a device: in `runtime`, `estimated` for the device or measured here.
+
+    `multiple`: the number of channels that the runtime's kernels want a multiple of. `seconds` returns those of one
+    inference of each operator; it raises Refused with `missing`, where that says why nothing can be timed here.
+    """
+
+    runtime: str
+    multiple: int
+    estimated: bool
+    missing: str | None
+    seconds: Callable[[Iterable[Operator]], Mapping[Operator, float]]

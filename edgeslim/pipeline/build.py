@@ -5,17 +5,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from edgeslim.artifact.archive import check_destination, pack
-from edgeslim.backends.cpu import choose_primary, default_recipe
-from edgeslim.backends.ethos_u.build import compile_best, require_npu_recipe, unfit
-from edgeslim.backends.tensorrt.build import check_half, require_gpu_recipe, short_of
+from edgeslim.backends import backend_of
 from edgeslim.compress import fold, resolve
-from edgeslim.compress.legalize import step as legalize
 from edgeslim.compress.prune import step as prune
-from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
+from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
@@ -26,16 +25,12 @@ from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model, name_of
-from edgeslim.model.model import Model
-from edgeslim.pipeline.gates import below_demand, beyond_budget, worst_beyond_drop
+from edgeslim.model.model import Model, Stages
+from edgeslim.pipeline.gates import below_demand, worst_beyond_drop
 from edgeslim.pipeline.labels import require_fitting_labels
-from edgeslim.pipeline.latency import (
-    require_judge,
-    time_all,
-    times_on_device,
-)
+from edgeslim.pipeline.latency import DeviceTimes, operator_latency, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
-from edgeslim.pipeline.result import BuildReport, Incomplete, Made, Rejected
+from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
 from edgeslim.pipeline.stage import stage
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
@@ -64,71 +59,47 @@ def build(
     network computes, or an exporter failed (then the other formats are written, likewise marked).
     """
     profile = load_profile(device)
-    recipe = recipe or default_recipe(profile)
-    if recipe.max_latency_s is not None:
-        require_judge(profile, [FORMATS[name].runtime for name in recipe.formats], recipe.threads)
-    require_npu_recipe(recipe, profile)
-    require_gpu_recipe(recipe, profile)
-    for name in recipe.formats:
-        require_format(name)
+    backend = backend_of(profile)
+    recipe = recipe or backend.default_recipe(profile)
     steps = [resolve(call) for call in recipe.steps]
+    _require_recipe(recipe, profile, backend)
     destination = _destination(out, source, profile)
     check_destination(destination, overwrite=overwrite)
 
     progress("loading the model", 0.0)
     model = load_model(source, weights, recipe.seed)
-    rewriting = next((settings for module, settings in steps if module is legalize), legalize.Settings(("none",)))
-    if impossible := preflight(model, profile, rewriting, recipe.formats).reasons:
+    if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
     images = load_data(
-        data,
-        model.preprocessing,
-        model.classes,
-        bundled=source is None,
-        names=model.labels,
-        random_weights=model.weights_source == "random",
-        skip_bad=skip_bad,
-        seed=recipe.seed,
-    )
+        data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,
+        random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=recipe.seed,
+    )  # fmt: skip
     with _work_folder() as work:
+        latency = partial(operator_latency, profile, recipe.threads, default_store(), progress)
+        demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
         context = Context(
-            profile, images, recipe.seed, work, progress, _demand(recipe), recipe.threads, default_store()
+            profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency
         )
-        progress("holding the traced network against the module", 0.0)
-        require_traced(model.network, model.graph, model.source, context.images)
-        if not trust_labels:
-            progress("holding the labels against the model's classes", 0.0)
-            require_fitting_labels(model, images)
+        _require_understood(model, context, trust_labels=trust_labels)
         tried, context = _try_pruned_or_whole(model, steps, recipe, context, destination)
-        unquantized, compressed, judged = tried.unquantized, tried.compressed, tried.judged
-        npu, not_compiled = compile_best(judged, context, destination)
-        failures = [*tried.failures, *not_compiled]
-        half = check_half(judged, unquantized, context)
-        # Times of an NPU's or a GPU's files on a CPU would say nothing about the device.
-        elsewhere = profile.compiler or profile.tensorrt
-        measurements = [] if elsewhere else time_all(judged, recipe.threads, context)
-        primary, warnings = choose_primary(judged, measurements, profile)
-        times, too_slow, doubts = times_on_device(primary, judged, recipe, context)
-        warnings += doubts
+        stages, judged = tried.stages, tried.judged
+        delivery = backend.deliver(judged, stages, recipe, context, destination)
+        primary = next((one for one in judged if one.path == delivery.primary), None)
+        times, too_slow, doubts = (
+            times_on_device(primary, judged, recipe, context) if delivery.on_cpu else (DeviceTimes(), [], [])
+        )
         depth, unread = try_diagnostic(
-            "error by depth", lambda: error_by_depth(unquantized, compressed, judged, context)
+            "error by depth", lambda: error_by_depth(stages.unquantized, stages.final, judged, context)
         )
         errors, not_read = depth or (None, [])
-        warnings += [*unread, *not_read, *_unpruned(compressed), *(npu.warnings if npu else ())]
-        taken_there = measurements if is_this_machine(profile) else []
-        beyond = unfit(npu, recipe) if profile.compiler else beyond_budget(primary, recipe, taken_there)
-        reasons = [*failures, *below_demand(judged, recipe, images), *short_of(half, recipe), *beyond, *too_slow]
-        staging = work / "staging"
-        manifest = stage(
-            staging,
-            Made(
-                model, compressed, images, recipe, profile, judged, measurements, primary, reasons, errors, npu, half,
-                times.simulations,
-            ),
-        )  # fmt: skip
+        failures = [*tried.failures, *delivery.failures]
+        reasons = [*failures, *below_demand(judged, recipe, images), *delivery.reasons, *too_slow]
+        warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_unpruned(stages.final)]
+        built = Built(stages, images, recipe, profile, judged, delivery, times, errors, reasons)
+        manifest = stage(work / "staging", built)
         progress("packing the artifact", 0.0)
-        artifact = pack(staging, manifest, destination, overwrite=overwrite)
-    report = BuildReport(artifact, profile, tuple(measurements), tuple(warnings), times, images.class_order)
+        artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
+    report = BuildReport(artifact, profile, delivery.measurements, tuple(warnings), times, images.class_order)
     if failures:
         raise Incomplete(report, reasons)
     if reasons:
@@ -136,12 +107,30 @@ def build(
     return report
 
 
+def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType) -> None:
+    """Raise BadInput for a recipe that the device has no use for, before anything is loaded; what it needs is here."""
+    if faults := backend.recipe_faults(recipe, profile):
+        raise BadInput("\n".join(faults))
+    if recipe.max_latency_s is not None:
+        require_judge(profile, [FORMATS[name].runtime for name in recipe.formats], recipe.threads)
+    for name in recipe.formats:
+        require_format(name)
+
+
+def _require_understood(model: Model, context: Context, *, trust_labels: bool) -> None:
+    """Raise where tracing changed what the network computes, or the labels mean other classes than it does."""
+    context.progress("holding the traced network against the module", 0.0)
+    require_traced(model.network, model.graph, model.source, context.images)
+    if not trust_labels:
+        context.progress("holding the labels against the model's classes", 0.0)
+        require_fitting_labels(model, context.data)
+
+
 @dataclass(frozen=True)
 class _Tried:
     """A compressed network, its files run in their runtimes, and what could not be written or run."""
 
-    unquantized: Model
-    compressed: Model
+    stages: Stages
     judged: list[Judged]
     failures: list[str]
 
@@ -155,9 +144,10 @@ def _try(model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context
     # What INT8 files are compared with is the network as it was given.
     planned = compressed.numerics or compressed.half
     reference = fold.apply(model, fold.Settings(), context) if planned else unquantized
-    exported, not_written = export_all(reference, compressed, recipe.formats, context, destination, unquantized)
+    ends = partial(backend_of(context.profile).ends, unquantized)
+    exported, not_written = export_all(reference, compressed, recipe.formats, ends, context, destination, unquantized)
     judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
-    return _Tried(unquantized, compressed, judged, [*not_written, *not_run])
+    return _Tried(Stages(model, unquantized, compressed), judged, [*not_written, *not_run])
 
 
 def _try_pruned_or_whole(
@@ -168,8 +158,9 @@ def _try_pruned_or_whole(
     How much is chosen on the selection images alone. This fallback is all that the evaluation images choose.
     """
     tried = _try(model, steps, recipe, context, destination)
+    final = tried.stages.final
     worst = worst_beyond_drop(tried.judged, recipe, context.data)
-    chose = any(_chooses(*step) for step in steps) and macs_of(tried.compressed.graph) < macs_of(model.graph)
+    chose = any(_chooses(*step) for step in steps) and macs_of(final.graph) < macs_of(model.graph)
     if worst is None or not chose:
         return tried, context
     one, points = worst
@@ -177,19 +168,16 @@ def _try_pruned_or_whole(
         f"prune: nothing: pruned as the selection images allow, {one.label} loses {points:.2f} points of top-1 "
         f"{one.score.kind} on the evaluation images, {recipe.max_drop_points:g} are allowed (--max-drop)"
     )
-    whole = model.after(line, trials=tried.compressed.trials)
+    whole = model.after(line, trials=final.trials)
     context = replace(context, work=context.work / "unpruned")
     context.work.mkdir()
-    return _try(whole, [step for step in steps if not _chooses(*step)], recipe, context, destination), context
+    again = _try(whole, [step for step in steps if not _chooses(*step)], recipe, context, destination)
+    return replace(again, stages=replace(again.stages, given=model)), context
 
 
 def _chooses(module: Any, settings: Any) -> bool:
     """Tell whether a step prunes as much as it finds right: the user named no amount."""
     return module is prune and settings.amount is None
-
-
-def _demand(recipe: Recipe) -> Demand:
-    return Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
 
 
 def _unpruned(compressed: Model) -> list[str]:

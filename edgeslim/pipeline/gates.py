@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from edgeslim.compress.prune.step import AMOUNTS
 from edgeslim.export.evaluation.run import Judged, twin_of
-from edgeslim.measure.measurement import Measurement
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
-from edgeslim.units import show_bytes, show_seconds
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:
@@ -53,23 +51,4 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
                 f"{one.label} departs from the plan without a stated reason at {len(unexplained)} places "
                 f"(--strict): {', '.join(unexplained[:5])}"
             )
-    return reasons
-
-
-def beyond_budget(primary: Judged | None, recipe: Recipe, measurements: Sequence[Measurement]) -> list[str]:
-    """Return how the file the device should run exceeds the size and the time that were demanded."""
-    if primary is None:
-        return []
-    reasons = []
-    if recipe.max_size_bytes is not None and primary.size_bytes > recipe.max_size_bytes:
-        reasons.append(
-            f"{primary.label} takes {show_bytes(primary.size_bytes)}, {show_bytes(recipe.max_size_bytes)} are allowed "
-            "(--max-size)"
-        )
-    one = next((m for m in measurements if m.label == primary.label), None)
-    if one is not None and recipe.max_latency_s is not None and one.median_s > recipe.max_latency_s:
-        reasons.append(
-            f"{primary.label} takes {show_seconds(one.median_s)} an image, {show_seconds(recipe.max_latency_s)} are "
-            "allowed (--max-latency)"
-        )
     return reasons

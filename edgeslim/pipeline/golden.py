@@ -16,7 +16,7 @@ from edgeslim.artifact.manifest import (
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.grid import Grid
 from edgeslim.model.graph import output_of
-from edgeslim.pipeline.result import Made
+from edgeslim.pipeline.result import Built
 from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.preprocessing import preprocess_batch
 
@@ -32,11 +32,11 @@ def golden_images(evaluation: ImageSet) -> list[int]:
     return [i for i, shape in enumerate(shapes) if shape == wanted][:GOLDEN_COUNT]
 
 
-def write_golden(staging: Path, made: Made, chosen: list[int]) -> None:
+def write_golden(staging: Path, made: Built, chosen: list[int]) -> None:
     """Write the chosen images, the inputs they become, and what every file makes of them."""
     raw = made.data.evaluation.raw(max(chosen) + 1)
     images = np.stack([raw[i] for i in chosen])
-    channels_last = preprocess_batch(images, made.model.preprocessing)
+    channels_last = preprocess_batch(images, made.stages.given.preprocessing)
     np.save(staging / GOLDEN_IMAGES, images)
     np.save(staging / GOLDEN_INPUTS["NHWC"], channels_last)
     np.save(staging / GOLDEN_INPUTS["NCHW"], np.ascontiguousarray(channels_last.transpose(0, 3, 1, 2)))
@@ -52,24 +52,25 @@ def write_golden(staging: Path, made: Made, chosen: list[int]) -> None:
         np.save(staging / golden_outputs_path(one), outputs if given is None else given.codes(outputs))
 
 
-def tolerance_of(one: Judged, made: Made) -> Tolerance:
-    """INT8 files whose logits lie on a grid may be off by steps of it; all others by a share of their size."""
+def tolerance_of(one: Judged, made: Built) -> Tolerance:
+    """INT8 files whose logits lie on a grid may be off by steps of it; all others by a share of their size.
+
+    Where the device's accelerator computes otherwise than this machine, it says by how much.
+    """
+    if one.label in made.delivery.tolerances:
+        return made.delivery.tolerances[one.label]
     if grids_of(one)[1] is not None:
         return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=1.0)
     grid = logits_grid(one, made)
     if grid is not None:
         return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=grid[0])
     peak = float(np.abs(one.logits).max())
-    if made.half is not None and made.half.simulated_max_error is not None and one.job.precision == "fp16":
-        # A GPU rounds to fp16 behind every operator, in an order of its own; ONNX Runtime on a CPU does not.
-        atol = max(2 * made.half.simulated_max_error, 1e-3 * peak)
-        return RelativeTolerance(rtol=1e-3, atol=float(f"{atol:.3g}"))
     return RelativeTolerance(rtol=1e-3, atol=float(f"{1e-4 * peak:.3g}"))
 
 
-def logits_grid(one: Judged, made: Made) -> tuple[float, int] | None:
+def logits_grid(one: Judged, made: Built) -> tuple[float, int] | None:
     """Return scale and zero point of the grid on which an INT8 file's logits lie, None where they lie on none."""
-    name = output_of(made.compressed.graph).name
+    name = output_of(made.stages.final.graph).name
     row = next((row for row in one.rows if row.kind == "edge" and row.name == name), None)
     if row is None or row.held_scale is None or row.held_zero_point is None:
         return None

@@ -1,26 +1,27 @@
 """What the files of a build take: measured here, and estimated, on its emulated core, for a device not at hand."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeslim.backends import backend_of
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.emulation.bench import simulate
 from edgeslim.emulation.core import open_emulator, require_tools
 from edgeslim.emulation.estimator import calibrated_for, estimator_of, speedup
 from edgeslim.emulation.inference import EmulatedInference
+from edgeslim.emulation.operators import estimated_operator_times_s
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
-from edgeslim.export.evaluation.inputs import TIMED_IMAGES, first_rows, input_files, sample_inputs
+from edgeslim.export.evaluation.inputs import sample_inputs
 from edgeslim.export.evaluation.run import Judged, twin_of
-from edgeslim.measure.harness import Workload, measure
-from edgeslim.measure.measurement import Measurement
+from edgeslim.measure.operators.times import MEASURABLE, measurable, operator_times_s
 from edgeslim.model.context import Context
+from edgeslim.model.operator import Operator, OperatorLatency
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_seconds
 
-TIMED_PROCESSES = 5
 TIME_LIMIT_S = 300.0
 
 
@@ -104,6 +105,31 @@ def paradox(times: DeviceTimes, label: str, twin: str) -> list[str]:
     return [f"{label} takes {one.shown} on the device, no less than {twin} with {other.shown}"]
 
 
+def operator_latency(profile: DeviceProfile, threads: int, store: Path, progress: Progress) -> OperatorLatency:
+    """Return what single INT8 operators take on a device: estimated where its estimator knows the runtime's own code.
+
+    Otherwise they are measured on this machine. What was found is kept under `store`, a folder. Raises Refused for a
+    device that runs no INT8.
+    """
+    runtime, multiple = backend_of(profile).operator_runtime(profile)
+    estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
+
+    def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
+        if estimated:
+            return estimated_operator_times_s(
+                runtime, "int8", operators, profile, threads=threads, cache=store / "operator_counts", progress=progress
+            )
+        return operator_times_s(
+            runtime, "int8", operators, threads=threads, cache=store / "operator_times", progress=progress
+        )
+
+    missing = (
+        f"pruning for {profile.name} needs one of its runtimes here, to measure in: "
+        f"{', '.join(r.name for r in profile.runtimes)}; edgeslim measures in {', '.join(MEASURABLE)}"
+    )
+    return OperatorLatency(runtime, multiple, estimated, None if measurable(runtime) else missing, seconds)
+
+
 def times_on_device(
     primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context
 ) -> tuple[DeviceTimes, list[str], list[str]]:
@@ -113,8 +139,6 @@ def times_on_device(
     if primary is None:
         missing = [] if demanded is None else ["there is no primary file whose time could be judged (--max-latency)"]
         return DeviceTimes(), missing, []
-    if profile.compiler or profile.tensorrt:
-        return DeviceTimes(), [], []
     twin = twin_of(primary, judged) or primary
     files = [
         (Candidate(one.label, one.runtime, one.job.target, one.job.precision), sample_inputs(one.runtime, context.work))
@@ -123,14 +147,3 @@ def times_on_device(
     times = device_times(files, profile, context.threads, context.progress)
     too_slow, unsure = beyond_latency(times, primary.label, demanded)
     return times, too_slow, [*unsure, *([] if twin is primary else paradox(times, primary.label, twin.label))]
-
-
-def time_all(judged: Sequence[Judged], threads: int, context: Context) -> list[Measurement]:
-    """Time every file that `judge_all` judged on this machine: fresh processes, interleaved."""
-    inputs = input_files(context.work)
-    return measure(
-        [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
-        {j.runtime: first_rows(inputs[j.runtime], TIMED_IMAGES) for j in judged},
-        Workload(threads=threads, processes=TIMED_PROCESSES, min_duration_s=0.2),
-        progress=lambda label, done, total: context.progress(f"timing {label}", done / total),
-    )

@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 from edgeslim.artifact.manifest import (
     ArtifactName,
@@ -17,15 +18,13 @@ from edgeslim.artifact.manifest import (
     SourceModel,
     TensorSpec,
 )
-from edgeslim.artifact.sections import GpuFiles
-from edgeslim.backends.ethos_u.section import compiled_file, compiled_path
-from edgeslim.backends.tensorrt.section import gpu_files
+from edgeslim.backends import backend_named, known_backends
 from edgeslim.devices.profile import profile_sha256
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import name_of
 from edgeslim.pipeline.golden import golden_outputs_path, grids_of, logits_grid, tolerance_of
-from edgeslim.pipeline.result import Made
+from edgeslim.pipeline.result import Built
 from edgeslim.tasks.classification import agreement_pct
 
 VERSION = "1.0.0"
@@ -39,8 +38,6 @@ TOOLS = (
     "litert-torch",
     "ai-edge-litert",
     "ai-edge-quantizer",
-    "ethos-u-vela",
-    "tflite-micro",
 )
 # Label of a file -> what its outputs depend on beside the file.
 HOST_DEPENDENT = {
@@ -51,10 +48,11 @@ HOST_DEPENDENT = {
 }
 
 
-def manifest_of(made: Made) -> Manifest:
+def manifest_of(made: Built) -> Manifest:
     """Return the manifest of a build, without the hashes of its files."""
-    model, profile, data = made.model, made.profile, made.data
-    macs = macs_of(made.compressed.graph)
+    model, profile, data = made.stages.given, made.profile, made.data
+    macs, section = macs_of(made.stages.final.graph), made.delivery.section
+    accelerator: dict[str, Any] = {} if section is None else {section.KEY: section}
     labels = model.labels or data.class_names or tuple(str(i) for i in range(model.classes))
     return Manifest(
         artifact=ArtifactName(name=_name(made), version=VERSION),
@@ -69,7 +67,7 @@ def manifest_of(made: Made) -> Manifest:
         model=SourceModel(
             source=model.source,
             weights_sha256=model.weights_sha256(),
-            parameters=made.compressed.parameters,
+            parameters=made.stages.final.parameters,
             macs=macs,
             flops=2 * macs,
             original_parameters=model.parameters,
@@ -88,9 +86,8 @@ def manifest_of(made: Made) -> Manifest:
             labelled=data.labelled,
         ),
         models=tuple(_model_file(one, made) for one in made.judged),
-        gpu=_gpu(made),
-        compiled=None if made.npu is None else compiled_file(made.npu, path_of(made.npu.made_from)),
-        primary=_primary(made),
+        **accelerator,
+        primary=made.delivery.primary,
         recipe=json.loads(made.recipe.model_dump_json()),
         numerics="numerics.json",
         ledger="ledger.json",
@@ -102,26 +99,14 @@ def manifest_of(made: Made) -> Manifest:
     )
 
 
-def _gpu(made: Made) -> GpuFiles | None:
-    plan = made.compressed.half
-    return None if plan is None or made.half is None else gpu_files(plan, made.half, made.profile)
-
-
-def _primary(made: Made) -> str | None:
-    """Return what the device should run: the compiled file where it has an NPU."""
-    if made.profile.compiler is not None:
-        return None if made.npu is None else compiled_path(made.npu)
-    return path_of(made.primary) if made.primary else None
-
-
 def agreement_between_formats(judged: Sequence[Judged]) -> dict[str, float]:
     """Return for each pair of INT8 files on how many of the evaluation images they name the same class, in percent."""
     files = [one for one in judged if one.job.precision == "int8"]
     return {f"{a.job.format} and {b.job.format}": agreement_pct(a.logits, b.logits) for a, b in combinations(files, 2)}
 
 
-def _model_file(one: Judged, made: Made) -> ModelFile:
-    shape = made.model.input_shape
+def _model_file(one: Judged, made: Built) -> ModelFile:
+    shape = made.stages.given.input_shape
     channels_last = one.job.format == "tflite"
     support = made.profile.runtime(one.runtime)
     taken, given = grids_of(one)
@@ -131,8 +116,8 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
         runtime=one.runtime,
         min_runtime_version=support.min_version if support else made_with(one.runtime),
         precision=one.job.precision,  # type: ignore[arg-type] # checked by pydantic
-        path=path_of(one),
-        companions=tuple(f"{folder_of(one)}/{file.name}" for file in one.job.files[1:]),
+        path=one.path,
+        companions=tuple(f"{one.folder}/{file.name}" for file in one.job.files[1:]),
         bytes=one.size_bytes,
         inputs=(
             _tensor(
@@ -143,7 +128,7 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
                 one.job.io,
             ),
         ),
-        outputs=(_tensor("logits", (1, made.model.classes), "NC", logits, one.job.io),),
+        outputs=(_tensor("logits", (1, made.stages.given.classes), "NC", logits, one.job.io),),
         quality=Quality(
             kind=one.score.kind,  # type: ignore[arg-type]
             top1_pct=one.score.top1_pct,
@@ -157,7 +142,7 @@ def _model_file(one: Judged, made: Made) -> ModelFile:
         integer_layers=_integer_layers(one),
         golden_outputs=golden_outputs_path(one),
         tolerance=tolerance_of(one, made),
-        reference_kernels=made.npu.reference if made.npu is not None and made.npu.made_from is one else None,
+        reference_kernels=made.delivery.reference_kernels.get(one.label),
     )
 
 
@@ -182,7 +167,8 @@ def made_with(package: str) -> str:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in TOOLS:
+    accelerators = [package for name in known_backends() for package in backend_named(name).CHECKS]
+    for name in (*TOOLS, *accelerators):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -190,15 +176,5 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _name(made: Made) -> str:
-    return f"{name_of(made.model.source)}-{made.profile.name}"
-
-
-def folder_of(one: Judged) -> str:
-    """The files meant for the device lie in models/, the float ones they are compared with in reference/."""
-    return "reference" if one.job.precision == "fp32" else "models"
-
-
-def path_of(one: Judged) -> str:
-    """Return where in the artifact a file lies."""
-    return f"{folder_of(one)}/{one.job.target.name}"
+def _name(made: Built) -> str:
+    return f"{name_of(made.stages.given.source)}-{made.profile.name}"

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edgeslim.backends.cpu import default_recipe
-from edgeslim.compress import fold
-from edgeslim.compress.legalize import step as legalize
-from edgeslim.compress.legalize.rules import violations
+from edgeslim.backends import backend_of
+from edgeslim.compress import resolve
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.formats import FormatName
-from edgeslim.model.graph import copy_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.pipeline.labels import require_fitting_labels
@@ -49,17 +47,13 @@ def check(
         images = load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
         if not trust_labels:
             require_fitting_labels(model, images)
-    return preflight(model, profile, legalize.Settings(), formats or default_recipe(profile).formats)
+    recipe = backend_of(profile).default_recipe(profile)
+    return preflight(model, profile, [resolve(call) for call in recipe.steps], formats or recipe.formats)
 
 
 def preflight(
-    model: Model, profile: DeviceProfile, rewriting: legalize.Settings, formats: Sequence[FormatName]
+    model: Model, profile: DeviceProfile, steps: Sequence[tuple[Any, Any]], formats: Sequence[FormatName]
 ) -> Preflight:
-    """Ask every rule; what the wanted rewrites cure is no reason."""
-    found = []
-    if profile.npu is not None:
-        graph, _ = fold.folded_graph(copy_of(model.graph), model.input_shape)  # not traced once more: it takes seconds
-        found = violations(graph, profile)
-    cured = [one for one in found if rewriting.cures(one)]
-    left = [str(one) for one in found if not rewriting.cures(one)]
-    return Preflight((*refusals(model, profile, formats), *left), tuple(str(one) for one in cured))
+    """Ask every rule of the pipeline and of the device's accelerator; what `steps` cure is no reason."""
+    faults = backend_of(profile).model_faults(model, profile, steps)
+    return Preflight((*refusals(model, profile, formats), *faults.reasons), faults.rewrites)

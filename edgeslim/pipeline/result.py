@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 from edgeslim.artifact.archive import Artifact
 from edgeslim.artifact.manifest import ErrorByDepth
-from edgeslim.artifact.sections import HalfCheck
-from edgeslim.backends.ethos_u.build import NpuFile
+from edgeslim.backends import Delivery
 from edgeslim.devices.profile import DeviceProfile
-from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.errors import Refused, ToolFailed
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.measure.measurement import Measurement
-from edgeslim.model.model import Model
+from edgeslim.model.model import Stages
 from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
@@ -51,19 +49,15 @@ class Incomplete(ToolFailed):
 
 
 @dataclass(frozen=True)
-class Made:
+class Built:
     """Everything a build made and found, from which the artifact is written."""
 
-    model: Model  # as it was given
-    compressed: Model
+    stages: Stages
     data: Data
     recipe: Recipe
     profile: DeviceProfile
     judged: Sequence[Judged]
-    measurements: Sequence[Measurement]
-    primary: Judged | None
-    reasons: Sequence[str]  # why it is rejected; none for an accepted one
+    delivery: Delivery
+    times: DeviceTimes  # on the device, estimated
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
-    npu: NpuFile | None = None  # of a device with an NPU
-    half: HalfCheck | None = None  # of one with a GPU
-    simulations: Sequence[EmulatedInference] = ()  # on the device's emulated core
+    reasons: Sequence[str]  # why it is rejected; none for an accepted one

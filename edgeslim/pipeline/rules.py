@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from edgeslim.backends.ethos_u.vela_config import profile_faults
+from edgeslim.backends import backend_of
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
 from edgeslim.formats import FormatName
@@ -36,6 +36,11 @@ class Request:
     profile: DeviceProfile
     formats: Collection[FormatName] = ()
 
+    @property
+    def own_rules(self) -> bool:
+        """Whether the device's accelerator has rules of its own for operators, averages and batches."""
+        return bool(backend_of(self.profile).OWN_RULES)
+
 
 Rule = Callable[[Request], list[str]]
 
@@ -51,20 +56,13 @@ OPERATORS = frozenset(
 
 
 def device_class(asked: Request) -> list[str]:
-    """Edgeslim builds for CPUs, for GPUs with TensorRT, and for Ethos-U NPUs whose profile says how to compile."""
-    if asked.profile.device_class == "cpu" or asked.profile.tensorrt is not None:
-        return []
-    if asked.profile.device_class == "npu" and asked.profile.runtime("ethos-u") is not None:
-        return profile_faults(asked.profile)
-    return [
-        f"{asked.profile.name} is a device of class {asked.profile.device_class}; building for GPUs without TensorRT "
-        "and for NPUs other than Ethos-U is not there yet"
-    ]
+    """The device is a CPU, or has an accelerator that edgeslim knows, and its profile says how to build for it."""
+    return list(backend_of(asked.profile).profile_faults(asked.profile))
 
 
 def operators(asked: Request) -> list[str]:
     """Every operator is one that all exporters were seen to write and all runtimes to run; NPUs have their own."""
-    if asked.profile.npu is not None:
+    if asked.own_rules:
         return []
     unknown = Counter(
         name
@@ -87,7 +85,7 @@ def arguments(asked: Request) -> list[str]:
     reasons = []
     for node in asked.model.graph.graph.nodes:
         faults: dict[FormatName, str] = {}
-        if node.target is ATEN.avg_pool2d.default and asked.profile.npu is None:
+        if node.target is ATEN.avg_pool2d.default and not asked.own_rules:
             faults = _average_faults(node)
         elif node.target is ATEN.max_pool2d.default and set(argument(node, "dilation")) != {1}:
             faults = {"tflite": "has a dilated window, for which LiteRT has no INT8 kernel"}
@@ -203,7 +201,7 @@ def batch_axis(asked: Request) -> list[str]:
         for node in layers_of(asked.model.graph).values()
         if len(shape_of(node)) == 1
     ]
-    if vectors or asked.profile.npu is not None or same_every_time(asked):
+    if vectors or asked.own_rules or same_every_time(asked):
         return vectors
     try:
         batched(asked.model.graph)

@@ -8,6 +8,7 @@ store as soon as it is there; `build` finds curves and operator times there too.
 import json
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from edgeslim.compress import fold
@@ -24,6 +25,7 @@ from edgeslim.model.equivalence import require_traced
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.pipeline.labels import require_fitting_labels
+from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import default_store
@@ -148,7 +150,8 @@ def sensitivity(
         random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=seed,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
-        context = Context(profile, images, seed, Path(work), progress, store=default_store())
+        latency = partial(operator_latency, profile, 1, default_store(), progress)
+        context = Context(profile, images, seed, Path(work), progress, store=default_store(), operator_latency=latency)
         require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
             require_fitting_labels(model, images)
@@ -184,7 +187,7 @@ def _groups(model: Model, context: Context) -> _Groups:
     curves, times = bench.curves(), bench.times()
     losses = tuple(_loss(curve, times) for curve in curves.values())
     dense_s = times.latency_s(times.sizes.dense)
-    return _Groups(bench.runtime, bench.estimates, len(bench.studied), dense_s, losses)
+    return _Groups(bench.latency.runtime, bench.latency.estimated, len(bench.studied), dense_s, losses)
 
 
 def _loss(curve: Curve, times: Times) -> GroupLoss:

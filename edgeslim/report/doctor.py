@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgeslim.backends import backend_named, known_backends
 from edgeslim.deploy.agent_program import ARCHITECTURES, agent_program
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import Machine, this_machine
@@ -31,10 +32,12 @@ _PROBE = "import sys; sys.modules['openvino_telemetry'] = None; "  # importing o
 # torchvision is loaded as edgeslim loads it: a CPU-only torch lacks operators that its plain import asks for.
 _IMPORTS = {
     "torchvision": "from edgeslim.model.sources.torchvision import torchvision_models; torchvision_models()",
-    "ethos-u-vela": "from edgeslim.backends.ethos_u.compile import require_vela; require_vela(); import ethosu.vela",
-    "tflite-micro": "import tflite_micro",
+    **{package: check for name in known_backends() for package, check in backend_named(name).CHECKS.items()},
 }
-_OTHER_EXTRAS = {"torchvision": ("torchvision",), "ethos-u": ("ethos-u-vela",), "micro": ("tflite-micro",)}
+_OTHER_EXTRAS = {
+    "torchvision": ("torchvision",),
+    **{extra: packages for name in known_backends() for extra, packages in backend_named(name).EXTRAS.items()},
+}
 
 
 @dataclass(frozen=True)

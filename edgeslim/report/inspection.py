@@ -1,13 +1,12 @@
 """Look into an artifact: the plan beside what its files hold today, where quantization errs, what pruning tried."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeslim.artifact.archive import MEASUREMENTS, open_artifact
 from edgeslim.artifact.manifest import LayerError, Manifest
-from edgeslim.backends.ethos_u.simulation import Simulation, load_simulation
-from edgeslim.backends.tensorrt.tables import Fp16Row, fp16_rows
+from edgeslim.backends import Inspected, backend_of_artifact
 from edgeslim.errors import EdgeslimError, IntegrityFailed
 from edgeslim.export.evaluation.ledger import Row, load_spellings, read_ledger
 from edgeslim.formats import FormatName
@@ -29,18 +28,17 @@ class DepthRow:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Ledger rows by INT8 file, the error by depth in graph order, and what pruning tried.
+    """Ledger rows by INT8 file, the error by depth in graph order, what pruning tried, and the accelerator's own part.
 
-    Without error in an artifact that was not quantized; without trials in one for which no width was sought, without a
-    simulation in one for no NPU, and without both in an archive, which holds no times.
+    Without error in an artifact that was not quantized; without trials in one for which no width was sought, and in an
+    archive, which holds no times.
     """
 
     ledger: Mapping[str, Sequence[Row]]
     error_images: int
     error_by_depth: Sequence[DepthRow]
     trials: Sequence[Trial]
-    half: Sequence[Fp16Row] = ()  # of a device with a GPU
-    simulation: Simulation | None = None  # of one with an NPU
+    accelerator: Inspected = field(default_factory=Inspected)
 
 
 def inspect(path: Path) -> Inspection:
@@ -63,9 +61,8 @@ def inspect(path: Path) -> Inspection:
             errors = manifest.error_by_depth
             rows = _depth_rows(manifest, plan, ledger)
             trials = load_trials(artifact.folder / MEASUREMENTS)
-            half = fp16_rows(manifest, artifact.folder)
-            simulated = load_simulation(artifact.folder / MEASUREMENTS)
-            return Inspection(ledger, errors.images if errors else 0, rows, trials, half, simulated)
+            accelerator = backend_of_artifact(manifest).inspected(artifact)
+            return Inspection(ledger, errors.images if errors else 0, rows, trials, accelerator)
         except EdgeslimError:
             raise
         except Exception as error:

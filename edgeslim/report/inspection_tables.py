@@ -107,9 +107,8 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
                 for row in found.error_by_depth
             ],
         },
-        "half_precision": [{"planned": row.planned.model_dump(mode="json"), "held": row.held} for row in found.half],
         "pruning_trials": [asdict(trial) for trial in found.trials],
-        "simulated": None if found.simulation is None else asdict(found.simulation),
+        **found.accelerator.data,
     }
 
 

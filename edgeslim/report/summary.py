@@ -11,8 +11,7 @@ from rich.text import Text
 
 from edgeslim.artifact.archive import archive_path
 from edgeslim.artifact.manifest import Manifest
-from edgeslim.backends.ethos_u.tables import compiled_lines
-from edgeslim.backends.tensorrt.tables import gpu_lines
+from edgeslim.backends import backend_of_artifact
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.measure.measurement import Measurement
 from edgeslim.pipeline.latency import DeviceTimes
@@ -74,8 +73,7 @@ def build_summary(
             f"{pair} agree on {share:.2f} % of the images"
             for pair, share in manifest.agreement_between_formats_pct.items()
         ),
-        *compiled_lines(manifest),
-        *gpu_lines(manifest),
+        *backend_of_artifact(manifest).lines(manifest),
         f"primary: {manifest.primary or 'none'}",
         *(f"warning: {warning}" for warning in warnings),
         f"artifact: {folder}",
@@ -92,6 +90,7 @@ def summary_data(
     manifest: Manifest, measured: Sequence[Measurement], warnings: Sequence[str], times: DeviceTimes
 ) -> dict[str, Any]:
     """Return the build's summary as JSON can hold it."""
+    section = manifest.accelerator
     return {
         "status": manifest.status,
         "reasons": list(manifest.reasons),
@@ -100,8 +99,7 @@ def summary_data(
         "agreement_between_formats_pct": manifest.agreement_between_formats_pct,
         "models": [model.model_dump(mode="json") for model in manifest.models],
         "data": manifest.data.model_dump(mode="json"),
-        "gpu": None if manifest.gpu is None else manifest.gpu.model_dump(mode="json"),
-        "compiled": None if manifest.compiled is None else manifest.compiled.model_dump(mode="json"),
+        **({} if section is None else {section.KEY: section.model_dump(mode="json")}),
         "measurements": [measurement_data(one) for one in measured],
         "on_the_device": [asdict(one) for one in times.simulations],
         "not_on_the_device": list(times.missing),

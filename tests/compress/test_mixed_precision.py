@@ -80,7 +80,7 @@ def test_it_comes_after_fold_before_quantize_and_once():
 
 
 def test_a_device_without_tensorrt_has_no_use_for_it():
-    with pytest.raises(BadInput, match="is for GPUs with TensorRT, not for raspberry-pi-4"):
+    with pytest.raises(BadInput, match="is for devices that mix precisions, not for raspberry-pi-4"):
         mixed_precision.apply(folded(of_every_kind()), Settings(), context(random_images(2)))
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeslim.backends import beyond_budget
 from edgeslim.backends.cpu import choose_primary
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.evaluation.ledger import Row
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
 from edgeslim.measure.measurement import Measurement
-from edgeslim.pipeline.gates import below_demand, beyond_budget
+from edgeslim.pipeline.gates import below_demand
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
 from tests.support.judged_files import RECIPE, judged

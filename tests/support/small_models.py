@@ -1,5 +1,6 @@
 """Tiny networks and what a step needs around them; the file is also a model source: FILE.py:FACTORY."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from edgeslim.devices.profile import load_profile
 from edgeslim.model.context import Context
 from edgeslim.model.model import Model
+from edgeslim.pipeline.latency import operator_latency
 from edgeslim.progress import silent
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -204,7 +206,9 @@ def random_images(count: int, preprocessing: Preprocessing = COLOR, seed: int = 
 def context(calibration: ImageSet, work: Path = Path()) -> Context:
     """Return the surroundings of a step that calibrates on `calibration`."""
     data = Data("a test", False, calibration, calibration, calibration)
-    return Context(load_profile("raspberry-pi"), data, 0, work, silent)
+    profile = load_profile("raspberry-pi")
+    latency = partial(operator_latency, profile, 1, work, silent)
+    return Context(profile, data, 0, work, silent, operator_latency=latency)
 
 
 def of_every_kind() -> nn.Module:

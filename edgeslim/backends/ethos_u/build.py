@@ -1,114 +1,116 @@
-"""What an NPU build adds: the INT8 file compiled, run in reference kernels, and held against device and recipe."""
+"""What a build does for an Arm Ethos-U: INT8 in and out, compiled by Vela, held against the device's memories."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from edgeslim.artifact.archive import MEASUREMENTS, Artifact
+from edgeslim.backends import Delivery, Faults, Inspected, cpu
+from edgeslim.backends.ethos_u import tables
+from edgeslim.backends.ethos_u.simulation import FILE, load_simulation, save_simulation
+from edgeslim.backends.ethos_u.vela_config import profile_faults as config_faults
+from edgeslim.devices.profile import DeviceProfile
+from edgeslim.formats import Io
+from edgeslim.recipe import Recipe, StepCall
 
-from edgeslim.artifact.sections import ReferenceKernels
-from edgeslim.backends.ethos_u import reference_kernels as micro
-from edgeslim.backends.ethos_u.compile import Compiled, compile_network, require_vela
-from edgeslim.devices.profile import Compiler, DeviceProfile
-from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.export.evaluation.run import Judged
-from edgeslim.export.process import keep_logs
-from edgeslim.model.context import Context
-from edgeslim.recipe import Recipe
-from edgeslim.units import show_bytes
+if TYPE_CHECKING:
+    from edgeslim.export.evaluation.run import Judged
+    from edgeslim.model.context import Context
+    from edgeslim.model.model import Model, Stages
 
-
-@dataclass(frozen=True)
-class NpuFile:
-    """The compiled file to take, and the other goals' that were tried."""
-
-    made_from: Judged
-    compiler: Compiler
-    best: Compiled
-    others: tuple[Compiled, ...]
-    reference: ReferenceKernels | None
-    warnings: tuple[str, ...] = ()
+OWN_RULES = True
+EXTRAS = {"ethos-u": ("ethos-u-vela",), "micro": ("tflite-micro",)}
+CHECKS = {
+    "ethos-u-vela": "from edgeslim.backends.ethos_u.compile import require_vela; require_vela(); import ethosu.vela",
+    "tflite-micro": "import tflite_micro",
+}
+operator_runtime = cpu.operator_runtime  # its own operators are simulated whole, never one by one
+lines, bench_lines = tables.compiled_lines, tables.untimed_lines
 
 
-def require_npu_recipe(recipe: Recipe, profile: DeviceProfile) -> None:
-    """Raise BadInput for a recipe that gives an NPU nothing to run, before any work; ToolFailed without the compiler.
+def default_recipe(profile: DeviceProfile) -> Recipe:
+    """Rewrite what the NPU refuses, then quantize.
 
-    Devices without a compiler want nothing here.
+    No `prune`: it goes by measured operator times, and here an NPU has none. No `promote`: it runs no floats.
     """
-    if profile.compiler is None:
-        return
+    quantize = StepCall(step="quantize", settings={"promote": False})
+    return Recipe(steps=(StepCall(step="fold"), StepCall(step="legalize"), quantize), formats=("tflite",))
+
+
+def profile_faults(profile: DeviceProfile) -> list[str]:
+    """Return what Vela's configuration lacks for the device."""
+    return config_faults(profile)
+
+
+def recipe_faults(recipe: Recipe, profile: DeviceProfile) -> list[str]:
+    """Refuse a recipe that gives an NPU nothing to run; MissingPackage without the compiler."""
+    from edgeslim.backends.ethos_u.compile import require_vela
+
     require_vela()
+    faults = []
     if recipe.formats != ("tflite",):
-        raise BadInput(
+        faults.append(
             f"{profile.name} runs what Vela compiles from TFLite; the recipe writes {', '.join(recipe.formats)} "
             "(--format tflite)"
         )
     if all(call.step != "quantize" for call in recipe.steps):
-        raise BadInput(f"{profile.name} has an NPU, which runs INT8 alone; the recipe has no step `quantize`")
+        faults.append(f"{profile.name} has an NPU, which runs INT8 alone; the recipe has no step `quantize`")
     if recipe.max_latency_s is not None:
-        raise BadInput(
+        faults.append(
             f"--max-latency cannot be judged for {profile.name}: its NPU's time is simulated here, never measured"
         )
+    return faults
 
 
-def compile_best(judged: Sequence[Judged], context: Context, destination: Path) -> tuple[NpuFile | None, list[str]]:
-    """Compile the INT8 file for the device's NPU; return it and a sentence for what failed.
+def model_faults(model: "Model", profile: DeviceProfile, steps: Sequence[tuple[Any, Any]]) -> Faults:
+    """Ask every rule of the NPU; what the wanted rewrites cure is no reason."""
+    from edgeslim.compress import fold
+    from edgeslim.compress.legalize import step as legalize
+    from edgeslim.compress.legalize.rules import violations
+    from edgeslim.model.graph import copy_of
 
-    None for a device without a compiler, and where there is no INT8 file or Vela failed on it; `destination` is the
-    artifact's folder, beside which the log of a failure is kept.
-    """
-    compiler = context.profile.compiler
-    one = next((one for one in judged if one.job.io == "int8"), None)
-    if compiler is None or one is None:
-        return None, []
-    context.progress("compiling for the NPU", 0.0)
-    try:
-        best, *others = compile_network(one.job.target, compiler, context.work / "vela")
-    except ToolFailed as error:
-        return None, [keep_logs(str(error), context.work, destination)]
-    reference, warnings = None, []
-    context.progress("running the reference kernels", 0.0)
-    try:
-        reference = _reference(one, context)
-    except ToolFailed as error:
-        told = keep_logs(str(error), context.work, destination)
-        warnings.append(f"the reference kernels of tflite-micro were not run: {told}")
-    return NpuFile(one, compiler, best, tuple(others), reference, tuple(warnings)), []
+    wanted = next((settings for module, settings in steps if module is legalize), legalize.Settings(("none",)))
+    graph, _ = fold.folded_graph(copy_of(model.graph), model.input_shape)  # not traced once more: it takes seconds
+    found = violations(graph, profile)
+    return Faults(
+        tuple(str(one) for one in found if not wanted.cures(one)), tuple(str(one) for one in found if wanted.cures(one))
+    )
 
 
-def _reference(one: Judged, context: Context) -> ReferenceKernels | None:
-    if one.ends is None or one.ends[0].grid is None or one.ends[1].grid is None:
-        return None
-    images = next(iter(context.data.evaluation.inputs()))[: micro.IMAGES]
-    outputs = one.ends[1].grid.codes(one.logits[: len(images)])
-    return micro.compare(one.job.target, one.ends[0].grid.codes(np.asarray(images)), outputs, context.work)
+def ends(model: "Model", precision: str) -> Io:
+    """The INT8 file of an NPU has no floats at its ends."""
+    return "int8" if precision == "int8" else "float32"
 
 
-def unfit(npu: NpuFile | None, recipe: Recipe) -> list[str]:
-    """Return how a compiled file falls short: operators on the CPU with their cures, SRAM, flash and size too large."""
-    if npu is None:
-        return []
-    best = npu.best
-    placed = best.placement
-    reasons = []
-    if placed.npu_pct < recipe.min_npu_ops_pct:
-        reasons.append(
-            f"{len(placed.on_npu)} of {len(placed.operators)} operators run on the NPU ({placed.npu_pct:.1f} %), "
-            f"{recipe.min_npu_ops_pct:g} % are demanded (min_npu_ops_pct)"
-        )
-        reasons += [f"on the CPU: {one.original} `{one.name}`: {one.reason}; cure: {one.cure}" for one in placed.on_cpu]
-    reasons += [
-        f"compiled for {best.goal} it {excess}{_tried(npu)}; prune it, or give it smaller images"
-        for excess in best.excesses(npu.compiler)
-    ]
-    if recipe.max_size_bytes is not None and best.flash_bytes > recipe.max_size_bytes:
-        reasons.append(
-            f"{best.file.name} takes {show_bytes(best.flash_bytes)}, {show_bytes(recipe.max_size_bytes)} are allowed "
-            "(--max-size)"
-        )
-    return reasons
+def deliver(
+    judged: "Sequence[Judged]", stages: "Stages", recipe: Recipe, context: "Context", destination: Path
+) -> Delivery:
+    """Compile the INT8 file for each goal, keep the better one, and run it in reference kernels."""
+    from edgeslim.backends.ethos_u.compiled import compile_best, unfit
+    from edgeslim.backends.ethos_u.section import compiled_file, compiled_path, files_of, simulation
+    from edgeslim.export.evaluation.run import known_failures
+
+    made, failures = compile_best(judged, context, destination)
+    warnings = known_failures(judged, context.profile)
+    if made is None:
+        return Delivery(primary=None, failures=tuple(failures), warnings=tuple(warnings))
+    save_simulation(simulation(made, context.profile.name), context.work)
+    reference = {} if made.reference is None else {made.made_from.label: made.reference}
+    return Delivery(
+        primary=compiled_path(made),
+        section=compiled_file(made, made.made_from.path),
+        files={**files_of(made), f"{MEASUREMENTS}/{FILE}": context.work / FILE},
+        reference_kernels=reference,
+        failures=tuple(failures),
+        reasons=tuple(unfit(made, recipe)),
+        warnings=(*warnings, *made.warnings),
+    )
 
 
-def _tried(npu: NpuFile) -> str:
-    """Return what the goals not taken would need."""
-    return "".join(f" (for {other.goal}: {'; '.join(other.excesses(npu.compiler))})" for other in npu.others)
+def inspected(artifact: Artifact) -> Inspected:
+    """Return what the compiler simulates for each of its goals."""
+    found = load_simulation(artifact.folder / MEASUREMENTS)
+    if found is None:  # an archive holds no measurements
+        return Inspected({"simulated": None})
+    return Inspected({"simulated": asdict(found)}, (tables.simulation_table(found),))

@@ -1,13 +1,12 @@
 """What an artifact holds of a compiled network: the file, Vela's configuration and reports, and what they say."""
 
 import hashlib
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from edgeslim.artifact.sections import CompiledFile, CpuOperator, Simulated
-from edgeslim.backends.ethos_u.build import NpuFile
 from edgeslim.backends.ethos_u.compile import KNOWN_ERROR, PACKAGE, VERSION
+from edgeslim.backends.ethos_u.compiled import NpuFile
 from edgeslim.backends.ethos_u.simulation import Figures, Simulation
 from edgeslim.backends.ethos_u.vela_config import CONFIG, config_sha256
 from edgeslim.backends.ethos_u.vela_report import NOT_TOLD, counts
@@ -22,18 +21,16 @@ def compiled_path(npu: NpuFile) -> str:
     return f"models/{npu.best.file.name}"
 
 
-def copy_compiled(npu: NpuFile, staging: Path) -> None:
-    """Copy the compiled file, the configuration and the reports into an artifact's folder."""
-    (staging / FOLDER).mkdir()
+def files_of(npu: NpuFile) -> dict[str, Path]:
+    """Return the compiled file, the configuration and the reports, by their paths in the artifact."""
     best = npu.best
-    for source, path in (
-        (best.file, compiled_path(npu)),
-        (CONFIG, CONFIG_PATH),
-        (best.layers, LAYERS),
-        (best.summary, SUMMARY),
-        (best.log, LOG),
-    ):
-        shutil.copyfile(source, staging / path)
+    return {
+        compiled_path(npu): best.file,
+        CONFIG_PATH: CONFIG,
+        LAYERS: best.layers,
+        SUMMARY: best.summary,
+        LOG: best.log,
+    }
 
 
 def compiled_file(npu: NpuFile, made_from: str) -> CompiledFile:

@@ -1,20 +1,17 @@
 """What a person reads about a file compiled for an NPU: where its operators run, and what the compiler simulates."""
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from edgeslim.artifact.archive import MEASUREMENTS
 from edgeslim.artifact.manifest import Manifest
-from edgeslim.artifact.sections import ReferenceKernels
+from edgeslim.artifact.sections import CompiledFile, ReferenceKernels
 from edgeslim.backends.ethos_u.simulation import FILE, Simulation
+from edgeslim.table import Table
 from edgeslim.units import show_bytes, show_seconds
 
 
 def compiled_lines(manifest: Manifest) -> list[str]:
     """Return the summary's lines about the compiled file, none where there is none."""
-    made = manifest.compiled
-    if made is None:
+    made = manifest.accelerator
+    if not isinstance(made, CompiledFile):
         return []
     told, on_npu = made.simulated, sum(made.npu_operators.values())
     kinds = ", ".join(f"{count} {name}" for name, count in made.npu_operators.items())
@@ -34,32 +31,34 @@ def compiled_lines(manifest: Manifest) -> list[str]:
 
 def untimed_lines(manifest: Manifest) -> list[str]:
     """Return what a bench must say of a compiled file, which it cannot time; none where there is none."""
-    made = manifest.compiled
-    if made is None:
+    made = manifest.accelerator
+    if not isinstance(made, CompiledFile):
         return []
     return [f"{made.path} runs on an NPU and was not timed; what is simulated of it: {MEASUREMENTS}/{FILE}"]
 
 
-def simulation_table(found: Simulation) -> RenderableType:
+def simulation_table(found: Simulation) -> Table:
     """Return what the compiler simulates for each goal; the star marks the file that was kept."""
-    table = Table(title=f"{found.model}: simulated by {found.compiler}, not measured (* kept)", title_justify="left")
-    table.add_column("goal", no_wrap=True)
-    for column in ("an inference", "cycles", "SRAM", "flash", "DRAM", "SRAM moved", "flash moved", "DRAM moved"):
-        table.add_column(column, justify="right")
+    figures = ("an inference", "cycles", "SRAM", "flash", "DRAM", "SRAM moved", "flash moved", "DRAM moved")
+    rows = []
     for one in found.goals:
         sizes = (
             one.sram_bytes, one.flash_bytes, one.dram_bytes,
             one.sram_moved_bytes, one.flash_moved_bytes, one.dram_moved_bytes,
         )  # fmt: skip
         name = f"{one.goal}{' *' if one.kept else ''}"
-        table.add_row(name, show_seconds(one.inference_s), f"{one.cycles:,}", *map(show_bytes, sizes))
-    return Group(
-        table,
-        Text(
+        rows.append((name, show_seconds(one.inference_s), f"{one.cycles:,}", *map(show_bytes, sizes)))
+    return Table(
+        title=f"{found.model}: simulated by {found.compiler}, not measured (* kept)",
+        columns=("goal", *figures),
+        rows=tuple(rows),
+        notes=(
             f"{found.compiler} {found.compiler_version}, {found.accelerator_config}, {found.system_config}, "
-            f"{found.memory_mode}; kept in {MEASUREMENTS}/{FILE}"
+            f"{found.memory_mode}; kept in {MEASUREMENTS}/{FILE}",
+            f"known error of the simulation: {found.known_error}",
         ),
-        Text(f"known error of the simulation: {found.known_error}"),
+        right=frozenset(figures),
+        whole=frozenset({"goal"}),
     )
 
 

@@ -1,41 +1,121 @@
-"""What a GPU build demands of recipe and result: the fp16 file held against the same network in fp32."""
+"""What a build does for an NVIDIA GPU with TensorRT: the fp16 file held against the same network in fp32."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from edgeslim.artifact.archive import Artifact
+from edgeslim.artifact.manifest import Manifest, RelativeTolerance
 from edgeslim.artifact.sections import HalfCheck
+from edgeslim.backends import Delivery, Faults, Inspected, beyond_budget
+from edgeslim.backends.tensorrt import tables
 from edgeslim.devices.profile import DeviceProfile, known_to_fail
-from edgeslim.errors import BadInput, Refused
-from edgeslim.export.evaluation.run import Judged
-from edgeslim.model.context import Context
-from edgeslim.model.graph import batched, rows
-from edgeslim.model.model import Model
-from edgeslim.model.simulate_fp16 import HalfNetwork, to_bfloat16
-from edgeslim.recipe import Recipe
-from edgeslim.tasks.classification import agreement_pct
+from edgeslim.errors import Refused
+from edgeslim.formats import Io
+from edgeslim.recipe import Recipe, StepCall
+
+if TYPE_CHECKING:
+    from edgeslim.export.evaluation.run import Judged
+    from edgeslim.model.context import Context
+    from edgeslim.model.model import Model, Stages
+
+OWN_RULES = False
+EXTRAS: dict[str, tuple[str, ...]] = {}
+CHECKS: dict[str, str] = {}
+lines = tables.gpu_lines
 
 
-def require_gpu_recipe(recipe: Recipe, profile: DeviceProfile) -> None:
-    """Raise BadInput, before any work, for a recipe that a GPU with TensorRT has no use for."""
-    if profile.tensorrt is None:
-        return
+def default_recipe(profile: DeviceProfile) -> Recipe:
+    """Prune, fold, fp16 but for what it hurts, and INT8 with zero points of 0, which is all that TensorRT takes."""
+    quantize = StepCall(step="quantize", settings={"symmetric": True})
+    steps = (*(StepCall(step=name) for name in ("prune", "fold", "mixed_precision")), quantize)
+    return Recipe(steps=steps, formats=("onnx",))
+
+
+def profile_faults(profile: DeviceProfile) -> list[str]:
+    """Return nothing: whoever has TensorRT can be built for."""
+    return []
+
+
+def recipe_faults(recipe: Recipe, profile: DeviceProfile) -> list[str]:
+    """Refuse a recipe that a GPU with TensorRT has no use for."""
+    faults = []
     if recipe.formats != ("onnx",):
-        raise BadInput(
+        faults.append(
             f"{profile.name} builds its engines from ONNX; the recipe writes {', '.join(recipe.formats)} "
             "(--format onnx)"
         )
     if recipe.max_latency_s is not None:
-        raise BadInput(f"--max-latency cannot be judged for {profile.name}: nothing runs on its GPU here")
+        faults.append(f"--max-latency cannot be judged for {profile.name}: nothing runs on its GPU here")
+    return faults
 
 
-def check_half(judged: Sequence[Judged], model: Model, context: Context) -> HalfCheck | None:
+def model_faults(model: "Model", profile: DeviceProfile, steps: Sequence[tuple[Any, Any]]) -> Faults:
+    """Return nothing: the rules of the pipeline hold for TensorRT too."""
+    return Faults()
+
+
+def ends(model: "Model", precision: str) -> Io:
+    """An fp16 file takes and gives what its plan says, all others floats."""
+    return "float16" if precision == "fp16" and model.half is not None and model.half.io == "fp16" else "float32"
+
+
+def operator_runtime(profile: DeviceProfile) -> tuple[str, int]:
+    """Return ONNX Runtime, which runs the same file here, and TensorRT's channel multiple: that runs nowhere here."""
+    support = profile.tensorrt
+    if support is None or "int8" not in support.precisions:
+        raise Refused(f"pruning for {profile.name} goes by INT8 times, which its TensorRT does not offer")
+    return "onnxruntime", support.channel_multiple["int8"].value or 1
+
+
+def deliver(
+    judged: "Sequence[Judged]", stages: "Stages", recipe: Recipe, context: "Context", destination: Path
+) -> Delivery:
+    """Simulate fp16, and add what builds engines on the device; nothing is timed, for nothing runs on a GPU here."""
+    from edgeslim.backends.tensorrt.section import BUILDER, SOURCE, gpu_files
+    from edgeslim.export.evaluation.run import known_failures
+
+    check = check_half(judged, stages.unquantized, context)
+    primary, plan = engine_source(judged, context.profile), stages.final.half
+    return Delivery(
+        primary=None if primary is None else primary.path,
+        section=None if plan is None or check is None else gpu_files(plan, check, context.profile),
+        files={} if check is None else {BUILDER: SOURCE},
+        tolerances={} if check is None else _tolerances(judged, check),
+        reasons=(*short_of(check, recipe), *beyond_budget(primary, recipe, [])),
+        warnings=tuple(known_failures(judged, context.profile)),
+    )
+
+
+def _tolerances(judged: "Sequence[Judged]", check: HalfCheck) -> dict[str, RelativeTolerance]:
+    """Return how far a GPU may be from the fp16 file's golden outputs.
+
+    It rounds to fp16 behind every operator, in an order of its own; ONNX Runtime on a CPU does not.
+    """
+    if check.simulated_max_error is None:
+        return {}
+    found = {}
+    for one in judged:
+        if one.job.precision == "fp16":
+            atol = max(2 * check.simulated_max_error, 1e-3 * float(np.abs(one.logits).max()))
+            found[one.label] = RelativeTolerance(rtol=1e-3, atol=float(f"{atol:.3g}"))
+    return found
+
+
+def check_half(judged: "Sequence[Judged]", model: "Model", context: "Context") -> HalfCheck | None:
     """Return how the network of the fp16 file answers in fp16, beside itself in fp32, on the whole evaluation set.
 
     `model` is that network with its HalfPlan. None where no fp16 file was judged.
     """
+    import torch
+
+    from edgeslim.model.graph import batched, rows
+    from edgeslim.model.simulate_fp16 import HalfNetwork, to_bfloat16
+    from edgeslim.tasks.classification import agreement_pct
+
     file = next((one for one in judged if one.job.precision == "fp16"), None)
     if model.half is None or file is None:
         return None
@@ -88,7 +168,7 @@ def short_of(half: HalfCheck | None, recipe: Recipe) -> list[str]:
     return reasons
 
 
-def engine_source(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | None:
+def engine_source(judged: "Sequence[Judged]", profile: DeviceProfile) -> "Judged | None":
     """Return the file from which the engine is built; INT8 comes second, for whether it is faster must be measured."""
     offered = () if profile.tensorrt is None else profile.tensorrt.precisions
     for precision in ("fp16", "int8", "fp32"):
@@ -100,3 +180,15 @@ def engine_source(judged: Sequence[Judged], profile: DeviceProfile) -> Judged | 
             ):
                 return one
     return None
+
+
+def bench_lines(manifest: Manifest) -> list[str]:
+    """Return nothing: a bench runs every file with the GPU's execution provider, or refuses."""
+    return []
+
+
+def inspected(artifact: Artifact) -> Inspected:
+    """Return every operator's precision, as planned and as the fp16 file stores it."""
+    rows = tables.fp16_rows(artifact.manifest, artifact.folder)
+    data = [{"planned": row.planned.model_dump(mode="json"), "held": row.held} for row in rows]
+    return Inspected({"half_precision": data}, (tables.fp16_table(rows),) if rows else ())

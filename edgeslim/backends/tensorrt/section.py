@@ -2,8 +2,6 @@
 
 import importlib.metadata
 import platform
-import shutil
-from pathlib import Path
 
 from edgeslim.artifact.sections import GpuFiles, HalfCheck, OperatorPrecision
 from edgeslim.devices.profile import DeviceProfile
@@ -17,11 +15,6 @@ FLAGS = dict.fromkeys(("fp32", "fp16", "int8"), ("--stronglyTyped", "--noTF32"))
 PROVIDER = "TensorrtExecutionProvider"
 SESSION_ENTRIES = {"session.disable_cpu_ep_fallback": "1"}
 AGENT_ARGUMENTS = ("--provider", PROVIDER, "--no-fallback")  # the agent sets the entry for the second
-
-
-def copy_builder(staging: Path) -> None:
-    """Copy the script that builds engines on the device into an artifact's folder."""
-    shutil.copyfile(SOURCE, staging / BUILDER)
 
 
 def gpu_files(plan: HalfPlan, check: HalfCheck, profile: DeviceProfile) -> GpuFiles:

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import RenderableType
-from rich.table import Table
-
 from edgeslim.artifact.manifest import Manifest
-from edgeslim.artifact.sections import OperatorPrecision
-from edgeslim.export import stored_precisions
+from edgeslim.artifact.sections import GpuFiles, OperatorPrecision
+from edgeslim.table import Table
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,8 @@ class Fp16Row:
 
 def gpu_lines(manifest: Manifest) -> list[str]:
     """Return the summary's lines about fp16 and engines, none where the device has no GPU."""
-    made = manifest.gpu
-    if made is None:
+    made = manifest.accelerator
+    if not isinstance(made, GpuFiles):
         return []
     kept = [one for one in made.operators if one.precision == "fp32"]
     check, total = made.check, len(made.operators)
@@ -45,24 +42,29 @@ def gpu_lines(manifest: Manifest) -> list[str]:
     ]
 
 
-def fp16_table(rows: Sequence[Fp16Row]) -> RenderableType:
+def fp16_table(rows: Sequence[Fp16Row]) -> Table:
     """Return what every operator of a GPU's fp16 file runs in: planned, and as the file stores its weight."""
-    table = Table(title="half precision: SQNR in dB of each operator alone, simulated", title_justify="left")
-    for column in ("operator", "", "planned", "weight held in", "peak", "fp16", "bf16", "reason"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        one = row.planned
-        table.add_row(
-            one.name, one.operator, one.precision, row.held or "", f"{one.peak:.4g}", f"{one.sqnr_db:.1f}",
-            f"{one.bf16_sqnr_db:.1f}", one.reason or "" if row.as_planned else f"DIFFERS; {one.reason or ''}",
-        )  # fmt: skip
-    return table
+    return Table(
+        title="half precision: SQNR in dB of each operator alone, simulated",
+        columns=("operator", "kind", "planned", "weight held in", "peak", "fp16", "bf16", "reason"),
+        rows=tuple(
+            (
+                row.planned.name, row.planned.operator, row.planned.precision, row.held or "",
+                f"{row.planned.peak:.4g}", f"{row.planned.sqnr_db:.1f}", f"{row.planned.bf16_sqnr_db:.1f}",
+                row.planned.reason or "" if row.as_planned else f"DIFFERS; {row.planned.reason or ''}",
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 def fp16_rows(manifest: Manifest, folder: Path) -> list[Fp16Row]:
     """Join the planned precisions with those in which the fp16 file stores the weights."""
-    if manifest.gpu is None:
+    from edgeslim.export import stored_precisions
+
+    made = manifest.accelerator
+    if not isinstance(made, GpuFiles):
         return []
     file = next(model.path for model in manifest.models if model.precision == "fp16")
-    held = stored_precisions(folder / file, [one.weight for one in manifest.gpu.operators if one.weight])
-    return [Fp16Row(one, held.get(one.weight or "")) for one in manifest.gpu.operators]
+    held = stored_precisions(folder / file, [one.weight for one in made.operators if one.weight])
+    return [Fp16Row(one, held.get(one.weight or "")) for one in made.operators]

@@ -233,7 +233,7 @@ RULES: tuple[Rule, ...] = (
 
 def violations(graph: fx.GraphModule, profile: DeviceProfile) -> list[Violation]:
     """Return everything that keeps a folded network off the NPU of a device; nothing where it has none."""
-    limits = profile.npu
+    limits = profile.operator_limits
     if limits is None:
         return []
     found = [(rule, *finding) for rule in RULES for finding in rule(graph, profile, limits)]

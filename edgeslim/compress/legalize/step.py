@@ -81,7 +81,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     Expects a folded network before `quantize`. Raises Refused, by layer, for what the rewrites leave outside the rules,
     ToolFailed where an exact rewrite changed what the network computes.
     """
-    profile, limits = context.profile, context.profile.npu
+    profile, limits = context.profile, context.profile.operator_limits
     if limits is None:
         raise BadInput(f"the recipe's step `legalize` is for devices with an NPU; {profile.name} has no section `npu`")
     if model.numerics is not None or not is_folded(model.network):

@@ -81,5 +81,5 @@ def _trial(bench: Workbench, lost: Drop, plan: Plan) -> Trial:
         drop_points=lost.points,
         drop_at_most_points=lost.at_most,
         accepted=lost.at_most <= bench.context.demand.max_drop_points,
-        estimated=bench.estimates,
+        estimated=bench.latency.estimated,
     )

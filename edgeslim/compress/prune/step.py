@@ -110,8 +110,8 @@ def _cost(bench: Workbench, amount: str | None) -> tuple[Callable[[Widths], floa
         return bench.sizes.parameters, "parameters"
     if amount == "keep_channels":
         return lambda widths: sum(widths.values()), "channels"
-    how = "estimated for the device" if bench.estimates else "measured here"
-    return bench.times().latency_s, f"INT8 times of single operators in {bench.runtime}, {how}"
+    how = "estimated for the device" if bench.latency.estimated else "measured here"
+    return bench.times().latency_s, f"INT8 times of single operators in {bench.latency.runtime}, {how}"
 
 
 def _require_enough_images(count: int, demand: Demand) -> None:
@@ -148,7 +148,7 @@ def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], fl
 
 def _plans(bench: Workbench, settings: Settings, problem: Problem, budget: float) -> list[Plan]:
     if settings.allocation == "uniform":
-        legal = {name: legal_widths(bench.channels, name, bench.multiple) for name in problem.curves}
+        legal = {name: legal_widths(bench.channels, name, bench.latency.multiple) for name in problem.curves}
         plan = uniform(problem, legal, budget)
         return [] if plan is None else [plan]
     return proposed_networks(problem, netadapt(problem), bench.blocks, None)(budget)

@@ -15,20 +15,15 @@ from edgeslim.compress.prune.candidates import Candidate, Judge, candidate
 from edgeslim.compress.prune.channels import Channels, channels_of
 from edgeslim.compress.prune.curves import Curve, Images, studied_widths, study
 from edgeslim.compress.prune.sizes import Sizes, Times, grid, sizes_of, times_of
-from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
-from edgeslim.devices.profile import DeviceProfile, is_this_machine
-from edgeslim.emulation.estimator import calibrated_for
-from edgeslim.emulation.operators import estimated_operator_times_s
 from edgeslim.errors import Refused
-from edgeslim.measure.operators.times import operator_times_s
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, macs_of, parameter
 from edgeslim.model.model import Model
+from edgeslim.model.operator import OperatorLatency
 from edgeslim.tasks.images import ImageSet
 from edgeslim.units import show_bytes
 
-MEASURABLE = ("litert", "onnxruntime", "openvino")
 CURVE_IMAGES = 512  # of the selection images, for the curves; candidates are judged on all
 CURVE_MACS = 5e13  # for all curves together; larger networks are judged on fewer images, down to CURVE_IMAGES_LEAST
 CURVE_IMAGES_LEAST = 64
@@ -44,8 +39,7 @@ class Workbench:
     blocks: Mapping[str, Block]
     sizes: Sizes
     criterion: str  # by which channels go
-    runtime: str
-    multiple: int  # of channels, that the runtime wants
+    latency: OperatorLatency
     calibration: Images
     judge: Judge  # on all selection images
     studied: Images  # those of the selection that curves are judged on
@@ -58,33 +52,16 @@ class Workbench:
     def curves(self, graph: fx.GraphModule | None = None) -> dict[str, Curve]:
         """Return the curves of the network, or of what became of it in the same shapes."""
         return study(
-            graph or self.graph, self.channels, self.blocks, self.criterion, self.multiple, self.calibration,
+            graph or self.graph, self.channels, self.blocks, self.criterion, self.latency.multiple, self.calibration,
             self.studied, self.context.store, self.context.progress,
         )  # fmt: skip
 
-    @property
-    def estimates(self) -> bool:
-        """Whether times are estimated for the device, and not measured here: its estimator knows the runtime's code."""
-        profile = self.context.profile
-        return calibrated_for(profile, self.runtime) and not is_this_machine(profile)
-
     def times(self) -> Times:
-        """Return the INT8 times of the network's operators at the studied widths: measured here, or `estimates`."""
-        studied = {name: studied_widths(self.channels, name, self.multiple) for name in self.channels.groups}
-        rows = grid(self.sizes, studied)
+        """Return the INT8 times of the network's operators at the studied widths."""
+        multiple = self.latency.multiple
+        rows = grid(self.sizes, {name: studied_widths(self.channels, name, multiple) for name in self.channels.groups})
         operators = {one for place in rows for row in place for one in row}
-        store, context = self.context.store or self.context.work, self.context
-        if self.estimates:
-            seconds = estimated_operator_times_s(
-                self.runtime, "int8", operators, context.profile, threads=context.threads,
-                cache=store / "operator_counts", progress=context.progress,
-            )  # fmt: skip
-        else:
-            seconds = operator_times_s(
-                self.runtime, "int8", operators, threads=context.threads, cache=store / "operator_times",
-                progress=context.progress,
-            )  # fmt: skip
-        return times_of(self.sizes, rows, seconds)
+        return times_of(self.sizes, rows, self.latency.seconds(operators))
 
     def candidate(self, plan: Plan, curves: Mapping[str, Curve], start: fx.GraphModule | None = None) -> Candidate:
         """Return the reconstructed network of a plan; its weights come from `start`, from the dense one without it."""
@@ -100,11 +77,14 @@ class Workbench:
 def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool, timed: bool) -> Workbench:
     """Return the workbench of a model.
 
-    `blocks`: dropping residual blocks is looked at too; `timed`: the runtime must be here, to measure in. Raises
-    Refused for a network whose channels cannot be told apart or cannot become fewer on this device.
+    `blocks`: dropping residual blocks is looked at too; `timed`: operators must be timed. Raises Refused where they
+    cannot be, and for a network whose channels cannot be told apart or cannot become fewer on this device.
     """
     channels = channels_of(model.graph)
-    runtime, multiple = _runtime(context.profile, timed)
+    latency = context.operator_latency()
+    if timed and latency.missing is not None:
+        raise Refused(latency.missing)
+    multiple = latency.multiple
     found = blocks_of(model.graph) if blocks else {}
     widths = sum(len(studied_widths(channels, name, multiple)) for name in channels.groups)
     if widths == len(channels.groups) and not found:
@@ -120,10 +100,9 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
         graph=graph,
         channels=channels,
         blocks=found,
-        sizes=sizes_of(model.graph, channels, found, sums_are_free=runtime == "openvino"),
+        sizes=sizes_of(model.graph, channels, found, sums_are_free=latency.runtime == "openvino"),
         criterion=criterion,
-        runtime=runtime,
-        multiple=multiple,
+        latency=latency,
         calibration=images_of(context.data.calibration),
         judge=Judge(graph, selection),
         studied=selection.first(min(max(images, CURVE_IMAGES_LEAST), CURVE_IMAGES)),
@@ -143,26 +122,6 @@ def _require_memory(graph: fx.GraphModule) -> None:
                 f"`{name}` reads {inputs:,} inputs: pruning works on {WORKING_COPIES} matrices of that size squared, "
                 f"{show_bytes(needed)}; this machine has {show_bytes(most)}"
             )
-
-
-def _runtime(profile: DeviceProfile, timed: bool) -> tuple[str, int]:
-    """Return the device's first runtime that runs INT8, `timed` of those here, and its channel multiple.
-
-    TensorRT runs nowhere here: times come from ONNX Runtime, which runs the same file, and the multiple from TensorRT.
-    """
-    if profile.tensorrt is not None and "int8" in profile.tensorrt.precisions and runtime_available("onnxruntime"):
-        return "onnxruntime", profile.tensorrt.channel_multiple["int8"].value or 1
-    # One whose costs were fitted on the device itself comes first.
-    for support in sorted(profile.runtimes, key=lambda one: not calibrated_for(profile, one.name)):
-        failure = profile.failure(support.name, "int8")
-        if "int8" not in support.precisions or (failure is not None and failure.effect == "fails"):
-            continue
-        if not timed or (support.name in MEASURABLE and runtime_available(support.name)):
-            return support.name, support.channel_multiple["int8"].value or 1
-    raise Refused(
-        f"pruning for {profile.name} needs one of its runtimes here, to measure in: "
-        f"{', '.join(r.name for r in profile.runtimes)}; edgeslim measures in {', '.join(MEASURABLE)}"
-    )
 
 
 def images_of(images: ImageSet) -> Images:

@@ -51,6 +51,16 @@ class Judged:
         return f"{self.job.format} {self.job.precision}"
 
     @property
+    def folder(self) -> str:
+        """Where in an artifact it lies: for the device, or as the float one that others are compared with."""
+        return "reference" if self.job.precision == "fp32" else "models"
+
+    @property
+    def path(self) -> str:
+        """Its path in an artifact."""
+        return f"{self.folder}/{self.job.target.name}"
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the file and its companions."""
         return sum(file.stat().st_size for file in self.job.files)

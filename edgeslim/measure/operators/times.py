@@ -23,8 +23,6 @@ from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import in_package
 
-__all__ = ["Operator", "operator_times_s"]
-
 METHOD = 1  # a change of how operators are timed makes older tables useless
 PRECISIONS = ("int8", "fp32")
 START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
@@ -33,6 +31,7 @@ _PACKAGES = {
     "openvino": ("onnx", "openvino"),
     "litert": ("flatbuffers", "ai_edge_litert"),
 }
+MEASURABLE = tuple(sorted(_PACKAGES))
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -58,6 +57,11 @@ class _Table:
 
 
 _TABLE = TypeAdapter(_Table)
+
+
+def measurable(runtime: str) -> bool:
+    """Tell whether operators can be timed in a runtime here."""
+    return runtime in MEASURABLE and runtime_available(runtime) is not None
 
 
 def operator_times_s(

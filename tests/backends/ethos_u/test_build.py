@@ -1,5 +1,6 @@
 """What an NPU build demands of recipe and result: every refusal with its cure."""
 
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.backends.cpu import default_recipe
-from edgeslim.backends.ethos_u.build import NpuFile, compile_best, require_npu_recipe, unfit
+from edgeslim.backends.ethos_u.build import default_recipe, deliver, recipe_faults
 from edgeslim.backends.ethos_u.compile import Compiled, compile_network
+from edgeslim.backends.ethos_u.compiled import NpuFile, compile_best, unfit
 from edgeslim.backends.ethos_u.vela_report import Operator, Placement
 from edgeslim.devices.profile import load_profile
-from edgeslim.errors import BadInput
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
-from edgeslim.recipe import StepCall, with_settings, without_step
+from edgeslim.recipe import with_settings, without_step
 from tests.support.compiled_files import IMX93, compiled, limited
 from tests.support.judged_files import judged
 from tests.support.small_models import context, random_images
@@ -35,7 +35,7 @@ def test_the_default_recipe_of_an_npu_quantizes_whole_and_writes_tflite():
     assert RECIPE.formats == ("tflite",)
     assert [call.step for call in RECIPE.steps] == ["fold", "legalize", "quantize"]
     assert RECIPE.min_npu_ops_pct == 100.0
-    require_npu_recipe(RECIPE, DEVICE)
+    assert recipe_faults(RECIPE, DEVICE) == []
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_the_default_recipe_of_an_npu_quantizes_whole_and_writes_tflite():
     ],
 )
 def test_a_recipe_that_gives_an_npu_nothing_to_run_is_refused(recipe, message):
-    with pytest.raises(BadInput, match=message) as refused:
-        require_npu_recipe(recipe, DEVICE)
-    assert refused.value.exit_code == 2
+    (fault,) = recipe_faults(recipe, DEVICE)
+    assert re.search(message, fault)
 
 
-def test_a_device_without_a_compiler_takes_any_recipe():
-    require_npu_recipe(RECIPE.model_copy(update={"steps": (StepCall(step="fold"),)}), load_profile("raspberry-pi"))
+def test_every_fault_of_a_recipe_is_told_at_once():
+    wrong = with_settings(without_step(RECIPE, "quantize"), formats=("onnx",), max_latency_s=0.1)
+    assert len(recipe_faults(wrong, DEVICE)) == 3
 
 
 def test_a_float_network_given_to_the_gate_is_refused_layer_by_layer_with_cures(tiny, tmp_path):
@@ -95,8 +95,11 @@ def test_the_compiled_file_is_held_against_the_size_that_was_asked_for(tmp_path)
     ]
 
 
-def test_without_a_compiled_file_there_is_nothing_to_hold_against():
-    assert unfit(None, RECIPE) == []
+def test_without_a_compiled_file_there_is_no_primary_and_nothing_to_hold_against(tmp_path):
+    around = replace(context(random_images(2), tmp_path), profile=DEVICE)
+    found = deliver([int8_file(tmp_path, b"no network")], None, RECIPE, around, tmp_path / "artifact")
+    assert (found.primary, found.section, found.reasons) == (None, None, ())
+    assert len(found.failures) == 1
 
 
 def int8_file(folder: Path, content: bytes) -> Judged:
@@ -130,7 +133,6 @@ def test_the_log_of_a_failing_vela_is_kept_beside_the_artifact(tiny, tmp_path):
     assert "Dedicated_Sram" in kept.read_text()
 
 
-def test_without_an_int8_file_or_a_compiler_nothing_is_compiled(tmp_path):
-    around = context(random_images(2), tmp_path)
-    assert compile_best([int8_file(tmp_path, b"")], around, tmp_path / "artifact") == (None, [])
-    assert compile_best([], replace(around, profile=DEVICE), tmp_path / "artifact") == (None, [])
+def test_without_an_int8_file_nothing_is_compiled(tmp_path):
+    around = replace(context(random_images(2), tmp_path), profile=DEVICE)
+    assert compile_best([], around, tmp_path / "artifact") == (None, [])

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgeslim.artifact.archive import Artifact
+from edgeslim.backends.ethos_u.build import inspected
 from edgeslim.backends.ethos_u.simulation import FILE, Figures, Simulation, load_simulation, save_simulation
 from edgeslim.backends.ethos_u.tables import simulation_table, untimed_lines
 from edgeslim.errors import BadInput
 from edgeslim.measure.bench import compare
 from edgeslim.report.inspection import Inspection
 from edgeslim.report.inspection_tables import inspection_data
+from edgeslim.report.tables import rendered
 from tests.support.small_artifact import stage
 
 FAST = Figures("Performance", True, 0.003, 3_000_000, 300_000, 5_000, 0, 4_000_000, 5_000, 0)
@@ -72,12 +75,15 @@ def test_it_is_not_compared_as_if_it_were_measured(tmp_path: Path):
 
 
 def test_inspection_shows_every_goal_with_the_known_error(tmp_path: Path):
+    (tmp_path / "measurements").mkdir()
     console = Console(file=StringIO(), width=200)
-    console.print(simulation_table(SIMULATED))
+    console.print(rendered(simulation_table(SIMULATED)))
     text = console.file.getvalue()
     for part in ("Performance *", "Size ", "not measured", "3 ms", "3,000,000", "42 % above", FILE):
         assert part in text, f"it does not say: {part}"
-    data = inspection_data(Inspection({}, 0, [], [], simulation=SIMULATED))
+    save_simulation(SIMULATED, tmp_path / "measurements")
+    found = inspected(Artifact(tmp_path, stage(tmp_path / "staging")))
+    data = inspection_data(Inspection({}, 0, [], [], found))
     assert json.loads(json.dumps(data))["simulated"]["goals"][1]["goal"] == "Size", "the JSON lost a goal"
 
 

@@ -1,13 +1,14 @@
 """build_engine.py: what it tells trtexec, how an engine is named, and why it builds none. trtexec is a stand-in."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from edgeslim.backends.tensorrt.section import BUILDER, FLAGS, copy_builder
+from edgeslim.backends.tensorrt.section import BUILDER, FLAGS, SOURCE
 
 TRTEXEC = """#!/bin/sh
 case "$1" in --help) echo '&&&& RUNNING TensorRT.trtexec [TensorRT v{version}] # trtexec --help'; exit 0;; esac
@@ -37,7 +38,7 @@ def program(path: Path, text: str) -> None:
 def device(tmp_path: Path) -> Path:
     """An artifact, a Jetson's files under root/, and its programs in bin/."""
     (tmp_path / "artifact").mkdir()
-    copy_builder(tmp_path / "artifact")
+    shutil.copyfile(SOURCE, tmp_path / "artifact" / BUILDER)
     (tmp_path / "artifact" / "manifest.json").write_text(json.dumps(MANIFEST))
     (tmp_path / "root" / "etc").mkdir(parents=True)
     (tmp_path / "root" / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3, GCID: 1")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from edgeslim.artifact.archive import Artifact
+from edgeslim.backends.tensorrt.build import inspected
 from edgeslim.backends.tensorrt.section import FLAGS, gpu_files
 from edgeslim.backends.tensorrt.tables import Fp16Row, fp16_table, gpu_lines
 from edgeslim.devices.profile import load_profile
@@ -14,6 +16,7 @@ from edgeslim.measure.entries import entries_of
 from edgeslim.model.fp16_plan import HalfOperator, HalfPlan
 from edgeslim.report.inspection import Inspection
 from edgeslim.report.inspection_tables import inspection_data
+from edgeslim.report.tables import rendered
 from tests.support.fp16_checks import DEVICE, check
 from tests.support.installed import skip_without
 from tests.support.small_artifact import stage
@@ -65,11 +68,15 @@ def test_inspection_marks_a_weight_that_the_file_holds_otherwise():
     rows = [Fp16Row(kept, "fp16"), Fp16Row(relu, None)]
     assert [row.as_planned for row in rows] == [False, True], "a weight in another precision goes unseen"
     console = Console(file=StringIO(), width=200)
-    console.print(fp16_table(rows))
+    console.print(rendered(fp16_table(rows)))
     assert console.file.getvalue().count("DIFFERS") == 1, "the table does not mark it"
 
 
 def test_an_inspection_is_json(tmp_path: Path):
-    rows = [Fp16Row(one, None) for one in gpu_files(PLAN, check(), DEVICE).operators]
-    data = json.loads(json.dumps(inspection_data(Inspection({}, 0, [], [], rows))))
+    skip_without("onnxruntime")
+    plain = stage(tmp_path / "staging")
+    made = gpu_files(PLAN, check(), DEVICE)
+    half = plain.models[0].model_copy(update={"precision": "fp16"})  # its file is read for what it holds
+    found = inspected(Artifact(tmp_path / "staging", plain.model_copy(update={"gpu": made, "models": (half,)})))
+    data = json.loads(json.dumps(inspection_data(Inspection({}, 0, [], [], found))))
     assert [row["planned"]["precision"] for row in data["half_precision"]] == ["fp32", "fp16"], "the operators are lost"

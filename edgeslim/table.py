@@ -1,0 +1,18 @@
+"""Tables as data: what is shown is decided once, a terminal and a page render it alike."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under named columns, a title above and notes below.
+
+    `right` holds the columns that are numbers; `whole` those that are never broken over lines.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    right: frozenset[str] = frozenset()
+    whole: frozenset[str] = frozenset()
