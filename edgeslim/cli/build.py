@@ -52,6 +52,12 @@ from edgeslim.errors import BadInput, try_diagnostic
 @click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 @TRUST_LABELS
+@click.option(
+    "--operator-times",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Prune by these times (operator_times.json, or an artifact that carries it), and measure none.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
 @AS_JSON
 @QUIET
@@ -81,7 +87,7 @@ def build(
             report = edgeslim.build(
                 model, device=device, weights=wishes["weights"], data=wishes["data"], recipe=recipe, out=wishes["out"],
                 overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], trust_labels=wishes["trust_labels"],
-                progress=progress,
+                operator_times=wishes["operator_times"], progress=progress,
             )  # fmt: skip
             rejected = None
         except (Rejected, Incomplete) as error:

@@ -310,6 +310,12 @@ def _places() -> dict[str, Path]:
     return {name: bundled("device_profiles") / f"{name}.yaml" for name in known_devices()}
 
 
+def overview(profile: DeviceProfile) -> tuple[str, str, str, str, str]:
+    """Return what a list of devices shows of one: name, aliases, class, SoC, runtimes with their precisions."""
+    runtimes = ", ".join(f"{one.name} ({', '.join(one.precisions)})" for one in profile.runtimes)
+    return profile.name, ", ".join(profile.aliases), profile.device_class, profile.soc or "", runtimes
+
+
 def describe(profile: DeviceProfile) -> list[Fact]:
     """Return everything the profile holds, in its order, null numbers as "not measured"."""
     return list(_facts(profile, "device"))

@@ -2,9 +2,8 @@
 
 Around every integer operator stand QuantizeLinear / DequantizeLinear pairs: activations uint8 per tensor,
 weights int8 per output channel, biases int32 with the product of both scales. An activation that clips
-(ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function. A symmetric
-plan is for TensorRT, which takes nothing but zero points of 0 and float biases: activations are int8
-then, and ReLUs stay.
+(ReLU, ReLU6) is left out where the quantized range ends where it does: saturation is the same function. Of a symmetric
+plan all zero points are 0 and biases float: activations are int8 then, and ReLUs stay.
 
 The scales are the plan's for every runtime; where the pairs stand differs. ONNX Runtime runs a layer on integers
 only if its output is quantized too, and gates faster on integers. OpenVINO fuses a layer with the float operators

@@ -21,6 +21,7 @@ from edgeslim.export.evaluation.error_by_depth import error_by_depth
 from edgeslim.export.evaluation.run import Judged, judge_all
 from edgeslim.export.export_all import export_all
 from edgeslim.formats import FORMATS
+from edgeslim.measure.operators.used import load_used
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import macs_of
@@ -28,7 +29,7 @@ from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.gates import below_demand, worst_beyond_drop
 from edgeslim.pipeline.labels import require_fitting_labels
-from edgeslim.pipeline.latency import DeviceTimes, operator_latency, require_judge, times_on_device
+from edgeslim.pipeline.latency import DeviceTimes, Noted, operator_latency, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
 from edgeslim.pipeline.stage import stage
@@ -49,12 +50,14 @@ def build(
     overwrite: bool = False,
     skip_bad: bool = False,
     trust_labels: bool = False,
+    operator_times: Path | None = None,
     progress: Progress = silent,
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
     `source`, `weights`: as `load_model`; `data`: as `load_data`, whose labels are held against what the model answers
-    but with `trust_labels`. Raises BadInput before any work, Refused when the device cannot have the model or a result
+    but with `trust_labels`; `operator_times`: a file of them, or an artifact that carries them, in place of measuring
+    or estimating. Raises BadInput before any work, Refused when the device cannot have the model or a result
     falls below a demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the
     network computes, or an exporter failed (then the other formats are written, likewise marked).
     """
@@ -63,6 +66,7 @@ def build(
     recipe = recipe or backend.default_recipe(profile)
     steps = [resolve(call) for call in recipe.steps]
     _require_recipe(recipe, profile, backend)
+    given = None if operator_times is None else load_used(operator_times)
     destination = _destination(out, source, profile)
     check_destination(destination, overwrite=overwrite)
 
@@ -75,7 +79,9 @@ def build(
         random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=recipe.seed,
     )  # fmt: skip
     with _work_folder() as work:
-        latency = partial(operator_latency, profile, recipe.threads, default_store(), progress)
+        latency = Noted(
+            partial(operator_latency, profile, recipe.threads, default_store(), progress, given), recipe.threads
+        )
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
         context = Context(
             profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency
@@ -95,7 +101,7 @@ def build(
         failures = [*tried.failures, *delivery.failures]
         reasons = [*failures, *below_demand(judged, recipe, images), *delivery.reasons, *too_slow]
         warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_unpruned(stages.final)]
-        built = Built(stages, images, recipe, profile, judged, delivery, times, errors, reasons)
+        built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons)
         manifest = stage(work / "staging", built)
         progress("packing the artifact", 0.0)
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)

@@ -1,7 +1,7 @@
 """What the files of a build take: measured here, and estimated, on its emulated core, for a device not at hand."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeslim.backends import backend_of
@@ -16,6 +16,7 @@ from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
 from edgeslim.export.evaluation.inputs import sample_inputs
 from edgeslim.export.evaluation.run import Judged, twin_of
 from edgeslim.measure.operators.times import MEASURABLE, measurable, operator_times_s
+from edgeslim.measure.operators.used import UsedTimes, used_times
 from edgeslim.model.context import Context
 from edgeslim.model.operator import Operator, OperatorLatency
 from edgeslim.progress import Progress, silent
@@ -105,13 +106,25 @@ def paradox(times: DeviceTimes, label: str, twin: str) -> list[str]:
     return [f"{label} takes {one.shown} on the device, no less than {twin} with {other.shown}"]
 
 
-def operator_latency(profile: DeviceProfile, threads: int, store: Path, progress: Progress) -> OperatorLatency:
+def operator_latency(
+    profile: DeviceProfile, threads: int, store: Path, progress: Progress, given: UsedTimes | None = None
+) -> OperatorLatency:
     """Return what single INT8 operators take on a device: estimated where its estimator knows the runtime's own code.
 
-    Otherwise they are measured on this machine. What was found is kept under `store`, a folder. Raises Refused for a
-    device that runs no INT8.
+    Otherwise they are measured on this machine. What was found is kept under `store`, a folder. Where times are
+    `given`, nothing is measured or estimated. Raises Refused for a device that runs no INT8, BadInput where the given
+    times are of another runtime or number of threads.
     """
     runtime, multiple = backend_of(profile).operator_runtime(profile)
+    if given is not None:
+        support = profile.runtime(given.runtime)
+        if support is None or given.threads != threads:
+            raise BadInput(
+                f"the operator times are of {given.runtime} with {given.threads} threads; {profile.name} is pruned by "
+                f"those of {runtime} with {threads}"
+            )
+        wanted = multiple if given.runtime == runtime else support.channel_multiple["int8"].value or 1
+        return OperatorLatency(given.runtime, wanted, given.estimated, None, given.seconds)
     estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
 
     def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
@@ -128,6 +141,34 @@ def operator_latency(profile: DeviceProfile, threads: int, store: Path, progress
         f"{', '.join(r.name for r in profile.runtimes)}; edgeslim measures in {', '.join(MEASURABLE)}"
     )
     return OperatorLatency(runtime, multiple, estimated, None if measurable(runtime) else missing, seconds)
+
+
+@dataclass
+class Noted:
+    """Operator latency whose answers are noted, so that an artifact can carry them."""
+
+    latency: Callable[[], OperatorLatency]
+    threads: int
+    known: dict[Operator, float] = field(default_factory=dict)
+    asked: OperatorLatency | None = None
+
+    def __call__(self) -> OperatorLatency:
+        """Return the latency, noting what it says."""
+        self.asked = found = self.latency()
+
+        def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
+            told = found.seconds(operators)
+            self.known.update(told)
+            return told
+
+        return replace(found, seconds=seconds)
+
+    @property
+    def used(self) -> UsedTimes | None:
+        """What was asked for; None where nothing was."""
+        if self.asked is None or not self.known:
+            return None
+        return used_times(self.asked.runtime, self.threads, self.known, estimated=self.asked.estimated)
 
 
 def times_on_device(

@@ -10,6 +10,7 @@ from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused, ToolFailed
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.measure.measurement import Measurement
+from edgeslim.measure.operators.used import UsedTimes
 from edgeslim.model.model import Stages
 from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.recipe import Recipe
@@ -60,4 +61,5 @@ class Built:
     delivery: Delivery
     times: DeviceTimes  # on the device, estimated
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
+    operator_times: UsedTimes | None  # by which widths were chosen
     reasons: Sequence[str]  # why it is rejected; none for an accepted one

@@ -9,6 +9,7 @@ from edgeslim.artifact.manifest import (
 )
 from edgeslim.artifact.records import save
 from edgeslim.export.evaluation.ledger import save_spellings
+from edgeslim.measure.operators.used import FILE, save_used
 from edgeslim.model.numerics import Numerics
 from edgeslim.model.trials import save_trials
 from edgeslim.pipeline.documents import write_documents
@@ -38,6 +39,8 @@ def stage(staging: Path, made: Built) -> Manifest:
     numerics = made.stages.final.numerics or Numerics({}, {})
     numerics.save(staging / "numerics.json")
     save_spellings({one.path: one.spelling for one in made.judged if one.rows}, staging / "ledger.json")
+    if made.operator_times is not None:
+        save_used(made.operator_times, staging / FILE)
     (staging / "recipe.yaml").write_text(made.recipe.text())
     write_documents(staging, made)
     save(made.delivery.measurements, staging / MEASUREMENTS)

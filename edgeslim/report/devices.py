@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.table import Table
 
-from edgeslim.devices.profile import DeviceProfile, Fact, describe
+from edgeslim.devices.profile import DeviceProfile, Fact, describe, overview
 from edgeslim.report.doctor import Finding
 
 
@@ -15,8 +15,7 @@ def devices_table(profiles: Sequence[DeviceProfile]) -> RenderableType:
     for column in ("device", "aliases", "class", "SoC", "runtimes, preferred first"):
         table.add_column(column)
     for one in profiles:
-        runtimes = ", ".join(f"{r.name} ({', '.join(r.precisions)})" for r in one.runtimes)
-        table.add_row(one.name, ", ".join(one.aliases), one.device_class, one.soc or "", runtimes)
+        table.add_row(*overview(one))
     return table
 
 

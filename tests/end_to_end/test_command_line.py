@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.cli import main as cli
 from tests.support.builds import NET, edgeslim, running
 from tests.support.command_line import HEEDING_CTRL_C
 from tests.support.in_process import PI, run
@@ -130,7 +129,7 @@ def test_check_says_in_one_line_that_the_default_fits(monkeypatch, capsys) -> No
 
 
 def test_our_own_bug_leaves_a_report_and_exit_code_1(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(cli, "all_profiles", lambda: 1 / 0)
+    monkeypatch.setattr("edgeslim.cli.inspect.all_profiles", lambda: 1 / 0)
     code, _, err = run(monkeypatch, capsys, "devices")
     assert code == 1
     report = Path(err.rpartition(" ")[2])

@@ -139,7 +139,7 @@ def test_the_example_runs_the_plain_file_and_says_why(npu: Built, tmp_path: Path
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "is compiled for an Ethos-U" in done.stderr
+    assert "is compiled for ethos-u65-256 and runs on the device alone" in done.stderr
     label, probability = done.stdout.splitlines()[0].split("\t")
     assert (label, float(probability) > 0.5) == ("Ankle boot", True)
 

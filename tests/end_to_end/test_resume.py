@@ -57,6 +57,17 @@ def test_killed_at_every_stage_in_turn_it_ends_in_the_same_bytes(
     assert kept(store) == before, "the last build found everything"
 
 
+def test_the_operator_times_of_an_artifact_give_the_same_bytes_and_nothing_is_timed(
+    whole: tuple[bytes, Path], images: Path, tmp_path: Path
+) -> None:
+    given = whole[1].parent / "artifact.tar.gz"
+    store = tmp_path / "store"
+    done = edgeslim(*command(images, tmp_path / "artifact"), "--operator-times", str(given), EDGESLIM_CACHE=str(store))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "artifact.tar.gz").read_bytes() == whole[0]
+    assert not (store / "operator_times").exists(), "operators were timed"
+
+
 def test_a_changed_image_reruns_what_depends_on_it_and_no_operator_is_timed_again(
     whole: tuple[bytes, Path], images: Path, tmp_path: Path
 ) -> None:

@@ -87,7 +87,7 @@ def why_not_primary(first: dict[str, Any], manifest: dict[str, Any]) -> str:
     """Return why another model than the primary runs."""
     primary, compiled = manifest["primary"], manifest.get("compiled")
     if compiled is not None and compiled["path"] == primary:
-        return f"{primary} is compiled for an Ethos-U ({compiled['accelerator_config']}) and runs on the device alone"
+        return f"{primary} is compiled for {compiled['accelerator_config']} and runs on the device alone"
     return f"{primary} needs {first['runtime']}, which is not installed" if primary else "no model is marked primary"
 
 

@@ -44,7 +44,7 @@ class Settings:
     activation_range: str = "mse"  # or "minmax"
     rounding: str = "nearest"  # or "gptq"
     bias_correction: bool = True
-    symmetric: bool = False  # activations too, as TensorRT wants them: the zero point lies in the middle
+    symmetric: bool = False  # activations too: the zero point lies in the middle
     promote: bool = True  # keep the layers float without which the demanded accuracy is not met
     keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
 

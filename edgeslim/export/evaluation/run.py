@@ -120,7 +120,7 @@ def _judge(
     planned = proven = None
     rows: tuple[Row, ...] = ()
     if job.precision == "int8" and numerics is not None:
-        if not numerics.symmetric:  # TensorRT's pairs are not where ONNX Runtime's kernels want them
+        if not numerics.symmetric:  # such pairs are not where ONNX Runtime's kernels want them
             planned = len(numerics.integer_layers)
             executed = execution_graph(runtime, job.target, first_rows(inputs, 1), job.precision)
             proven = tuple(proven_layers(executed, spelling))

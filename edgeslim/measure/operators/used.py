@@ -1,0 +1,85 @@
+"""The operator times that a build used, as its artifact carries them: with them another machine chooses alike."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from edgeslim.artifact.archive import open_artifact
+from edgeslim.errors import BadInput, IntegrityFailed
+from edgeslim.model.operator import Operator
+
+FILE = "operator_times.json"
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Row:
+    operator: Operator
+    seconds: float
+
+
+@dataclass(frozen=True, config=_STRICT)
+class UsedTimes:
+    """INT8 times of single operators in a runtime: `estimated` for the device, or measured on the building machine."""
+
+    runtime: str
+    threads: int
+    estimated: bool
+    times: tuple[_Row, ...]
+    format: Literal["edgeslim-operator-times/1"] = "edgeslim-operator-times/1"
+
+    def seconds(self, operators: Iterable[Operator]) -> dict[Operator, float]:
+        """Return the times of some operators; BadInput where one is missing."""
+        known = {row.operator: row.seconds for row in self.times}
+        wanted = list(dict.fromkeys(operators))
+        missing = [one for one in wanted if one not in known]
+        if missing:
+            raise BadInput(
+                f"the operator times that were given lack {len(missing)} of {len(wanted)} operators of this network "
+                f"(first: {missing[0]}); they are of another one, or of other widths"
+            )
+        return {one: known[one] for one in wanted}
+
+
+_ADAPTER = TypeAdapter(UsedTimes)
+
+
+def used_times(runtime: str, threads: int, known: Mapping[Operator, float], *, estimated: bool) -> UsedTimes:
+    """Return times as they are written: the operators in order."""
+    return UsedTimes(runtime, threads, estimated, tuple(_Row(one, known[one]) for one in sorted(known)))
+
+
+def save_used(used: UsedTimes, file: Path) -> None:
+    """Write the times as JSON."""
+    file.write_text(json.dumps(asdict(used), indent=1) + "\n", encoding="utf-8")
+
+
+def load_used(path: Path) -> UsedTimes:
+    """Return the times in a file, or in an artifact's folder or archive; BadInput says what is wrong."""
+    if path.suffix == ".json":
+        return _read(path)
+    try:
+        with open_artifact(path) as artifact:
+            if not (artifact.folder / FILE).is_file():
+                raise BadInput(f"{path} carries no {FILE}: nothing was pruned by times when it was built")
+            return _read(artifact.folder / FILE)
+    except IntegrityFailed as error:
+        raise BadInput(f"{path}: expected a file of operator times (.json) or an artifact: {error}") from error
+
+
+def _read(file: Path) -> UsedTimes:
+    try:
+        found = _ADAPTER.validate_json(file.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValidationError, BadInput) as error:
+        fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise BadInput(f"{file} holds no operator times ({fault})") from error
+    if any(row.seconds < 0 for row in found.times):
+        raise BadInput(f"{file} holds no operator times (one is negative)")
+    return found
