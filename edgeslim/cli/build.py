@@ -58,6 +58,7 @@ from edgeslim.errors import BadInput, try_diagnostic
     type=click.Path(path_type=Path),
     help="Prune by these times (operator_times.json, or an artifact that carries it), and measure none.",
 )
+@click.option("--no-estimate", is_flag=True, help="Do not estimate what the primary file takes on the device.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
 @AS_JSON
 @QUIET
@@ -87,7 +88,7 @@ def build(
             report = edgeslim.build(
                 model, device=device, weights=wishes["weights"], data=wishes["data"], recipe=recipe, out=wishes["out"],
                 overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], trust_labels=wishes["trust_labels"],
-                operator_times=wishes["operator_times"], progress=progress,
+                operator_times=wishes["operator_times"], estimate=not wishes["no_estimate"], progress=progress,
             )  # fmt: skip
             rejected = None
         except (Rejected, Incomplete) as error:

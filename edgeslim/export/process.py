@@ -1,17 +1,28 @@
-"""Exporters and converters run in processes of their own."""
+"""Exporters and converters run in processes of their own: programs, and workers that a warm server forks."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotDone
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from edgeslim.errors import ToolFailed
+from edgeslim.formats import FORMATS, FormatName
 from edgeslim.resources import in_package
 
 TIMEOUT_S = 1800.0
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def child_environment() -> dict[str, str]:
@@ -23,6 +34,7 @@ def child_environment() -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
         "JAX_PLATFORMS": "cpu",
+        "OMP_NUM_THREADS": "1",  # several work side by side
         "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONPATH": os.pathsep.join([str(in_package().parent), *sys.path[1:]]),
@@ -52,8 +64,142 @@ def run_tool(command: Sequence[str], log: Path, what: str, folder: Path | None =
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise ToolFailed(f"{what} did not end within {TIMEOUT_S:.0f} s; its log: {log}") from error
+                raise _late(what, log) from error
             raise
+    _require_success(code, log, what)
+
+
+def run_worker(module: str, arguments: Sequence[str | Path], log: Path, what: str, name: str) -> None:
+    """Run `main(*arguments)` of a module of edgeslim in a worker; what it says goes to `log`.
+
+    The worker is forked by the server of `workers`, or, outside of that, by one for this job alone. `name` is what the
+    process is called (15 characters). Raises ToolFailed naming `what`, what happened and the log; the worker dies with
+    an interrupt here.
+    """
+    told = {
+        "module": module,
+        "arguments": [str(one.absolute() if isinstance(one, Path) else one) for one in arguments],
+        "log": str(log.absolute()),
+        "name": name,
+    }
+    server = _Server.current
+    if server is not None:
+        code = server.run(told, what, log)
+    else:
+        with workers(()) as alone:
+            code = alone.run(told, what, log)
+    _require_success(code, log, what)
+
+
+@contextmanager
+def workers(formats: Iterable[FormatName]) -> Iterator["_Server"]:
+    """Have a server that imports, meanwhile, what workers for some formats need; they start in a moment then."""
+    before, server = _Server.current, _Server(formats)
+    _Server.current = server
+    try:
+        yield server
+    finally:
+        _Server.current = before
+        server.close()
+
+
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Iterable[Job], most: int, stop: Callable[[], None]
+) -> list[Result]:
+    """Return what `work` makes of each job, `most` at a time.
+
+    With an error or an interrupt, jobs that did not start never do, and `stop` ends what runs.
+    """
+    with ThreadPoolExecutor(max(most, 1)) as pool:
+        running = [pool.submit(work, job) for job in jobs]
+        try:
+            return [one.result() for one in running]
+        except BaseException:
+            for one in running:
+                one.cancel()
+            stop()
+            raise
+
+
+def stop_workers() -> None:
+    """End every worker that this process started."""
+    for server in tuple(_Server.live):
+        server.close()
+
+
+class _Server:
+    """A running server.py: jobs go in, exit codes come out, several at a time."""
+
+    current: "_Server | None" = None
+    live: "set[_Server]" = set()  # noqa: RUF012 - of the class
+
+    def __init__(self, formats: Iterable[FormatName]) -> None:
+        wanted = list(formats)
+        modules = ["torch", *(f"edgeslim.export.{name}" for name in wanted)] if wanted else []
+        modules += [package for name in wanted for package in FORMATS[name].packages]
+        # -P: the folder that this was called in is no place to import from.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "edgeslim.export.server", *modules],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=child_environment(),
+            cwd=tempfile.gettempdir(), start_new_session=True,
+        )  # fmt: skip
+        if self._process.stdin is None or self._process.stdout is None:
+            raise TypeError("the server was started with pipes")
+        self._input, self._output = self._process.stdin, self._process.stdout
+        _Server.live.add(self)
+        self._jobs: dict[int, Future[int]] = {}
+        self._numbers, self._lock = count(), threading.Lock()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def run(self, job: Mapping[str, object], what: str, log: Path) -> int:
+        """Return the exit code of a job."""
+        done: Future[int] = Future()
+        with self._lock:
+            number = next(self._numbers)
+            self._jobs[number] = done
+            try:
+                self._input.write(json.dumps({"id": number, **job}).encode() + b"\n")
+                self._input.flush()
+            except (OSError, ValueError) as error:  # its end of the pipe, or ours, is closed
+                raise ToolFailed(f"{what}: the process that starts workers ended") from error
+        try:
+            return done.result(TIMEOUT_S)
+        except NotDone as error:
+            self.close()
+            raise _late(what, log) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the server and all that it started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._listener.join()
+        _Server.live.discard(self)
+        with suppress(OSError):  # what was still to be written has nobody to read it
+            self._input.close()
+        self._output.close()
+
+    def _listen(self) -> None:
+        """Hand out answers; where they end, every job left has died with the server."""
+        for line in self._output:
+            answer = json.loads(line)
+            self._jobs.pop(answer["id"]).set_result(answer["code"])
+        code = self._process.wait()
+        with self._lock:
+            for job in self._jobs.values():
+                job.set_result(code)
+            self._jobs.clear()
+
+
+def _late(what: str, log: Path) -> ToolFailed:
+    return ToolFailed(f"{what} did not end within {TIMEOUT_S:.0f} s; its log: {log}")
+
+
+def _require_success(code: int, log: Path, what: str) -> None:
     if code:
         raise ToolFailed(f"{what} {_ending(code, log)}; its log: {log}")
 

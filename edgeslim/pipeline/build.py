@@ -2,6 +2,7 @@
 
 import errno
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from edgeslim.export import require_format
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
 from edgeslim.export.evaluation.run import Judged, judge_all
 from edgeslim.export.export_all import export_all
+from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from edgeslim.measure.operators.used import load_used
 from edgeslim.model.context import Context, Demand
@@ -51,16 +53,19 @@ def build(
     skip_bad: bool = False,
     trust_labels: bool = False,
     operator_times: Path | None = None,
+    estimate: bool = True,
     progress: Progress = silent,
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
     `source`, `weights`: as `load_model`; `data`: as `load_data`, whose labels are held against what the model answers
     but with `trust_labels`; `operator_times`: a file of them, or an artifact that carries them, in place of measuring
-    or estimating. Raises BadInput before any work, Refused when the device cannot have the model or a result
+    or estimating; `estimate`: say what the primary file takes on the device, as far as it is not demanded. Raises
+    BadInput before any work, Refused when the device cannot have the model or a result
     falls below a demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the
     network computes, or an exporter failed (then the other formats are written, likewise marked).
     """
+    began_s = time.monotonic()
     profile = load_profile(device)
     backend = backend_of(profile)
     recipe = recipe or backend.default_recipe(profile)
@@ -78,7 +83,7 @@ def build(
         data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,
         random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=recipe.seed,
     )  # fmt: skip
-    with _work_folder() as work:
+    with _work_folder() as work, workers(recipe.formats):
         latency = Noted(
             partial(operator_latency, profile, recipe.threads, default_store(), progress, given), recipe.threads
         )
@@ -92,7 +97,9 @@ def build(
         delivery = backend.deliver(judged, stages, recipe, context, destination)
         primary = next((one for one in judged if one.path == delivery.primary), None)
         times, too_slow, doubts = (
-            times_on_device(primary, judged, recipe, context) if delivery.on_cpu else (DeviceTimes(), [], [])
+            times_on_device(primary, judged, recipe, context, time.monotonic() - began_s)
+            if delivery.on_cpu and (estimate or recipe.max_latency_s is not None)
+            else (DeviceTimes(), [], [])
         )
         depth, unread = try_diagnostic(
             "error by depth", lambda: error_by_depth(stages.unquantized, stages.final, judged, context)

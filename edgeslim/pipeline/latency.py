@@ -1,5 +1,6 @@
 """What the files of a build take: measured here, and estimated, on its emulated core, for a device not at hand."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,10 @@ from edgeslim.recipe import Recipe
 from edgeslim.units import show_seconds
 
 TIME_LIMIT_S = 300.0
+SHARE, LEAST_S = 0.1, 5.0  # of a build's time, that estimates nobody demanded may take; and what they always may
+TOO_LONG = (
+    "emulating it takes more than a tenth of the build; `edgeslim bench ARTIFACT --on emulator` takes the time it needs"
+)
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,20 @@ class DeviceTimes:
 
 
 def device_times(
-    files: Sequence[tuple[Candidate, Path]], profile: DeviceProfile, threads: int, progress: Progress = silent
+    files: Sequence[tuple[Candidate, Path]],
+    profile: DeviceProfile,
+    threads: int,
+    progress: Progress = silent,
+    budget_s: float | None = None,
 ) -> DeviceTimes:
-    """Return estimates for files, each with an .npy of samples for it.
+    """Return estimates for files, each with an .npy of samples for it, in `budget_s` seconds for all.
 
     There are none where this machine is the device, or where nobody knows what counts cost there. Where an estimate
     could be had and cannot here, `missing` says what for; nothing fails for it.
     """
     if is_this_machine(profile) or profile.emulation is None or profile.estimator is None:
         return DeviceTimes()
+    began_s = time.monotonic()
     found: list[EmulatedInference] = []
     missing: list[str] = []
     try:
@@ -55,10 +65,13 @@ def device_times(
         with open_emulator(profile) as emulator:
             for number, (candidate, inputs) in enumerate(files):
                 progress(f"emulating {candidate.label}", number / len(files))
+                left_s = TIME_LIMIT_S if budget_s is None else began_s + budget_s - time.monotonic()
                 try:
-                    found.append(simulate(candidate, inputs, emulator, threads, TIME_LIMIT_S))
+                    found.append(simulate(candidate, inputs, emulator, threads, max(min(left_s, TIME_LIMIT_S), 0.1)))
                 except DeviceFailed as error:
-                    missing.append(f"no time of {candidate.label} on a {profile.title}: {error}")
+                    late = budget_s is not None and error.status == "timeout"
+                    why = TOO_LONG if late else error
+                    missing.append(f"no time of {candidate.label} on a {profile.title}: {why}")
     except (BadInput, Refused, ToolFailed) as error:
         missing.append(f"no times on a {profile.title}: {error}")
     return DeviceTimes(tuple(found), tuple(missing))
@@ -172,9 +185,12 @@ class Noted:
 
 
 def times_on_device(
-    primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context
+    primary: Judged | None, judged: Sequence[Judged], recipe: Recipe, context: Context, so_far_s: float
 ) -> tuple[DeviceTimes, list[str], list[str]]:
-    """Return what the primary file and its fp32 twin would take on the device, reasons to reject it, and warnings."""
+    """Return what the primary file and its fp32 twin would take on the device, reasons to reject it, and warnings.
+
+    Where no latency was demanded it takes at most a tenth of the build, which has taken `so_far_s`.
+    """
     profile = context.profile
     demanded = None if is_this_machine(profile) else recipe.max_latency_s
     if primary is None:
@@ -185,6 +201,7 @@ def times_on_device(
         (Candidate(one.label, one.runtime, one.job.target, one.job.precision), sample_inputs(one.runtime, context.work))
         for one in ([primary] if twin is primary else [primary, twin])
     ]
-    times = device_times(files, profile, context.threads, context.progress)
+    budget_s = max(so_far_s * SHARE / (1 - SHARE), LEAST_S) if demanded is None else None
+    times = device_times(files, profile, context.threads, context.progress, budget_s)
     too_slow, unsure = beyond_latency(times, primary.label, demanded)
     return times, too_slow, [*unsure, *([] if twin is primary else paradox(times, primary.label, twin.label))]

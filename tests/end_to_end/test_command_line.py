@@ -1,5 +1,6 @@
 """What a person meets: refusals, interrupts and failures, each with its message, its exit code and nothing lost."""
 
+import contextlib
 import getpass
 import json
 import os
@@ -148,15 +149,22 @@ def building(images: Path, out: Path, temporary: Path, *extra: str) -> Iterator[
         yield process
 
 
+def children_of(pid: int | str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # it has ended
+        return []
+
+
 def worker_of(process: "subprocess.Popen[str]", format_name: str) -> int:
-    """Wait for the exporter process of a format and return its pid."""
-    for _ in range(1200):
-        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-            if "edgeslim.export.worker" in command and format_name in command:
-                return int(pid)
+    """Wait for a worker that writes a format, which the server of workers forks, and return its pid."""
+    for _ in range(2400):
+        for pid in (worker for server in children_of(process.pid) for worker in children_of(server)):
+            with contextlib.suppress(FileNotFoundError):
+                if Path(f"/proc/{pid}/comm").read_text().startswith(format_name):
+                    return int(pid)
         assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise AssertionError("no exporter was started")
 
 

@@ -64,6 +64,13 @@ def test_what_is_missing_here_is_said_and_nothing_fails(files, monkeypatch, tmp_
     )
 
 
+def test_estimates_that_nobody_demanded_take_no_more_than_they_may(files):
+    found = device_times(files, PI, 1, budget_s=0.2)
+    assert found.simulations == ()
+    assert len(found.missing) == len(files)
+    assert all("emulating it takes more than a tenth of the build" in reason for reason in found.missing)
+
+
 def test_a_calibrated_estimate_judges_the_demanded_latency(times):
     estimate = times.of("tflite int8").estimate
     assert estimate.decisive
@@ -111,7 +118,7 @@ def asked_for(monkeypatch, primary, judged, recipe=RECIPE):
     monkeypatch.setattr(latency, "sample_inputs", lambda runtime, _: runtime)
     monkeypatch.setattr(latency, "device_times", lambda found, *_: files.extend(found) or DeviceTimes())
     context = SimpleNamespace(profile=PI, work=None, threads=1, progress=None)
-    _, reasons, warnings = latency.times_on_device(primary, judged, recipe, context)
+    _, reasons, warnings = latency.times_on_device(primary, judged, recipe, context, 60.0)
     return [one.label for one, _ in files], reasons, warnings
 
 

@@ -1,18 +1,16 @@
 """How TensorFlow Lite Micro's reference kernels answer beside LiteRT, where the package `tflite-micro` is installed.
 
-`python -m edgeslim.micro MODEL INPUTS OUTPUTS` is the process that runs them: int8 arrays in .npy files, samples on
-axis 0.
+A worker runs them: int8 arrays in .npy files, samples on axis 0.
 """
 
 import importlib.metadata
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.artifact.sections import ReferenceKernels
-from edgeslim.export.process import run_tool
+from edgeslim.export.process import run_worker
 
 PACKAGE = "tflite-micro"
 IMAGES = 16  # the reference kernels are written to be read: mobilenet_v2 takes seconds an image
@@ -37,26 +35,22 @@ def compare(model: Path, inputs: NDArray[np.int8], outputs: NDArray[np.int8], wo
         return None
     fed, made = work / "micro_inputs.npy", work / "micro_outputs.npy"
     np.save(fed, inputs)
-    command = [sys.executable, "-m", "edgeslim.backends.ethos_u.reference_kernels", str(model), str(fed), str(made)]
-    run_tool(command, work / "tflite_micro.log", "tflite-micro")
+    log = work / "tflite_micro.log"
+    run_worker("edgeslim.backends.ethos_u.reference_kernels", [model, fed, made], log, "tflite-micro", "tflite-micro")
     steps = np.abs(np.load(made).astype(np.int32).reshape(outputs.shape) - outputs)
     return ReferenceKernels(
         version=version, images=len(inputs), equal_pct=100.0 * float((steps == 0).mean()), max_lsb=int(steps.max())
     )
 
 
-def main(model: Path, inputs: Path, outputs: Path) -> None:
+def main(model: str, inputs: str, outputs: str) -> None:
     """Run the samples one by one, and leave the first output of each behind."""
     from tflite_micro import runtime
 
-    interpreter = runtime.Interpreter.from_file(str(model), arena_size=ARENA_BYTES)
+    interpreter = runtime.Interpreter.from_file(model, arena_size=ARENA_BYTES)
     answers = []
     for row in np.load(inputs):
         interpreter.set_input(row[None], 0)
         interpreter.invoke()
         answers.append(np.array(interpreter.get_output(0)))
     np.save(outputs, np.concatenate(answers))
-
-
-if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))

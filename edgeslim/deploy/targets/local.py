@@ -81,8 +81,13 @@ class LocalTarget:
     def reconnect(self, timeout_s: float) -> None:
         """Do nothing: this machine is never lost."""
 
+    def kill(self) -> None:
+        """Kill every program that runs; whoever waits for one learns of it."""
+        for child in tuple(self._running):
+            _kill_group(child)
+
     def close(self) -> None:
-        """Kill every program that still runs."""
+        """Kill every program that still runs, and wait for its end."""
         for child in tuple(self._running):
             self._end(child)
 
@@ -95,6 +100,9 @@ class LocalTarget:
                 child.stdout.close()
 
 
+_OPEN: set[LocalTarget] = set()
+
+
 @contextmanager
 def open_target(address: str = "local", root: Path = Path("/")) -> Iterator[LocalTarget]:
     """Yield this machine as a target; nothing it started outlives the `with`. BadInput for more than "local"."""
@@ -102,10 +110,18 @@ def open_target(address: str = "local", root: Path = Path("/")) -> Iterator[Loca
         raise BadInput(f"target `{address}`: `local` takes nothing after it")
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
         target = LocalTarget(Path(work), root)
+        _OPEN.add(target)
         try:
             yield target
         finally:
+            _OPEN.discard(target)
             target.close()
+
+
+def stop_all() -> None:
+    """Kill every program that this process runs here, whichever thread waits for it."""
+    for target in tuple(_OPEN):
+        target.kill()
 
 
 def _start(argv: Sequence[str], stderr: IO[str]) -> "subprocess.Popen[str]":

@@ -1,12 +1,9 @@
 """The values that layers write in an exported INT8 file, read from its own runtime.
 
-Run as a module, with FORMAT MODEL SPELLING NUMERICS IMAGES FOLDER, it is the process that reads them: what it finds
-at a layer's output edge it leaves as FOLDER/EDGE.npy. Only what the file names is read, by the tensor that holds
-the edge; where there is none, or where it cannot be watched, there is no file.
+A worker reads them: what it finds at a layer's output edge it leaves as FOLDER/EDGE.npy. Only what the file names is
+read, by the tensor that holds the edge; where there is none, or where it cannot be watched, there is no file.
 """
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +15,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import ToolFailed
 from edgeslim.export import read_back, tflite_ends
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
-from edgeslim.export.process import TIMEOUT_S, child_environment
+from edgeslim.export.process import run_worker
 from edgeslim.model.numerics import MIDDLE, Numerics, load_numerics
 
 Images = NDArray[np.float32]
@@ -28,7 +25,7 @@ Found = Iterator[tuple[str, NDArray[np.float32]]]
 def edge_values(job: Job, spelling: Spelling, numerics: Numerics, images: Images, work: Path) -> dict[str, Path]:
     """Return {edge: .npy file of its real values (n, ...)} for the layers' output edges that the job's file holds.
 
-    `images` (n, C, H, W) are run one by one in a fresh process; the values have the file's layout. The .npy files lie
+    `images` (n, C, H, W) are run one by one in a worker; the values have the file's layout. The .npy files lie
     in `work`. Raises ToolFailed where the runtime fails.
     """
     folder = work / f"{job.format}_edges"
@@ -38,19 +35,12 @@ def edge_values(job: Job, spelling: Spelling, numerics: Numerics, images: Images
     spelling.save(told[0])
     numerics.save(told[1])
     np.save(told[2], images)
-    command = [sys.executable, "-m", "edgeslim.export.evaluation.file_values", job.format, job.target, *told, values]
+    log, what = folder / "values.log", f"the reader of the {job.format} file's values"
+    arguments = [job.format, job.target, *told, values]
     try:
-        subprocess.run(
-            list(map(str, command)), env=child_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", timeout=TIMEOUT_S, check=True,
-            start_new_session=True,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ToolFailed(f"reading the values in the {job.format} file did not end within {TIMEOUT_S:.0f} s") from error
-    except subprocess.CalledProcessError as error:
-        lines = [line.strip() for line in error.stdout.splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"exit code {error.returncode}"
-        raise ToolFailed(f"the values in the {job.format} file cannot be read: {reason}") from error
+        run_worker("edgeslim.export.evaluation.file_values", arguments, log, what, f"{job.format} values")
+    except ToolFailed as error:  # a diagnostic: its log goes with the work folder
+        raise ToolFailed(str(error).partition("; its log:")[0]) from error
     outputs = {layer.output for layer in numerics.layers.values()}
     return {edge: file for edge in outputs if (file := values / f"{edge}.npy").is_file()}
 
@@ -149,12 +139,12 @@ _READERS: dict[str, Callable[[Path, Spelling, Numerics, Images], Found]] = {
 }
 
 
-def main(name: str, model: Path, spelling: Path, numerics: Path, images: Path, folder: Path) -> None:
-    """Read the values of one file and leave them behind, one .npy file an edge."""
+def main(name: str, *paths: str) -> None:
+    """Read the values of one file and leave them behind, one .npy file an edge.
+
+    `paths`: the model, its spelling, the numerics, the images, and the folder for what is found.
+    """
+    model, spelling, numerics, images, folder = map(Path, paths)
     warnings.simplefilter("ignore")  # LiteRT's, that keeping all tensors is for debugging
     for edge, values in _READERS[name](model, load_spelling(spelling), load_numerics(numerics), np.load(images)):
         np.save(folder / f"{edge}.npy", values)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], *map(Path, sys.argv[2:]))

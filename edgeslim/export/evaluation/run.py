@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.deploy.run_model import execution_graph, run_model
+from edgeslim.deploy.targets.local import stop_all
+from edgeslim.devices.machine import cores
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
@@ -16,6 +18,7 @@ from edgeslim.export.evaluation.inputs import first_rows, in_dtype, input_files,
 from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.evaluation.ledger import Row, read_ledger
 from edgeslim.export.job import Job, Spelling, Tensor
+from edgeslim.export.process import side_by_side
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.grid import Grid, sqnr_db
 from edgeslim.model.context import Context
@@ -80,21 +83,27 @@ def judge_all(
     eager = eager_logits(model, evaluation)
     judged: list[Judged] = []
     failures: dict[str, str] = {}
-    for number, (job, spelling) in enumerate(sorted(exported, key=lambda e: ORDER.index(e[0].precision))):
-        context.progress(f"evaluating {job.format} {job.precision}", number / len(exported))
-        if job.format in failures:
-            continue
+    ordered = sorted(exported, key=lambda e: ORDER.index(e[0].precision))
+
+    def judge(number: int, job: Job, spelling: Spelling) -> Judged | None:
+        context.progress(f"evaluating {job.format} {job.precision}", number / len(ordered))
         twin = next((one for one in judged if one.job.format == job.format), None)
         fed = inputs[FORMATS[job.format].runtime]
         try:
             one = _judge(job, spelling, twin, fed, eager, evaluation.labels, compressed.numerics, threads)
             _require_right(one, len(eager), context)
-            judged.append(one)
         except DeviceFailed as error:
             failures[job.format] = f"{job.format} {job.precision}: {error}"
+            return None
+        return one
+
+    for precision in ORDER:  # files of one precision side by side: each is compared with the fp32 file of its format
+        jobs = [(n, *e) for n, e in enumerate(ordered) if e[0].precision == precision and e[0].format not in failures]
+        found = side_by_side(lambda job: judge(*job), jobs, cores() // threads, stop_all)
+        judged += [one for one in found if one is not None]
     if not judged:
         raise ToolFailed("\n".join(["no file could be run:", *failures.values()]))
-    return judged, list(failures.values())
+    return judged, [failures[name] for name in FORMATS if name in failures]
 
 
 def _judge(

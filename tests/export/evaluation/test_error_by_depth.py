@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_figures_of_none(dense, pla
     found, failures = error_by_depth(dense, planned, [judged(broken, spelling)], context(SET, tmp_path))
     assert [row.exported_db for row in found.layers] == [{"onnx": None}] * 3
     assert len(failures) == 1
-    assert failures[0].startswith("error by depth: the values in the onnx file cannot be read: ")
+    assert failures[0].startswith("error by depth: the reader of the onnx file's values failed: ")
 
 
 # As a person sees it.
