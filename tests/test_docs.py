@@ -3,10 +3,18 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import edgeslim
 from edgeslim.cli.main import commands
 from tests.support import REPOSITORY
+
+LONGEST_README = 220
+
+
+def links_of(document: Path) -> list[str]:
+    """Return the files that a document links to, relative to it."""
+    return re.findall(r"\]\(([^)#:]+)\)", document.read_text())
 
 
 def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
@@ -19,6 +27,23 @@ def test_the_tables_of_the_readme_are_those_of_the_code() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_readme_is_one_page() -> None:
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    assert len(lines) <= LONGEST_README, f"{len(lines)} lines; move what has a page of its own to docs/"
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    found, waiting = set(), [REPOSITORY / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in found or not page.is_file():
+            continue
+        found.add(page)
+        waiting += [(page.parent / target).resolve() for target in links_of(page) if target.endswith(".md")]
+    orphans = sorted(page.name for page in (REPOSITORY / "docs").glob("*.md") if page not in found)
+    assert not orphans, f"no page links to {', '.join(orphans)}"
+
+
 def test_the_readme_names_every_command() -> None:
     text = (REPOSITORY / "README.md").read_text()
     missing = [name for name in commands.commands if f"edgeslim {name}" not in text]
@@ -26,9 +51,9 @@ def test_the_readme_names_every_command() -> None:
 
 
 def test_every_file_that_a_document_links_to_exists() -> None:
-    for document in REPOSITORY.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (REPOSITORY / target).exists(), f"{document.name} links to {target}"
+    for document in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")):
+        for target in links_of(document):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
 def test_the_public_surface_is_pinned() -> None:

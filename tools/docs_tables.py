@@ -1,4 +1,4 @@
-"""Write the tables of README.md and the pages in docs/ from the code that enforces them.
+"""Write the tables of README.md and of the pages in docs/ from the code that enforces them.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. `--check` only says whether all are current.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import estimator_page
 from markdown_table import table
@@ -25,6 +26,7 @@ from edgeslim.formats import FORMATS
 from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
 from edgeslim.recipe import Recipe
+from edgeslim.strict_yaml import Section
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -37,6 +39,32 @@ def devices() -> str:
         fails = "; ".join(f"{r.name} {f.precision} {f.effect}" for r in one.runtimes for f in r.known_failures)
         rows.append([f"`{one.name}`", ", ".join(one.aliases), one.device_class, runtimes, fails])
     return table(["device", "alias", "class", "runtimes, preferred first", "known failures"], rows)
+
+
+def profile_keys() -> str:
+    """One row a key of a device profile: what it is, and the keys inside it."""
+    rows = []
+    for key, field in DeviceProfile.model_fields.items():
+        kinds = [one for one in flattened(field.annotation) if inspect.isclass(one) and issubclass(one, Section)]
+        inside = [name for kind in kinds for name in kind.model_fields]
+        told = " ".join((inspect.getdoc(kinds[0]) or "").split()) if kinds else words(field.annotation)
+        rows.append(
+            [f"`{key}`", "yes" if field.is_required() else "no", told, ", ".join(f"`{name}`" for name in inside)]
+        )
+    return table(["key", "must be there", "what it is", "keys inside"], rows)
+
+
+def flattened(annotation: Any) -> list[Any]:
+    """Return the types inside an annotation, itself included."""
+    return [annotation, *(inner for argument in get_args(annotation) for inner in flattened(argument))]
+
+
+def words(annotation: Any) -> str:
+    """Return a plain type as a person reads it."""
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(str, get_args(annotation)))
+    plain = [one.__name__ for one in flattened(annotation) if one in (str, bool, int, tuple)]
+    return "list of texts" if "tuple" in plain else {"str": "text", "bool": "yes or no"}.get(plain[0], plain[0])
 
 
 def rules() -> str:
@@ -103,7 +131,8 @@ def _family(name: str, rows: list[Row]) -> list[str]:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (devices, rules, exit_codes, formats, recipe, meters, device_statuses, architectures)
+    f.__name__: f
+    for f in (devices, profile_keys, rules, exit_codes, formats, recipe, meters, device_statuses, architectures)
 }
 
 
@@ -150,7 +179,9 @@ def pages() -> dict[Path, str]:
     npus = [profile for profile in all_profiles() if profile.npu is not None]
     written = {README.parent / "docs" / f"npu_{profile.name}.md": npu_page(profile) for profile in npus}
     estimator = {README.parent / "docs" / "estimator.md": estimator_page.page()}
-    return {README: rewritten(README.read_text()), **written, **estimator}
+    generated = {**written, **estimator}
+    others = [README, *sorted((README.parent / "docs").glob("*.md"))]
+    return {**{file: rewritten(file.read_text()) for file in others if file not in generated}, **generated}
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 Weights: symmetric per output channel, codes -127..127 with scale = max|w| / 127, so that every channel reaches
 a limit and a converter that derives the scale anew finds the same one. Each goes to its nearest code; GPTQ
-(rounding.py) is there to ask for: README.md, "What was measured", says where it is worth its time.
+(rounding.py) is there to ask for: docs/measured.md says where it is worth its time.
 Activations: asymmetric per tensor, 8 bits, the clip that minimizes the squared error of the calibrated histogram
 (Banner et al. 2019, Post Training 4-bit Quantization, section 3, numerically). Bias: corrected by the mean output
 error that the rounded weights cause (Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured instead of
