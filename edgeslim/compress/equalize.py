@@ -45,7 +45,7 @@ class Pair:
     second: str
 
 
-def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa: ARG001 - the Step seam
+def apply(model: Model, settings: Settings, context: Context) -> Model:
     """Return the model with the weight ranges of consecutive layers equalized; its logits stay the same.
 
     Expects a folded graph. Raises BadInput after `quantize`, which decides grids for the weights as they are.

@@ -42,7 +42,7 @@ class Settings:
     """Folding has nothing to set."""
 
 
-def apply(model: Model, settings: Settings, context: Context) -> Model:  # noqa: ARG001 - the Step seam
+def apply(model: Model, settings: Settings, context: Context) -> Model:
     """Return the model as a traced graph without batch norms, in which every layer has its own weight and bias.
 
     Raises BadModel for a batch norm without running statistics: it is no constant that could be folded. Raises

@@ -66,69 +66,75 @@ class Violation:
 
 # A node, what about it breaks the rule, and the rewrites that may cure it, the best first.
 Finding = tuple[fx.Node, str, tuple[ModuleType, ...]]
-Rule = Callable[[fx.GraphModule, DeviceProfile, NpuLimits], Iterator[Finding]]
 
 
-def one_image(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+@dataclass(frozen=True)
+class Request:
+    """A folded network, the device that it is for, and what the device's NPU runs."""
+
+    graph: fx.GraphModule
+    profile: DeviceProfile
+    limits: NpuLimits
+
+
+Rule = Callable[[Request], Iterator[Finding]]
+
+
+def one_image(asked: Request) -> Iterator[Finding]:
     """The network takes no more images at once than the device does, and no mean reduces more than one."""
-    most = profile.limits.max_batch.value
-    first = input_of(graph)
+    most = asked.profile.limits.max_batch.value
+    first = input_of(asked.graph)
     if most is not None and shape_of(first)[0] > most:
-        yield first, f"takes {shape_of(first)[0]} images at once; {profile.name} takes {most}", ()
-    for node in _calls(graph, ATEN.mean.dim):
+        yield first, f"takes {shape_of(first)[0]} images at once; {asked.profile.name} takes {most}", ()
+    for node in _calls(asked.graph, ATEN.mean.dim):
         batch = shape_of(node.all_input_nodes[0])[0]
         if len(shape_of(node.all_input_nodes[0])) == 4 and batch > 1:
             yield node, f"is a mean of {batch} images at once; the NPU takes it of one", ()
 
 
-def operators(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:
+def operators(asked: Request) -> Iterator[Finding]:
     """Every operator is one that the NPU runs."""
-    for node in graph.graph.nodes:
-        if node.op == "call_function" and operator_name(node) not in limits.operators:
+    for node in asked.graph.graph.nodes:
+        if node.op == "call_function" and operator_name(node) not in asked.limits.operators:
             cures = (padding, hard_sigmoid, relu6, shuffle_as_convolution, squeeze_excite)
-            yield node, f"`{operator_name(node)}` is no operator that the NPU of {profile.name} runs", cures
+            yield node, f"`{operator_name(node)}` is no operator that the NPU of {asked.profile.name} runs", cures
 
 
-def dtypes(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def dtypes(asked: Request) -> Iterator[Finding]:
     """Every value is a float in training, which becomes INT8; no integer, truth value or double is computed."""
-    for node in graph.graph.nodes:
+    for node in asked.graph.graph.nodes:
         value = node.meta.get("val")
         if node.op == "call_function" and isinstance(value, Tensor) and value.dtype is not torch.float32:
-            yield node, f"computes {value.dtype}; only float32 becomes {' or '.join(limits.dtypes)}", ()
+            yield node, f"computes {value.dtype}; only float32 becomes {' or '.join(asked.limits.dtypes)}", ()
 
 
-def channels(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def channels(asked: Request) -> Iterator[Finding]:
     """No convolution or linear layer reads more channels than the NPU can count."""
-    for node in layers_of(graph).values():
+    for node in layers_of(asked.graph).values():
         read = shape_of(node.all_input_nodes[0])
         count = read[1] if node.target in CONVOLUTIONS else read[-1]
-        if count > limits.max_channels:
-            yield node, f"reads {count:,} channels; the NPU reads {limits.max_channels:,} at most", ()
+        if count > asked.limits.max_channels:
+            yield node, f"reads {count:,} channels; the NPU reads {asked.limits.max_channels:,} at most", ()
 
 
-def weight_sums(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def weight_sums(asked: Request) -> Iterator[Finding]:
     """The absolute INT8 weights of one output stay below what the NPU adds up."""
-    for node in layers_of(graph).values():
-        weight = parameter(graph, node.args[1])
-        if weight is None or weight[0].numel() * MOST_CODE <= limits.max_weight_sum:
+    for node in layers_of(asked.graph).values():
+        weight = parameter(asked.graph, node.args[1])
+        if weight is None or weight[0].numel() * MOST_CODE <= asked.limits.max_weight_sum:
             continue
         rows = weight.detach().double().abs().flatten(1)
         codes = float((rows.sum(1) / rows.amax(1).clamp(min=1e-30)).max()) * MOST_CODE
-        if codes > limits.max_weight_sum:
-            found = (
-                f"its weights add up to {math.ceil(codes):,} for one output; the NPU takes {limits.max_weight_sum:,}"
-            )
+        if codes > asked.limits.max_weight_sum:
+            most = asked.limits.max_weight_sum
+            found = f"its weights add up to {math.ceil(codes):,} for one output; the NPU takes {most:,}"
             yield node, found, ()
 
 
-def convolution_strides(
-    graph: fx.GraphModule,
-    profile: DeviceProfile,  # noqa: ARG001
-    limits: NpuLimits,
-) -> Iterator[Finding]:
+def convolution_strides(asked: Request) -> Iterator[Finding]:
     """A convolution that pads, dilates or has groups keeps within the largest stride; a plain one takes any."""
-    most = limits.max_stride or math.inf
-    for node in _calls(graph, *CONVOLUTIONS):
+    most = asked.limits.max_stride or math.inf
+    for node in _calls(asked.graph, *CONVOLUTIONS):
         stride = list(argument(node, "stride"))
         pads = argument(node, "padding")
         why = {
@@ -141,10 +147,10 @@ def convolution_strides(
             yield node, f"has stride {max(stride)} and {reasons}; the NPU then takes {most}", (strides,)
 
 
-def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def pooling_strides(asked: Request) -> Iterator[Finding]:
     """A maximum that pads so that every stride is in a window (SAME in TFLite) keeps within the largest stride."""
-    most = limits.max_stride or math.inf
-    for node in _calls(graph, ATEN.max_pool2d.default):
+    most = asked.limits.max_stride or math.inf
+    for node in _calls(asked.graph, ATEN.max_pool2d.default):
         kernel, stride, pads = window_of(node)
         image = shape_of(node.all_input_nodes[0])[2:]
         needed = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(image, stride, kernel, strict=True)]
@@ -156,52 +162,60 @@ def pooling_strides(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLi
             )
 
 
-def windows(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def windows(asked: Request) -> Iterator[Finding]:
     """A pooling's window keeps within the largest height and area."""
-    for node in _calls(graph, ATEN.avg_pool2d.default, ATEN.max_pool2d.default):
+    for node in _calls(asked.graph, ATEN.avg_pool2d.default, ATEN.max_pool2d.default):
         kernel, _, _ = window_of(node)
-        if kernel[0] > limits.max_pool_height or math.prod(kernel) > limits.max_pool_area:
-            most = f"a height of {limits.max_pool_height} and {limits.max_pool_area:,} values"
+        if kernel[0] > asked.limits.max_pool_height or math.prod(kernel) > asked.limits.max_pool_area:
+            most = f"a height of {asked.limits.max_pool_height} and {asked.limits.max_pool_area:,} values"
             cure = average_as_convolution if node.target is ATEN.avg_pool2d.default else split_windows
             yield node, f"pools over {kernel[0]}x{kernel[1]} values; the NPU takes {most}", (cure,)
 
 
-def padded_averages(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def padded_averages(asked: Request) -> Iterator[Finding]:
     """An average that leaves its padding out keeps its image's size at stride 1, within the largest such window."""
-    for node in _calls(graph, ATEN.avg_pool2d.default):
+    for node in _calls(asked.graph, ATEN.avg_pool2d.default):
         kernel, stride, pads = window_of(node)
         same = stride == [1, 1] and all(k == 2 * p + 1 for k, p in zip(kernel, pads, strict=True))
         if (
             max(pads)
             and not argument(node, "count_include_pad")
-            and not (same and max(kernel) <= limits.max_padded_pool)
+            and not (same and max(kernel) <= asked.limits.max_padded_pool)
         ):
             found = (
                 f"is an average over {kernel[0]}x{kernel[1]} values that leaves padding out; the NPU takes stride 1, "
             )
-            yield node, f"{found}the image's own size and sides of {limits.max_padded_pool}", (average_as_convolution,)
+            yield (
+                node,
+                f"{found}the image's own size and sides of {asked.limits.max_padded_pool}",
+                (average_as_convolution,),
+            )
 
 
-def adaptive_pooling(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def adaptive_pooling(asked: Request) -> Iterator[Finding]:
     """An adaptive pooling divides its image into equal windows."""
-    for node in _calls(graph, ATEN.adaptive_avg_pool2d.default):
+    for node in _calls(asked.graph, ATEN.adaptive_avg_pool2d.default):
         image, pooled = shape_of(node.all_input_nodes[0])[2:], shape_of(node)[2:]
         if any(whole % part for whole, part in zip(image, pooled, strict=True)):
             found = f"cannot divide {image[0]}x{image[1]} into {pooled[0]}x{pooled[1]} equal windows"
             yield node, f"{found}; train for another image size", ()
 
 
-def means(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def means(asked: Request) -> Iterator[Finding]:
     """A mean over places keeps their axes, reads an image laid out with channels last, and its sides fit."""
-    for node in _calls(graph, ATEN.mean.dim):
+    for node in _calls(asked.graph, ATEN.mean.dim):
         image = node.all_input_nodes[0]
         sides = shape_of(image)
         axes = {axis % len(sides) for axis in argument(node, "dim") or range(len(sides))}
         last = 1 if argument(node, "keepdim") and global_mean.is_laid_out(image) else 3
         if len(sides) != 4:
             continue
-        if max(sides[axis] for axis in axes) > limits.max_mean_side:
-            yield node, f"is a mean over sides of {sides}; the NPU takes {limits.max_mean_side:,} values at most", ()
+        if max(sides[axis] for axis in axes) > asked.limits.max_mean_side:
+            yield (
+                node,
+                f"is a mean over sides of {sides}; the NPU takes {asked.limits.max_mean_side:,} values at most",
+                (),
+            )
         elif last in axes and 1 not in sides[1:]:
             dropped = "drops their axes" if not argument(node, "keepdim") else f"reads `{image.name}`"
             if 1 in axes:
@@ -210,10 +224,10 @@ def means(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> I
                 yield node, f"is a mean over places that {dropped}: not laid out with channels last", (global_mean,)
 
 
-def clips(graph: fx.GraphModule, profile: DeviceProfile, limits: NpuLimits) -> Iterator[Finding]:  # noqa: ARG001
+def clips(asked: Request) -> Iterator[Finding]:
     """A clip is at 0 and 6 or -1 and 1, behind an operator it can be merged into, which nothing else reads."""
-    for node in graph.graph.nodes:
-        if node.op != "call_function" or operator_name(node) not in limits.fused_operators:
+    for node in asked.graph.graph.nodes:
+        if node.op != "call_function" or operator_name(node) not in asked.limits.fused_operators:
             continue
         source, alone = node.all_input_nodes[0], True
         while source.target in RESHAPING:
@@ -236,7 +250,7 @@ def violations(graph: fx.GraphModule, profile: DeviceProfile) -> list[Violation]
     limits = profile.operator_limits
     if limits is None:
         return []
-    found = [(rule, *finding) for rule in RULES for finding in rule(graph, profile, limits)]
+    found = [(rule, *finding) for rule in RULES for finding in rule(Request(graph, profile, limits))]
     return [
         Violation(node.name, _place(node), rule.__name__, what, _cure(node, cures, limits))
         for rule, node, what, cures in found

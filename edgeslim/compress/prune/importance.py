@@ -157,12 +157,12 @@ def _within_group(columns: NDArray[np.int64], inputs: int, groups: int) -> NDArr
     return np.stack([np.unique(line % inputs) for line in columns])
 
 
-def l1(weight: Tensor, gradient: Tensor | None) -> Tensor:  # noqa: ARG001 - one signature for all
+def l1(weight: Tensor, gradient: Tensor | None) -> Tensor:
     """Return the sum of absolute weights of each output (Li et al. 2017, Pruning Filters for Efficient ConvNets)."""
     return weight.abs().flatten(1).sum(1)
 
 
-def l2(weight: Tensor, gradient: Tensor | None) -> Tensor:  # noqa: ARG001 - one signature for all
+def l2(weight: Tensor, gradient: Tensor | None) -> Tensor:
     """Return the Euclidean norm of each output's weights."""
     norms: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
     return norms
@@ -175,7 +175,7 @@ def taylor(weight: Tensor, gradient: Tensor | None) -> Tensor:
     return (weight * gradient).flatten(1).sum(1).abs()
 
 
-def bn_scale(weight: Tensor, gradient: Tensor | None) -> Tensor:  # noqa: ARG001 - one signature for all
+def bn_scale(weight: Tensor, gradient: Tensor | None) -> Tensor:
     """Return the size of each channel's batch norm factor (Liu et al. 2017, Learning Efficient Convolutional Nets)."""
     return weight.abs()
 

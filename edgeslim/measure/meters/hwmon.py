@@ -24,7 +24,7 @@ def why_not(files: Mapping[str, str]) -> str:
     return f"several sensors, and which of them covers the board is not known: {named}"
 
 
-def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:  # noqa: ARG001
+def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:
     """Return the power at each reading that holds one."""
     return [
         Watts(one.at_s, one.at_s, int(one.values[0]) / 1e6)

@@ -39,7 +39,7 @@ def why_not(files: Mapping[str, str]) -> str:
     return "no /sys/bus/i2c/drivers/ina3221 can be read"
 
 
-def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:  # noqa: ARG001
+def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:
     """Return the power at each reading: millivolts times milliamperes, or milliwatts."""
     found = []
     for one in readings:

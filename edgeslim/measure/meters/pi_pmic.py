@@ -17,12 +17,12 @@ def sampling(files: Mapping[str, str]) -> Sampling | None:
     return Sampling((), "vcgencmd pmic_read_adc", PERIOD_S) if is_pi_5 else None
 
 
-def why_not(files: Mapping[str, str]) -> str:  # noqa: ARG001 - the seam's signature
+def why_not(files: Mapping[str, str]) -> str:
     """Say why `sampling` returned None."""
     return "only the Raspberry Pi 5 and Compute Module 5 have this chip"
 
 
-def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:  # noqa: ARG001
+def watts(sampling: Sampling, readings: Sequence[Reading], files: Mapping[str, str]) -> list[Watts]:
     """Return the sum over all rails for which volts and amperes are both given, at each reading.
 
     A reading that lacks rails which others have was cut short, and leaves a gap.

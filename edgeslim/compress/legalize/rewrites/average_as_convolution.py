@@ -23,7 +23,7 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:
     return fits and argument(node, "divisor_override") is None
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Replace the average by the convolution and, where padding does not count, the product."""
     kernel, stride, padding = window_of(node)
     image, channels = node.all_input_nodes[0], shape_of(node)[1]

@@ -15,13 +15,13 @@ from edgeslim.model.graph import ATEN, argument, insert_convolution, shape_of
 EXACT = True
 
 
-def applies(node: fx.Node, limits: NpuLimits) -> bool:  # noqa: ARG001 - a rewrite's signature
+def applies(node: fx.Node, limits: NpuLimits) -> bool:
     """Tell whether a node clips an image (N, C, H, W) at two finite bounds."""
     bounds = bounds_of(node)
     return bounds is not None and len(shape_of(node)) == 4 and bounds[0] < bounds[1]
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Put the first layer before the clip, which becomes ReLU6, and the second behind it."""
     bounds = bounds_of(node)
     if bounds is None:

@@ -31,7 +31,7 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:
     return axes == [2, 3] and max(image[2:]) <= limits.max_mean_side
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Lay out what the mean reads, keep its axes, and drop them behind it where it did."""
     image, shape = node.all_input_nodes[0], list(shape_of(node))
     if not argument(node, "keepdim"):

@@ -16,6 +16,6 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:
     return node.target is ATEN.sigmoid.default and "hardsigmoid" in limits.operators
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Change the operator."""
     node.target = ATEN.hardsigmoid.default

@@ -11,7 +11,7 @@ from edgeslim.model.graph import ATEN, argument
 EXACT = True
 
 
-def applies(node: fx.Node, limits: NpuLimits) -> bool:  # noqa: ARG001 - a rewrite's signature
+def applies(node: fx.Node, limits: NpuLimits) -> bool:
     """Tell whether a node pads with zeros, alike on opposite sides, for convolutions only."""
     if node.target not in (ATEN.pad.default, ATEN.constant_pad_nd.default) or argument(node, "value"):
         return False
@@ -21,7 +21,7 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:  # noqa: ARG001 - a rewri
     return constant and alike and all(user.target is ATEN.conv2d.default for user in node.users)
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Let every convolution that reads the padded image read the image, and pad itself."""
     width, _, height, _ = argument(node, "pad")
     for layer in list(node.users):

@@ -20,7 +20,7 @@ def applies(node: fx.Node, limits: NpuLimits) -> bool:
     return node.target is ATEN.hardswish.default or _gate_of(node) is not None
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Change the operator; a SiLU's own sigmoid goes."""
     gate = _gate_of(node)
     image = node.args[0] if gate is None else gate.args[0]

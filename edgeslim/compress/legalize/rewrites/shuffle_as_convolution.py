@@ -15,12 +15,12 @@ _VIEWS = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)
 _COPIES = (ATEN.contiguous.default, ATEN.clone.default)
 
 
-def applies(node: fx.Node, limits: NpuLimits) -> bool:  # noqa: ARG001 - a rewrite's signature
+def applies(node: fx.Node, limits: NpuLimits) -> bool:
     """Tell whether a node is the last of a channel shuffle."""
     return _shuffled(node) is not None
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Replace the shuffle by the convolution."""
     found = _shuffled(node)
     if found is None:

@@ -12,12 +12,12 @@ from edgeslim.model.graph import ATEN, shape_of
 EXACT = False
 
 
-def applies(node: fx.Node, limits: NpuLimits) -> bool:  # noqa: ARG001 - a rewrite's signature
+def applies(node: fx.Node, limits: NpuLimits) -> bool:
     """Tell whether a node multiplies an image with gates computed from that image's own mean."""
     return _gated(node) is not None
 
 
-def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:  # noqa: ARG001 - a rewrite's signature
+def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
     """Pass the image on, and take out what computed its gates."""
     image = _gated(node)
     if image is None:
