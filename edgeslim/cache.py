@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import fx
 
 from edgeslim.errors import ToolFailed
+from edgeslim.resources import whole_file
 
 VERSION = 3  # of what is kept: a step that computes something else under the same name raises it
 
@@ -72,12 +72,8 @@ def _write(path: Path, result: Any) -> None:
     buffer = io.BytesIO()
     torch.save(result, buffer)
     content = buffer.getvalue()
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(path) as part:
         part.write_bytes(hashlib.sha256(content).digest() + content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def graph_sha256(graph: fx.GraphModule) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeslim.errors import BadInput
+from edgeslim.resources import whole_file
 
 
 class Record(Protocol):
@@ -32,6 +33,5 @@ def save(records: Iterable[Record], folder: Path) -> None:
         texts[name] = one.to_json()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        part = folder / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        with whole_file(folder / name) as part:
+            part.write_text(text, encoding="utf-8")

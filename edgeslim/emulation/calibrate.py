@@ -27,6 +27,7 @@ from edgeslim.measure.operators.write import write_probe
 from edgeslim.measure.placement import with_placement
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
+from edgeslim.resources import whole_file
 
 RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx"}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -246,12 +247,9 @@ def _write(out: Path, base: str, calibrated: Calibrated, estimator: Estimator) -
     section = estimator.model_dump(mode="json", exclude_none=True)
     section["clock"]["value"] = f"{estimator.clock.value:.0f} Hz"
     content = {"base": base, "calibrated": calibrated.model_dump(mode="json"), "estimator": section}
-    part = out.with_name(f".{out.name}.part")
+    head = f"# {base} with the costs of {calibrated.runtime} on one board, written by `edgeslim calibrate`.\n"
     try:
-        head = f"# {base} with the costs of {calibrated.runtime} on one board, written by `edgeslim calibrate`.\n"
-        part.write_text(head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=118), "utf-8")
-        part.replace(out)
+        with whole_file(out) as part:
+            part.write_text(head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=118), "utf-8")
     except OSError as error:
         raise ToolFailed(f"{out} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -28,7 +28,7 @@ from edgeslim.pipeline.labels import require_fitting_labels
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals
 from edgeslim.progress import Progress, silent
-from edgeslim.resources import default_store
+from edgeslim.resources import default_store, whole_file
 from edgeslim.tasks.classification import load_data
 
 FORMAT = "edgeslim-sensitivity/1"
@@ -224,11 +224,10 @@ def save(report: SensitivityReport, folder: Path) -> Path:
     The file appears whole or not at all.
     """
     file = folder / "sensitivity.json"
-    part = file.with_name(f"{file.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-        part.replace(file)
+        with whole_file(file) as part:
+            part.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"cannot write {file}: {error.strerror}; name a place with --out") from error
     return file

@@ -10,6 +10,7 @@ from edgeslim.errors import BadInput, MissingPackage
 from edgeslim.model.trials import pareto
 from edgeslim.pipeline.sensitivity import GroupLoss, LayerLoss, SensitivityReport
 from edgeslim.report.inspection import Inspection
+from edgeslim.resources import whole_file
 from edgeslim.units import show_seconds
 
 ROW_INCHES, CELL_INCHES, NAME_INCHES = 0.5, 1.45, 2.6
@@ -68,11 +69,10 @@ def save_figure(figure: Any, file: Path, option: str) -> None:
     import matplotlib as mpl
 
     form = file.suffix.lstrip(".")
-    part = file.with_name(f"{file.name}.part")
+    told = {"Date": None} if form == "svg" else {"Software": None}
     try:
-        with mpl.rc_context({"svg.hashsalt": "edgeslim"}):
-            figure.savefig(part, dpi=110, metadata={"Date": None} if form == "svg" else {"Software": None}, format=form)
-        part.replace(file)
+        with mpl.rc_context({"svg.hashsalt": "edgeslim"}), whole_file(file) as part:
+            figure.savefig(part, dpi=110, metadata=told, format=form)
     except OSError as error:
         raise BadInput(f"cannot write {file}: {error.strerror}; name a place with {option}") from error
 

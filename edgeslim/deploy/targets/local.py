@@ -15,6 +15,7 @@ from typing import IO
 from edgeslim.deploy.exit_status import ended, timed_out
 from edgeslim.devices.machine import small_files
 from edgeslim.errors import BadInput, DeviceFailed
+from edgeslim.resources import whole_file
 
 
 class LocalTarget:
@@ -66,9 +67,8 @@ class LocalTarget:
         """Copy `remote` to `to` through a `.part` file; DeviceFailed if it does not exist."""
         if not Path(remote).is_file():
             raise DeviceFailed(f"{remote} does not exist on this machine")
-        part = to.with_name(to.name + ".part")
-        shutil.copyfile(remote, part)
-        part.replace(to)
+        with whole_file(to) as part:
+            shutil.copyfile(remote, part)
 
     def look(self, patterns: Sequence[str]) -> dict[str, str]:
         """Return path -> text of every small file that a shell pattern matches."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from edgeslim.deploy.exit_status import ended, timed_out
 from edgeslim.deploy.ssh_connection import Connection
 from edgeslim.errors import BadInput, DeviceFailed
+from edgeslim.resources import whole_file
 
 COMMAND_TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 3600.0
@@ -141,15 +142,11 @@ class SshTarget:
         ).split()
         if not told:
             raise DeviceFailed(f"{remote} does not exist on {self.address}")
-        part = to.with_name(to.name + ".part")
-        try:
+        with whole_file(to) as part:
             with part.open("wb") as stream:
                 self._connection.copy_out(f"head -c {told[-1]} {file}", stream, TRANSFER_TIMEOUT_S)
             if _File.of(part).sha256 != told[0]:
                 raise DeviceFailed(f"{remote} changed or was damaged on its way from {self.address}", "lost")
-            part.replace(to)
-        finally:
-            part.unlink(missing_ok=True)
 
     def look(self, patterns: Sequence[str]) -> dict[str, str]:
         """Return path -> text of every small file that a shell pattern matches, 64 KiB at most of each."""

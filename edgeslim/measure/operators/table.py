@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.resources import whole_file
 
 Table = TypeVar("Table")
 
@@ -54,12 +54,9 @@ def damaged(file: Path, fault: str, again: str) -> ToolFailed:
 
 def save_table(file: Path, content: dict[str, Any]) -> None:
     """Replace the file at once: a reader meets the old table or the new one."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        part.replace(file)
+        with whole_file(file) as part:
+            part.write_text(json.dumps(content) + "\n", encoding="utf-8")
     except OSError as error:
         raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
