@@ -23,8 +23,8 @@ from bench_compress_results import Results
 from bench_compress_tables import TABLES
 from peers import PRUNERS, ROUNDERS, describe
 
-from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.machine import this_machine
+from edgeslim.formats import RUNTIMES
 
 BUDGETS = (0.8, 0.6, 0.4, 0.25)  # shares of the dense INT8 network's time
 IMAGES = 512

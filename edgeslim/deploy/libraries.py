@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 
 from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
-from edgeslim.formats import FORMATS
+from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.resources import default_store
 
 FETCH_LIMIT_S = 1800.0
 
 # Runtime -> the Python package that carries its library.
-PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
+PACKAGES: dict[str, str] = {name: one.packages[0] for name, one in RUNTIMES.items()}
 # Runtime -> the files of that package that a program on a CPU needs, the one to load first; {plugin} is OpenVINO's for
 # the architecture. It looks for its parts beside itself; TBB loads its allocator and hwloc's binding the same way.
 _FILES = {

@@ -39,12 +39,13 @@ def export_all(
     wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
     done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
     errors: dict[FormatName, ToolFailed] = {}
-    onnx_written = Event()  # OpenVINO's fp32 file is made from it
+    written = {name: Event() for name, precision in wanted if precision == "fp32"}  # others may be made from it
 
     def write(name: FormatName) -> None:
         """Write all files of one format: without its fp32 file nothing of it can be judged."""
-        if name == "openvino" and ("onnx", "fp32") in wanted:
-            onnx_written.wait()
+        source = FORMATS[name].made_from
+        if source in written:
+            written[source].wait()
         for number, (_, precision) in ((n, one) for n, one in enumerate(wanted) if one[0] == name):
             context.progress(f"exporting {name} {precision}", number / len(wanted))
             try:
@@ -53,11 +54,10 @@ def export_all(
                 errors[name] = error
                 break
             finally:
-                if name == "onnx":
-                    onnx_written.set()
+                written[name].set()
 
     # Formats side by side, that which waits for another last.
-    names = sorted({name for name, _ in wanted}, key=lambda name: (name == "openvino", name))
+    names = sorted(written, key=lambda name: FORMATS[name].made_from is not None)
     side_by_side(write, names, cores(), stop_workers)
     failed = [keep_logs(str(errors[name]), work, destination) for name in FORMATS if name in errors]
     if not done:
@@ -85,7 +85,7 @@ def _write_networks(dense: Model, compressed: Model, half: Model | None, context
 
 
 def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
-    """Return the formats with ONNX before OpenVINO, which is made from its fp32 file."""
+    """Return the formats with each before what is made from its fp32 file."""
     return sorted(formats, key=list(FORMATS).index)
 
 
@@ -101,17 +101,17 @@ def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32")
         io=io,
         half=work / "half.json" if precision == "fp16" else None,
     )
-    if name == "openvino":
+    if FORMATS[name].made_from == "onnx":
         job = _from_onnx(job, work)
     return job, export(job, work / f"{name}_{precision}.log")
 
 
 def _from_onnx(job: Job, work: Path) -> Job:
-    """Return an OpenVINO job with its ONNX source written: the fp32 file where there is one, else one of its own."""
+    """Return a job with its ONNX source written: the fp32 file where there is one, else one of its own."""
     shared = work / "onnx" / job.target.with_suffix(".onnx").name
     if job.precision == "fp32" and shared.is_file():
         return replace(job, source=shared)
-    onnx = replace(job, format="onnx", target=job.target.with_suffix(".onnx"), runtime="openvino")
-    spelling = work / f"openvino_{job.precision}.onnx-spelling.json"
-    export(onnx, work / f"openvino_{job.precision}_onnx.log").save(spelling)
+    onnx = replace(job, format="onnx", target=job.target.with_suffix(".onnx"), runtime=FORMATS[job.format].runtime)
+    spelling = work / f"{job.format}_{job.precision}.onnx-spelling.json"
+    export(onnx, work / f"{job.format}_{job.precision}_onnx.log").save(spelling)
     return replace(job, source=onnx.target, spelling=spelling)

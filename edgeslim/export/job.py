@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeslim.formats import FormatName, Io, RuntimeName
+from edgeslim.formats import FORMATS, FormatName, Io, RuntimeName
 from edgeslim.grid import Grid
 from edgeslim.model.fp16_plan import HalfPlan, load_half
 from edgeslim.model.numerics import Numerics, load_numerics
@@ -31,7 +31,7 @@ class Job:
     @property
     def files(self) -> list[Path]:
         """The files this job writes, the one to load first."""
-        return [self.target, self.target.with_suffix(".bin")] if self.format == "openvino" else [self.target]
+        return [self.target, *(self.target.with_suffix(suffix) for suffix in FORMATS[self.format].companions)]
 
     def plan(self) -> Numerics:
         """Return the plan of an int8 job."""

@@ -6,9 +6,9 @@ from typing import Literal
 
 from edgeslim.deploy.agent_session import Failed, Heartbeat, Hello, Message, read_message
 from edgeslim.deploy.device import Device, open_device
-from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import DeviceProfile, Isa, RuntimeSupport, describes, load_profile
 from edgeslim.errors import DeviceFailed, EdgeslimError
+from edgeslim.formats import RUNTIMES
 from edgeslim.measure.meters import METERS
 from edgeslim.measure.meters.find import meter_module
 

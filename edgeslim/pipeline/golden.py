@@ -14,6 +14,7 @@ from edgeslim.artifact.manifest import (
     Tolerance,
 )
 from edgeslim.export.evaluation.run import Judged
+from edgeslim.formats import RUNTIMES
 from edgeslim.grid import Grid
 from edgeslim.model.graph import output_of
 from edgeslim.pipeline.result import Built
@@ -21,8 +22,6 @@ from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.preprocessing import preprocess_batch
 
 GOLDEN_COUNT, GOLDEN_SEARCHED = 8, 256
-# ONNX Runtime and LiteRT compute INT8 alike to the bit; OpenVINO adds in float and chooses kernels by CPU.
-GOLDEN_LSB = {"onnxruntime": 1, "litert": 1, "openvino": 2}
 
 
 def golden_images(evaluation: ImageSet) -> list[int]:
@@ -60,10 +59,10 @@ def tolerance_of(one: Judged, made: Built) -> Tolerance:
     if one.label in made.delivery.tolerances:
         return made.delivery.tolerances[one.label]
     if grids_of(one)[1] is not None:
-        return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=1.0)
+        return LsbTolerance(lsb=RUNTIMES[one.runtime].golden_lsb, scale=1.0)
     grid = logits_grid(one, made)
     if grid is not None:
-        return LsbTolerance(lsb=GOLDEN_LSB[one.runtime], scale=grid[0])
+        return LsbTolerance(lsb=RUNTIMES[one.runtime].golden_lsb, scale=grid[0])
     peak = float(np.abs(one.logits).max())
     return RelativeTolerance(rtol=1e-3, atol=float(f"{1e-4 * peak:.3g}"))
 

@@ -19,8 +19,10 @@ from edgeslim.artifact.manifest import (
     TensorSpec,
 )
 from edgeslim.backends import backend_named, known_backends
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.profile import profile_sha256
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
+from edgeslim.formats import RUNTIMES, RuntimeName
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import name_of
 from edgeslim.pipeline.golden import golden_outputs_path, grids_of, logits_grid, tolerance_of
@@ -39,13 +41,6 @@ TOOLS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
 )
-# Label of a file -> what its outputs depend on beside the file.
-HOST_DEPENDENT = {
-    "onnx int8": "ONNX Runtime on x86-64 without VNNI saturates sums of uint8 x int8 products unless a session sets "
-    "`session.x64quantprecision` to `1`, as run.py does: without it outputs of the INT8 ONNX file differ there",
-    "openvino int8": "OpenVINO on x86-64 without VNNI saturates sums of uint8 x int8 products: outputs of the INT8 "
-    "OpenVINO file differ there",
-}
 
 
 def manifest_of(made: Built) -> Manifest:
@@ -95,7 +90,11 @@ def manifest_of(made: Built) -> Manifest:
         agreement_between_formats_pct=agreement_between_formats(made.judged),
         error_by_depth=made.error_by_depth,
         known_failures=tuple(known_failures(made.judged, profile)),
-        host_dependent=tuple(HOST_DEPENDENT[one.label] for one in made.judged if one.label in HOST_DEPENDENT),
+        host_dependent=tuple(
+            told
+            for one in made.judged
+            if one.job.precision == "int8" and (told := RUNTIMES[one.runtime].host_dependent)
+        ),
     )
 
 
@@ -107,7 +106,7 @@ def agreement_between_formats(judged: Sequence[Judged]) -> dict[str, float]:
 
 def _model_file(one: Judged, made: Built) -> ModelFile:
     shape = made.stages.given.input_shape
-    channels_last = one.job.format == "tflite"
+    channels_last = RUNTIMES[one.runtime].channels_last
     support = made.profile.runtime(one.runtime)
     taken, given = grids_of(one)
     logits = logits_grid(one, made) if given is None else (given.scale, given.zero_point)
@@ -160,9 +159,9 @@ def _tensor(
     return TensorSpec(name=name, shape=shape, dtype=dtype, layout=layout, scale=scale, zero_point=zero_point)  # type: ignore[arg-type] # checked by pydantic
 
 
-def made_with(package: str) -> str:
+def made_with(runtime: RuntimeName) -> str:
     """Return the installed version of a runtime for a device whose profile names no minimum."""
-    return importlib.metadata.version({"litert": "ai-edge-litert"}.get(package, package))
+    return str(runtime_available(runtime))
 
 
 def _versions() -> dict[str, str]:

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from edgeslim.deploy.deployment import ask, deploy, machine_at
-from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.deploy.targets import fake, local
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, DeviceFailed, MissingPackage, ToolFailed
+from edgeslim.formats import RUNTIMES
 from tests.support.installed import skip_without
 from tests.support.recorded_device import RecordedDevice, put_compilers, take_compilers
 

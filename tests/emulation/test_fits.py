@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from edgeslim.artifact.archive import MEASUREMENTS, pack
-from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation.bench import Skipped
 from edgeslim.emulation.fits import Fit, FitReport
+from edgeslim.formats import RUNTIMES
 from tests.support.command_line import HEEDING_CTRL_C, call
 from tests.support.emulated_machine import MIB, require_emulator
 from tests.support.installed import skip_without

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from edgeslim.deploy.device import Candidate
-from edgeslim.deploy.installed import RUNTIMES, runtime_available
+from edgeslim.deploy.installed import runtime_available
 from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.errors import BadInput, DeviceFailed
+from edgeslim.formats import RUNTIMES
 from edgeslim.measure.harness import Workload, measure
 
 
@@ -133,7 +134,7 @@ def test_the_hash_of_an_openvino_model_covers_its_weights(tiny):
 
 def test_versions_are_known_without_importing_a_runtime():
     script = (
-        "import sys; from edgeslim.deploy.installed import RUNTIMES, runtime_available;"
+        "import sys; from edgeslim.deploy.installed import runtime_available; from edgeslim.formats import RUNTIMES;"
         "[runtime_available(one) for one in RUNTIMES];"
         "print([one for one in ('onnxruntime', 'openvino', 'ai_edge_litert', 'torch') if one in sys.modules])"
     )

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.devices.profile import Isa, load_profile
 from edgeslim.errors import BadProfile, DeviceFailed
+from edgeslim.formats import RUNTIMES
 from edgeslim.measure.probe import FLAGS, findings, probe
 from tests.support.command_line import call
 from tests.support.fake_trees import write_hwmon

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeslim.artifact.archive import pack
-from edgeslim.deploy.installed import RUNTIMES
+from edgeslim.formats import RUNTIMES
 from tests.support.installed import skip_without
 
 

@@ -17,6 +17,7 @@ from edgeslim.compress.prune.curves import Curve, Images, studied_widths, study
 from edgeslim.compress.prune.sizes import Sizes, Times, grid, sizes_of, times_of
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import Refused
+from edgeslim.formats import RUNTIMES
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, macs_of, parameter
 from edgeslim.model.model import Model
@@ -85,6 +86,7 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
     if timed and latency.missing is not None:
         raise Refused(latency.missing)
     multiple = latency.multiple
+    sums_are_free = any(one.sums_are_free for name, one in RUNTIMES.items() if name == latency.runtime)
     found = blocks_of(model.graph) if blocks else {}
     widths = sum(len(studied_widths(channels, name, multiple)) for name in channels.groups)
     if widths == len(channels.groups) and not found:
@@ -100,7 +102,7 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
         graph=graph,
         channels=channels,
         blocks=found,
-        sizes=sizes_of(model.graph, channels, found, sums_are_free=latency.runtime == "openvino"),
+        sizes=sizes_of(model.graph, channels, found, sums_are_free=sums_are_free),
         criterion=criterion,
         latency=latency,
         calibration=images_of(context.data.calibration),

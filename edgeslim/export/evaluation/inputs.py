@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim.formats import RUNTIMES
 from edgeslim.tasks.images import ImageSet
 
 TIMED_IMAGES = 32
@@ -30,8 +31,8 @@ def write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
     Written, not mapped: a full disk is then an error, and not the end of the process.
     """
     how = images.preprocessing
-    files = input_files(work)
-    with files["litert"].open("wb") as last, files["onnxruntime"].open("wb") as first:
+    files = _by_layout(work)
+    with files[True].open("wb") as last, files[False].open("wb") as first:
         for file, shape in (
             (last, (len(images), how.height, how.width, how.channels)),
             (first, (len(images), how.channels, how.height, how.width)),
@@ -41,13 +42,18 @@ def write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
         for batch in images.inputs():
             last.write(batch.tobytes())
             first.write(batch.transpose(0, 3, 1, 2).tobytes())
-    return files
+    return input_files(work)
 
 
 def input_files(work: Path) -> dict[str, Path]:
-    """Return where the inputs of each runtime lie: channels last for LiteRT, first for the others."""
-    channels_first = work / "inputs_nchw.npy"
-    return {"litert": work / "inputs_nhwc.npy", "onnxruntime": channels_first, "openvino": channels_first}
+    """Return where the inputs of each runtime lie, in its layout."""
+    files = _by_layout(work)
+    return {name: files[one.channels_last] for name, one in RUNTIMES.items()}
+
+
+def _by_layout(work: Path) -> dict[bool, Path]:
+    """Return the file of each layout, by whether the channel axis is the last."""
+    return {True: work / "inputs_nhwc.npy", False: work / "inputs_nchw.npy"}
 
 
 def sample_inputs(runtime: str, work: Path) -> Path:

@@ -17,7 +17,7 @@ from edgeslim.deploy.installed import runtime_available
 from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
-from edgeslim.formats import FORMATS
+from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.measure.operators.table import damaged, file_name, load_table, save_table
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
@@ -26,11 +26,7 @@ from edgeslim.resources import in_package
 METHOD = 1  # a change of how operators are timed makes older tables useless
 PRECISIONS = ("int8", "fp32")
 START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
-_PACKAGES = {
-    "onnxruntime": ("onnx", "onnxruntime"),
-    "openvino": ("onnx", "openvino"),
-    "litert": ("flatbuffers", "ai_edge_litert"),
-}
+_PACKAGES: dict[str, tuple[str, ...]] = {name: one.probing for name, one in RUNTIMES.items()}
 MEASURABLE = tuple(sorted(_PACKAGES))
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 

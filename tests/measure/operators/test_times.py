@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from edgeslim.deploy.installed import RUNTIMES
 from edgeslim.errors import BadInput, Refused, ToolFailed
+from edgeslim.formats import RUNTIMES
 from edgeslim.measure.operators.times import Operator, operator_times_s
 from edgeslim.measure.operators.worker import BATCH
 from tests.support import REPOSITORY
