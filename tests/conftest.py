@@ -19,9 +19,10 @@ import pytest
 # Before anything loads them: ONNX Runtime and OpenVINO report to their makers unless told not to.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules["openvino_telemetry"] = None
-# What a build keeps for the next one stays within this run.
-STORE = tempfile.TemporaryDirectory(prefix="edgeslim-store-")
-os.environ["EDGESLIM_CACHE"] = STORE.name
+# What a build keeps for the next one stays within this run; pytest-xdist's workers share it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    STORE = tempfile.TemporaryDirectory(prefix="edgeslim-store-")
+    os.environ["EDGESLIM_CACHE"] = STORE.name
 
 pytest.register_assert_rewrite("tests.support")
 from tests.support.installed import skip_without  # noqa: E402 - after the lines above

@@ -93,7 +93,7 @@ def run_worker(module: str, arguments: Sequence[str | Path], log: Path, what: st
 
 @contextmanager
 def workers(formats: Iterable[FormatName]) -> Iterator["_Server"]:
-    """Have a server that imports, meanwhile, what workers for some formats need; they start in a moment then."""
+    """Have workers forked by one server, which imports once what they need for some formats."""
     before, server = _Server.current, _Server(formats)
     _Server.current = server
     try:
@@ -128,40 +128,37 @@ def stop_workers() -> None:
 
 
 class _Server:
-    """A running server.py: jobs go in, exit codes come out, several at a time."""
+    """A server.py, started for its first job: jobs go in, exit codes come out, several at a time.
+
+    Not before: what it imports would disturb whatever is timed meanwhile.
+    """
 
     current: "_Server | None" = None
     live: "set[_Server]" = set()  # noqa: RUF012 - of the class
 
     def __init__(self, formats: Iterable[FormatName]) -> None:
         wanted = list(formats)
-        modules = ["torch", *(f"edgeslim.export.{name}" for name in wanted)] if wanted else []
-        modules += [package for name in wanted for package in FORMATS[name].packages]
-        # -P: the folder that this was called in is no place to import from.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "edgeslim.export.server", *modules],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=child_environment(),
-            cwd=tempfile.gettempdir(), start_new_session=True,
-        )  # fmt: skip
-        if self._process.stdin is None or self._process.stdout is None:
-            raise TypeError("the server was started with pipes")
-        self._input, self._output = self._process.stdin, self._process.stdout
-        _Server.live.add(self)
+        self._modules = ["torch", *(f"edgeslim.export.{name}" for name in wanted)] if wanted else []
+        self._modules += [package for name in wanted for package in FORMATS[name].packages]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._jobs: dict[int, Future[int]] = {}
-        self._numbers, self._lock = count(), threading.Lock()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._numbers, self._lock, self._closed = count(), threading.Lock(), False
 
     def run(self, job: Mapping[str, object], what: str, log: Path) -> int:
         """Return the exit code of a job."""
         done: Future[int] = Future()
         with self._lock:
+            if self._closed:
+                raise ToolFailed(f"{what}: the process that starts workers ended")
+            process = self._process or self._start()
             number = next(self._numbers)
             self._jobs[number] = done
             try:
-                self._input.write(json.dumps({"id": number, **job}).encode() + b"\n")
-                self._input.flush()
-            except (OSError, ValueError) as error:  # its end of the pipe, or ours, is closed
+                if process.stdin is not None:
+                    process.stdin.write(json.dumps({"id": number, **job}).encode() + b"\n")
+                    process.stdin.flush()
+            except OSError as error:
                 raise ToolFailed(f"{what}: the process that starts workers ended") from error
         try:
             return done.result(TIMEOUT_S)
@@ -172,23 +169,41 @@ class _Server:
             self.close()
             raise
 
-    def close(self) -> None:
-        """End the server and all that it started."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._listener.join()
-        _Server.live.discard(self)
-        with suppress(OSError):  # what was still to be written has nobody to read it
-            self._input.close()
-        self._output.close()
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # -P: the folder that this was called in is no place to import from.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "edgeslim.export.server", *self._modules],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=child_environment(),
+            cwd=tempfile.gettempdir(), start_new_session=True,
+        )  # fmt: skip
+        _Server.live.add(self)
+        self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
+        self._listener.start()
+        return self._process
 
-    def _listen(self) -> None:
+    def close(self) -> None:
+        """End the server and all that it started; no job is taken after that."""
+        with self._lock:
+            self._closed = True
+            process, listener = self._process, self._listener
+        if process is None or listener is None:
+            return
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        listener.join()
+        _Server.live.discard(self)
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):  # what was still to be written has nobody to read it
+                if pipe is not None:
+                    pipe.close()
+
+    def _listen(self, process: "subprocess.Popen[bytes]") -> None:
         """Hand out answers; where they end, every job left has died with the server."""
-        for line in self._output:
+        for line in process.stdout or ():
             answer = json.loads(line)
             self._jobs.pop(answer["id"]).set_result(answer["code"])
-        code = self._process.wait()
+        code = process.wait()
         with self._lock:
             for job in self._jobs.values():
                 job.set_result(code)
