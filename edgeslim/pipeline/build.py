@@ -31,7 +31,7 @@ from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.gates import below_demand, worst_beyond_drop
 from edgeslim.pipeline.labels import require_fitting_labels
-from edgeslim.pipeline.latency import DeviceTimes, Noted, operator_latency, require_judge, times_on_device
+from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
 from edgeslim.pipeline.stage import stage
@@ -60,10 +60,10 @@ def build(
 
     `source`, `weights`: as `load_model`; `data`: as `load_data`, whose labels are held against what the model answers
     but with `trust_labels`; `operator_times`: a file of them, or an artifact that carries them, in place of measuring
-    or estimating; `estimate`: say what the primary file takes on the device, as far as it is not demanded. Raises
-    BadInput before any work, Refused when the device cannot have the model or a result
-    falls below a demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the
-    network computes, or an exporter failed (then the other formats are written, likewise marked).
+    or estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway. Raises
+    BadInput before any work, Refused when the device cannot have the model or a result falls below a demand (then the
+    artifact is written and marked rejected), ToolFailed when a step changed what the network computes, or an exporter
+    failed (then the other formats are written, likewise marked).
     """
     began_s = time.monotonic()
     profile = load_profile(device)
@@ -84,9 +84,7 @@ def build(
         random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=recipe.seed,
     )  # fmt: skip
     with _work_folder() as work, workers(recipe.formats):
-        latency = Noted(
-            partial(operator_latency, profile, recipe.threads, default_store(), progress, given), recipe.threads
-        )
+        latency = Noted(profile, recipe.threads, default_store(), progress, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
         context = Context(
             profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency
@@ -107,7 +105,7 @@ def build(
         errors, not_read = depth or (None, [])
         failures = [*tried.failures, *delivery.failures]
         reasons = [*failures, *below_demand(judged, recipe, images), *delivery.reasons, *too_slow]
-        warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_unpruned(stages.final)]
+        warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_unpruned(stages.final), *latency.unused]
         built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons)
         manifest = stage(work / "staging", built)
         progress("packing the artifact", 0.0)

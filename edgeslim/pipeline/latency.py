@@ -1,7 +1,7 @@
 """What the files of a build take: measured here, and estimated, on its emulated core, for a device not at hand."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -158,16 +158,20 @@ def operator_latency(
 
 @dataclass
 class Noted:
-    """Operator latency whose answers are noted, so that an artifact can carry them."""
+    """Operator latency, as `operator_latency` says it, whose answers are noted so that an artifact can carry them."""
 
-    latency: Callable[[], OperatorLatency]
+    profile: DeviceProfile
     threads: int
+    store: Path
+    progress: Progress
+    given: UsedTimes | None = None
     known: dict[Operator, float] = field(default_factory=dict)
     asked: OperatorLatency | None = None
 
     def __call__(self) -> OperatorLatency:
         """Return the latency, noting what it says."""
-        self.asked = found = self.latency()
+        found = operator_latency(self.profile, self.threads, self.store, self.progress, self.given)
+        self.asked = found
 
         def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
             told = found.seconds(operators)
@@ -182,6 +186,13 @@ class Noted:
         if self.asked is None or not self.known:
             return None
         return used_times(self.asked.runtime, self.threads, self.known, estimated=self.asked.estimated)
+
+    @property
+    def unused(self) -> list[str]:
+        """Say that times were given and nobody asked for them."""
+        if self.given is None or self.known:
+            return []
+        return ["the operator times that were given were not used: nothing was pruned by times"]
 
 
 def times_on_device(

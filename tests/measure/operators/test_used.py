@@ -27,10 +27,12 @@ def test_they_are_read_back_as_they_were_written(tmp_path):
 
 
 def test_a_build_that_is_given_them_measures_nothing_and_notes_what_it_used():
-    noted = Noted(latency, 1)
+    noted = Noted(PI, 1, None, None, USED)
     assert noted.used is None
+    assert noted.unused == ["the operator times that were given were not used: nothing was pruned by times"]
     assert noted().seconds([WIDE]) == {WIDE: 2e-3}
     assert noted.used == used_times("litert", 1, {WIDE: 2e-3}, estimated=False)
+    assert noted.unused == []
 
 
 def test_an_operator_that_they_lack_is_named():
