@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,26 +82,34 @@ def judge_all(
     evaluation = context.data.evaluation
     inputs = write_inputs(evaluation, context.work)
     eager = eager_logits(model, evaluation)
-    judged: list[Judged] = []
+    found: dict[int, Judged] = {}
     failures: dict[str, str] = {}
     ordered = sorted(exported, key=lambda e: ORDER.index(e[0].precision))
+    run = {job.format: Event() for job, _ in ordered if job.precision == ORDER[0]}  # others are compared with these
 
-    def judge(number: int, job: Job, spelling: Spelling) -> Judged | None:
+    def judge(number: int) -> None:
+        job, spelling = ordered[number]
+        twin = None
+        if job.precision != ORDER[0] and job.format in run:
+            run[job.format].wait()
+            twin = next((one for one in found.values() if one.job.format == job.format), None)
+        if job.format in failures:
+            return
         context.progress(f"evaluating {job.format} {job.precision}", number / len(ordered))
-        twin = next((one for one in judged if one.job.format == job.format), None)
         fed = inputs[FORMATS[job.format].runtime]
         try:
             one = _judge(job, spelling, twin, fed, eager, evaluation.labels, compressed.numerics, threads)
             _require_right(one, len(eager), context)
+            found[number] = one
         except DeviceFailed as error:
             failures[job.format] = f"{job.format} {job.precision}: {error}"
-            return None
-        return one
+        finally:
+            if job.precision == ORDER[0]:
+                run[job.format].set()
 
-    for precision in ORDER:  # files of one precision side by side: each is compared with the fp32 file of its format
-        jobs = [(n, *e) for n, e in enumerate(ordered) if e[0].precision == precision and e[0].format not in failures]
-        found = side_by_side(lambda job: judge(*job), jobs, cores() // threads, stop_all)
-        judged += [one for one in found if one is not None]
+    # The float files stand first, so that none that waits can keep the one it waits for from starting.
+    side_by_side(judge, range(len(ordered)), cores() // threads, stop_all)
+    judged = [found[number] for number in sorted(found)]
     if not judged:
         raise ToolFailed("\n".join(["no file could be run:", *failures.values()]))
     return judged, [failures[name] for name in FORMATS if name in failures]

@@ -8,12 +8,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.model.operator import Operator
 from edgeslim.resources import whole_file
 
 Table = TypeVar("Table")
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=STRICT)
+class OperatorTime:
+    """What one operator takes, in seconds."""
+
+    operator: Operator
+    seconds: float
 
 
 def file_name(words: Iterable[str], conditions: Any) -> str:

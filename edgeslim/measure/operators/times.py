@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from edgeslim.deploy.installed import runtime_available
@@ -18,7 +18,7 @@ from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
 from edgeslim.formats import FORMATS, RUNTIMES
-from edgeslim.measure.operators.table import damaged, file_name, load_table, save_table
+from edgeslim.measure.operators.table import STRICT, OperatorTime, damaged, file_name, load_table, save_table
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import in_package
@@ -28,16 +28,9 @@ PRECISIONS = ("int8", "fp32")
 START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
 _PACKAGES: dict[str, tuple[str, ...]] = {name: one.probing for name, one in RUNTIMES.items()}
 MEASURABLE = tuple(sorted(_PACKAGES))
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True, config=_STRICT)
-class _Row:
-    operator: Operator
-    seconds: float
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class _Table:
     """What a file of the cache holds: under which conditions, and the times."""
 
@@ -49,7 +42,7 @@ class _Table:
     architecture: str
     cpu_model: str
     cpu_flags_sha256: str
-    times: tuple[_Row, ...] = ()
+    times: tuple[OperatorTime, ...] = ()
 
 
 _TABLE = TypeAdapter(_Table)

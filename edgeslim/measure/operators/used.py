@@ -6,31 +6,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.errors import BadInput, IntegrityFailed
+from edgeslim.measure.operators.table import STRICT, OperatorTime
 from edgeslim.model.operator import Operator
 
 FILE = "operator_times.json"
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True, config=_STRICT)
-class _Row:
-    operator: Operator
-    seconds: float
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class UsedTimes:
     """INT8 times of single operators in a runtime: `estimated` for the device, or measured on the building machine."""
 
     runtime: str
     threads: int
     estimated: bool
-    times: tuple[_Row, ...]
+    times: tuple[OperatorTime, ...]
     format: Literal["edgeslim-operator-times/1"] = "edgeslim-operator-times/1"
 
     def seconds(self, operators: Iterable[Operator]) -> dict[Operator, float]:
@@ -51,7 +45,7 @@ _ADAPTER = TypeAdapter(UsedTimes)
 
 def used_times(runtime: str, threads: int, known: Mapping[Operator, float], *, estimated: bool) -> UsedTimes:
     """Return times as they are written: the operators in order."""
-    return UsedTimes(runtime, threads, estimated, tuple(_Row(one, known[one]) for one in sorted(known)))
+    return UsedTimes(runtime, threads, estimated, tuple(OperatorTime(one, known[one]) for one in sorted(known)))
 
 
 def save_used(used: UsedTimes, file: Path) -> None:
