@@ -22,8 +22,7 @@ LONGEST_LINE = 1 << 16
 
 
 def main(preload: list[str]) -> None:
-    """Import what is named, then answer jobs until stdin ends."""
-    _die_with(os.getppid())
+    """Import what is named, then answer jobs until stdin ends, as it does when the parent has."""
     answers = os.dup(1)
     os.dup2(2, 1)  # what libraries print while they are imported is no answer
     for name in preload:
@@ -87,7 +86,10 @@ def _work(job: dict[str, Any], server: int) -> NoReturn:
 
 
 def _die_with(parent: int) -> None:
-    """Have this process killed when its parent ends, however that comes."""
+    """Have this process killed when its parent ends, however that comes.
+
+    It is the parent's thread that counts: that of the server, which has one, and not that of whoever asked for a job.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it has ended already
         os._exit(1)

@@ -150,15 +150,17 @@ def building(images: Path, out: Path, temporary: Path, *extra: str) -> Iterator[
 
 
 def children_of(pid: int | str) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:  # it has ended
-        return []
+    """Return what any thread of a process started."""
+    found = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += children.read_text().split()
+    return found
 
 
 def worker_of(process: "subprocess.Popen[str]", format_name: str) -> int:
     """Wait for a worker that writes a format, which the server of workers forks, and return its pid."""
-    for _ in range(2400):
+    for _ in range(18_000):
         for pid in (worker for server in children_of(process.pid) for worker in children_of(server)):
             with contextlib.suppress(FileNotFoundError):
                 if Path(f"/proc/{pid}/comm").read_text().startswith(format_name):

@@ -203,10 +203,10 @@ def random_images(count: int, preprocessing: Preprocessing = COLOR, seed: int = 
     return ImageSet((noise + generator.integers(0, 128, (count, 1, 1, 1))).astype(np.uint8), None, preprocessing)
 
 
-def context(calibration: ImageSet, work: Path = Path()) -> Context:
+def context(calibration: ImageSet, work: Path = Path(), device: str = "raspberry-pi") -> Context:
     """Return the surroundings of a step that calibrates on `calibration`."""
     data = Data("a test", False, calibration, calibration, calibration)
-    profile = load_profile("raspberry-pi")
+    profile = load_profile(device)
     latency = partial(operator_latency, profile, 1, work, silent)
     return Context(profile, data, 0, work, silent, operator_latency=latency)
 

@@ -14,7 +14,6 @@ from edgeslim.compress.prune.importance import CRITERIA
 from edgeslim.compress.prune.workbench import images_of
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.machine import this_machine
-from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, BadModel, Refused
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.graph import layers_of, macs_of, parameter
@@ -40,8 +39,8 @@ from tests.support.small_models import (  # fmt: skip
 SETS = random_images(96), random_images(128, seed=1), random_images(8, seed=2)
 
 
-def around(work: Path = Path(), *, synthetic: bool = False) -> Context:
-    return replace(context(SETS[0], work), data=Data("a test", synthetic, *SETS))
+def around(work: Path = Path(), *, synthetic: bool = False, device: str = "raspberry-pi") -> Context:
+    return replace(context(SETS[0], work, device), data=Data("a test", synthetic, *SETS))
 
 
 def pruned(network: nn.Module, work: Path = Path(), **settings) -> tuple[Model, Model]:
@@ -273,7 +272,7 @@ def test_a_layer_too_large_for_this_machines_memory_is_named(monkeypatch, tmp_pa
 
 
 def test_on_a_gpu_every_width_is_a_multiple_of_what_tensor_cores_want():
-    gpu = replace(around(), profile=load_profile("jetson-orin-nano"))
+    gpu = around(device="jetson-orin-nano")
     network = randomized(headed(block(3, 96), block(96, 96), width=96))
     pruned = prune.apply(model_of(network), prune.Settings(keep_macs=0.6), gpu)
     widths = [parameter(pruned.graph, node.args[1]).shape[0] for node in layers_of(pruned.graph).values()][:-1]
