@@ -16,6 +16,7 @@ import pytest
 from tests.support.builds import NET, edgeslim, running
 from tests.support.command_line import HEEDING_CTRL_C
 from tests.support.in_process import PI, run
+from tests.support.processes import alive
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_ctrl_c_leaves_no_artifact_no_temporary_file_and_no_process(images: Path
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "error: interrupted; nothing half-written was left"
-    assert not Path(f"/proc/{worker}").exists()
+    assert not alive(worker)
     assert [path.name for path in tmp_path.iterdir()] == ["temporary"]
     left = {path.name for path in (tmp_path / "temporary").iterdir()}
     assert left <= {f"torchinductor_{getpass.getuser()}"}, (

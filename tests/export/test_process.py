@@ -18,6 +18,7 @@ from edgeslim.export.process import run_worker, side_by_side, stop_workers, work
 from edgeslim.formats import FORMATS
 from edgeslim.model.graph import program_of, trace
 from tests.support.installed import skip_without
+from tests.support.processes import alive
 from tests.support.small_models import headed
 
 SLEEPER = """
@@ -27,13 +28,6 @@ from edgeslim.export.process import workers, run_worker
 with workers(()):
     run_worker("tests.support.sleeping_worker", [sys.argv[1]], Path(sys.argv[1] + ".log"), "the sleeper", "sleeper")
 """
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
 
 
 def written(path: Path) -> str:
