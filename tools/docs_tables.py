@@ -21,7 +21,7 @@ from edgeslim import errors
 from edgeslim.compress import known_steps, technique
 from edgeslim.compress.legalize import rules as npu_rules
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
-from edgeslim.devices.profile import DeviceProfile, all_profiles, describe
+from edgeslim.devices.profile import DeviceProfile, all_profiles, describe, overview
 from edgeslim.formats import FORMATS
 from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
@@ -35,9 +35,9 @@ def devices() -> str:
     """One row a device profile."""
     rows = []
     for one in all_profiles():
-        runtimes = ", ".join(f"{r.name} ({', '.join(r.precisions)})" for r in one.runtimes)
+        name, aliases, kind, _, runtimes = overview(one)
         fails = "; ".join(f"{r.name} {f.precision} {f.effect}" for r in one.runtimes for f in r.known_failures)
-        rows.append([f"`{one.name}`", ", ".join(one.aliases), one.device_class, runtimes, fails])
+        rows.append([f"`{name}`", aliases, kind, runtimes, fails])
     return table(["device", "alias", "class", "runtimes, preferred first", "known failures"], rows)
 
 

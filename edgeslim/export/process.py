@@ -82,6 +82,7 @@ def run_worker(module: str, arguments: Sequence[str | Path], log: Path, what: st
         "log": str(log.absolute()),
         "name": name,
     }
+    log.write_bytes(b"")  # a full disk is met here, as what it is, and not in the worker
     server = _Server.current
     if server is not None:
         code = server.run(told, what, log)
