@@ -25,7 +25,7 @@ class Recipe(Section):
     format: Literal["edgeslim-recipe/1"] = "edgeslim-recipe/1"
     steps: tuple[StepCall, ...]
     formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = tuple(FORMATS)
-    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # top-1 points the INT8 files may lose
+    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # points of the score that a file may lose
     max_latency_s: Annotated[float, Field(gt=0)] | None = None  # of the primary INT8 file, on the device itself
     max_size_bytes: Annotated[int, Field(gt=0)] | None = None  # of the primary INT8 file
     min_npu_ops_pct: Annotated[float, Field(ge=0, le=100)] = 100.0  # operators on the NPU, where the device has one

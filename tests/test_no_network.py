@@ -15,13 +15,12 @@ from tests.support.offline import REFUSE
 
 CHEAP_FUNCTIONS = """
 import edgeslim
-from edgeslim.tasks.classification import load_data
 from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.model.load import load_model
 from edgeslim.backends.cpu import default_recipe
 default_recipe(load_profile("raspberry-pi")); all_profiles()
 model = load_model()
-data = load_data(None, model.preprocessing, model.classes, bundled=True)
+data = model.task.read(None, model.facts)
 model.network(next(data.selection.tensors()))
 """
 # What loads a library, and which. Nothing in the environment helps: no switch, no consent file.

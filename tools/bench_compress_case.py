@@ -31,7 +31,7 @@ from edgeslim.model.graph import batched, layers_of, program_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data, score
+from edgeslim.tasks.classification import score
 from edgeslim.tasks.images import Data, ImageSet
 
 MODELS_FOLDER = Path(__file__).resolve().parent / "bench_models"
@@ -122,7 +122,7 @@ class Case:
     def top1_pct(self, graph: fx.GraphModule) -> float:
         """Return the accuracy of a float network on the evaluation images, batched in PyTorch."""
         many = batched(graph)
-        return float(100 * Judge(many, self.evaluation).right(many).mean())
+        return float(Judge(many, self.evaluation, self.model.task).marks(many).mean())
 
     def inputs(self, runtime: str) -> Path:
         """Return the file of the evaluation images as a runtime wants them."""
@@ -137,8 +137,8 @@ class Case:
 
     def file_top1_pct(self, runtime: str, file: Path, precision: str) -> float:
         """Return the accuracy of a file in its runtime on the evaluation images."""
-        logits = run_model(runtime, file, self.inputs(runtime), precision=precision)
-        return score(logits, self.data.evaluation.labels, logits).top1_pct
+        outputs = run_model(runtime, file, self.inputs(runtime), precision=precision)
+        return score(outputs, self.data.evaluation.targets, outputs).value
 
 
 def load_case(name: str, runtime: str, out: Path) -> Case:
@@ -148,7 +148,7 @@ def load_case(name: str, runtime: str, out: Path) -> Case:
     if not runtimes:
         raise BadInput(f"{HOST} has no runtime `{runtime}`: {', '.join(one.name for one in profile.runtimes)}")
     model = load_model(*MODELS[name])
-    data = load_data(None, model.preprocessing, model.classes, bundled=True)
+    data = model.task.read(None, model.facts)
     return Case(name, model, data, profile.model_copy(update={"runtimes": runtimes}), out)
 
 
@@ -184,7 +184,7 @@ def _export(model: Model, name: FormatName, precision: str, context: Context) ->
     probe = next(iter(context.data.calibration.tensors()))[:PROBE_IMAGES]
     np.save(context.work / "probe.npy", probe.numpy())
     torch.export.save(program_of(model.graph, probe[:1]), context.work / f"{precision}.pt2")
-    return export_job(name, precision, context.work)[0].target
+    return export_job(name, precision, context.work, [one.name for one in model.outputs])[0].target
 
 
 def calibration_inputs(data: Data, runtime: str) -> NDArray[np.float32]:

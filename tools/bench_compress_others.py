@@ -32,7 +32,6 @@ from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data
 
 # Name in peers.ROUNDERS -> bits, one scale for each channel, bits of the first and the last layer.
 ROUNDED = {"W4 per channel, first and last layer W8": (4, True, 8), "W8 per tensor": (8, False, 8)}
@@ -108,7 +107,7 @@ def resnet50(results: Results, processes: int) -> None:
     if all(key in results for key in keys.values()):
         return
     model = load_model(RESNET50, "random")
-    data = load_data("synthetic", model.preprocessing, model.classes, bundled=False)
+    data = model.task.read("synthetic", model.facts)
     runtimes: list[str] = [FORMATS[name].runtime for name in TIMED_FORMATS]
     inputs = {runtime: calibration_inputs(data, runtime)[:TIMED_IMAGES] for runtime in runtimes}
     with tempfile.TemporaryDirectory() as folder:

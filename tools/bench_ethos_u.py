@@ -30,7 +30,6 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data
 from edgeslim.units import show_bytes
 
 NETWORKS = ("default", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50", "shufflenet_v2_x1_0")
@@ -44,10 +43,7 @@ def int8_file(name: str, profile: DeviceProfile, work: Path) -> Path:
     """Return the INT8 TFLite file of a network, with the inputs and outputs that the device wants."""
     bundled = name == "default"
     model = load_model(None, None) if bundled else load_model(f"torchvision:{name}", "random")
-    data = load_data(
-        None if bundled else "synthetic", model.preprocessing, model.classes, bundled=bundled, names=model.labels,
-        random_weights=not bundled,
-    )  # fmt: skip
+    data = model.task.read(None if bundled else "synthetic", model.facts)
     context = Context(profile, data, 0, work, silent)
     rewritten = legalize.apply(fold.apply(model, fold.Settings(), context), legalize.Settings(), context)
     planned = quantize.apply(rewritten, quantize.Settings(promote=False), context)
@@ -57,7 +53,7 @@ def int8_file(name: str, profile: DeviceProfile, work: Path) -> Path:
     np.save(work / "probe.npy", images.numpy())
     planned.numerics.save(work / "numerics.json")
     torch.export.save(program_of(planned.graph, images[:1]), work / "int8.pt2")
-    return export_job("tflite", "int8", work, ends(planned, "int8"))[0].target
+    return export_job("tflite", "int8", work, [one.name for one in planned.outputs], ends(planned, "int8"))[0].target
 
 
 def row(name: str, profile: DeviceProfile, compiler: Compiler) -> list[str]:

@@ -11,7 +11,6 @@ from markdown_table import table
 from edgeslim.compress import fold
 from edgeslim.model.equivalence import exactness
 from edgeslim.model.load import load_model
-from edgeslim.tasks.classification import load_data
 
 NETWORKS = (
     "resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x1_0",
@@ -22,7 +21,7 @@ NETWORKS = (
 def row(name: str) -> list[str]:
     """Return the row of one network: all figures are SQNR in dB."""
     model = load_model(f"torchvision:{name}", "random")
-    data = load_data("synthetic", model.preprocessing, model.classes, bundled=False)
+    data = model.task.read("synthetic", model.facts)
     images = next(iter(data.selection.tensors()))
     traced = exactness(model.network, model.graph, images)
     folded = exactness(model.network, fold.folded(model.network, model.input_shape)[0], images)

@@ -34,7 +34,7 @@ def compare(source: str, processes: int) -> None:
         inputs: dict[str, np.ndarray] = {}
         for model in report.artifact.manifest.models:
             file = work / "artifact" / model.path
-            layout = golden[model.inputs[0].layout.lower()]
+            layout = golden[str(model.inputs[0].layout).lower()]
             inputs[model.runtime] = np.load(layout)
             candidates.append(Candidate(f"{model.format} {model.precision}", model.runtime, file, model.precision))
             if model.precision == "fp32":

@@ -35,7 +35,6 @@ from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.model.simulate_fp16 import is_operator
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data
 
 CASES = ("fp32", "tf32", "fp16", "bf16", "mixed")
 WARM_UP, ROUNDS, REPLAYS = 20, 30, 20
@@ -190,10 +189,7 @@ def main() -> int:
         return 7
     model = load_model(arguments.model, arguments.weights)
     bundled = arguments.model is None
-    data = load_data(
-        arguments.data or (None if bundled else "synthetic"), model.preprocessing, model.classes, bundled=bundled,
-        names=model.labels, random_weights=model.weights_source == "random",
-    )  # fmt: skip
+    data = model.task.read(arguments.data or (None if bundled else "synthetic"), model.facts)
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as work:
         context = Context(load_profile("nvidia-cuda"), data, 0, Path(work), silent)

@@ -42,7 +42,6 @@ from edgeslim.model.context import Context
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data
 
 HOST = "x86-64-host"
 SAME, APART = 40, 20
@@ -112,7 +111,7 @@ def _compared(candidate: Candidate, other: Path, inputs: np.ndarray, processes: 
 def widths(processes: int) -> None:
     """Compare the default network in fp32 with the same a little narrower, and print how often it is called faster."""
     model = load_model(None)
-    data = load_data(None, model.preprocessing, model.classes, bundled=True)
+    data = model.task.read(None, model.facts)
     channels = channels_of(model.graph)
     narrow = model.after("narrower", network=without(model.graph, channels, beyond_share(channels, SHARE)))
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +128,7 @@ def widths(processes: int) -> None:
 
 def _exported(model: Model, folder: Path) -> Path:
     folder.mkdir()
-    data = load_data(None, model.preprocessing, model.classes, bundled=True)
+    data = model.task.read(None, model.facts)
     context = Context(load_profile(HOST), data, 0, folder, silent)
     return export_fp32(folded(model, context), "tflite", context)
 
@@ -137,7 +136,7 @@ def _exported(model: Model, folder: Path) -> Path:
 def peers(source: str) -> None:
     """Time the fp32 OpenVINO and TFLite exports of a model with us and with their makers' tools, in turn."""
     model = load_model(source, "random")
-    data = load_data("synthetic", model.preprocessing, model.classes, bundled=False)
+    data = model.task.read("synthetic", model.facts)
     image = next(iter(data.evaluation.inputs()))[:4]
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ from edgeslim.model.graph import batched, copy_of, drop_unused, input_of, shape_
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import agreement_pct, load_data, score
+from edgeslim.tasks.classification import agreement_pct, score
 from edgeslim.tasks.images import Data, ImageSet
 
 TRAINING = 7_000
@@ -81,8 +81,8 @@ def trained(work: Path, epochs: int, seed: int) -> tuple[Model, Data]:
     """Return the trained network as a build loads it, and its data; what judges was never trained on."""
     source = f"{Path(gated.__file__)}:make"
     untrained = load_model(source, "random")
-    data = load_data(None, untrained.preprocessing, untrained.classes, bundled=True)
-    images, labels = np.asarray(data.evaluation.images), data.evaluation.labels
+    data = untrained.task.read(None, untrained.facts)
+    images, labels = np.asarray(data.evaluation.images), data.evaluation.targets
     if labels is None:
         raise BadInput("the bundled test images have no labels")
     network = train(*prepare(images[:TRAINING, :, :, 0], np.asarray(labels)[:TRAINING]), epochs, seed)
@@ -101,7 +101,7 @@ def result(model: Model, context: Context) -> Result:
         within = replace(context, work=Path(folder))
         file = export_int8(quantized(model, within), "tflite", within)
         inputs = np.concatenate(list(context.data.evaluation.inputs()))
-        return Result(floats, run_model("litert", file, inputs, precision="int8"))
+        return Result(floats, run_model("litert", file, inputs, precision="int8")[0])
 
 
 def rewritten(model: Model, names: Sequence[str], profile: DeviceProfile) -> tuple[Model, int]:
@@ -131,13 +131,13 @@ def row(names: Sequence[str], before: Result, model: Model, context: Context) ->
 
 
 def _accuracies(without: Result, fitted: Result, context: Context) -> list[str]:
-    labels = context.data.evaluation.labels
+    labels = context.data.evaluation.targets
     parts = (without.floats, fitted.floats, without.int8, fitted.int8)
-    return [f"{score(logits, labels, logits).top1_pct:.2f} %" for logits in parts]
+    return [f"{score([logits], labels, [logits]).value:.2f} %" for logits in parts]
 
 
 def _agreement(before: Result, fitted: Result) -> str:
-    return f"{agreement_pct(before.floats, fitted.int8):.2f} %"
+    return f"{agreement_pct([before.floats], [fitted.int8]):.2f} %"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ from edgeslim.compress.prune.sizes import sizes_of
 from edgeslim.errors import BadModel, Refused
 from edgeslim.model.graph import drop_unused, input_of, macs_of, shape_of, trace
 from edgeslim.model.sources.torchvision import torchvision_models
-from edgeslim.tasks.classification import Drop
+from edgeslim.tasks.task import Drop
 
 FOUND = Path(__file__).resolve().parent / "bench_models" / "prune_table.json"
 SIDES = (64, 80, 224)  # of the input; the first that the network takes

@@ -13,7 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgeslim.artifact.manifest import GOLDEN_IMAGES, MANIFEST, SUMS, FileEntry, Manifest, manifest_text, read_manifest
+from edgeslim.artifact.format_1 import FORMAT as FORMAT_1
+from edgeslim.artifact.manifest import (
+    FORMAT,
+    GOLDEN_IMAGES,
+    MANIFEST,
+    SUMS,
+    FileEntry,
+    Manifest,
+    manifest_text,
+    read_manifest,
+)
 from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
 from edgeslim.resources import in_package
@@ -145,7 +155,7 @@ def _is_artifact(folder: Path) -> bool:
     return (
         (folder / SUMS).is_file()
         and manifest.is_file()
-        and '"edgeslim-manifest/' in manifest.read_text("utf-8", "replace")
+        and any(f'"{name}"' in manifest.read_text("utf-8", "replace") for name in (FORMAT, FORMAT_1))
     )
 
 
@@ -177,7 +187,7 @@ def _contradictions(manifest: Manifest) -> list[str]:
     problems = []
     for model in manifest.models:
         own = [model.path, *model.companions]
-        named += [*own, model.golden_outputs, model.inputs[0].golden_inputs]
+        named += [*own, *(one.golden for one in model.outputs), model.inputs[0].golden_inputs]
         total = sum(sizes.get(path, 0) for path in own)
         if total != model.bytes:
             problems.append(f"`{model.path}` is said to have {model.bytes} bytes, but has {total}")

@@ -1,19 +1,25 @@
 """Golden vectors: whether a runtime's outputs are those that an artifact promises."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgeslim.artifact.manifest import LsbTolerance, ModelFile, Tolerance
 from edgeslim.devices.machine import Machine
 
 
-def golden_fault(model: ModelFile, outputs: np.ndarray, golden: np.ndarray, machine: Machine) -> str | None:
-    """Return how the outputs of a file on a machine differ from the golden ones beyond its tolerance, or None."""
-    if outputs.shape != golden.shape:
-        return f"outputs have the shape {outputs.shape}, the golden ones {golden.shape}"
-    if _within(outputs, golden, model.tolerance):
-        return None
-    error, allowed = largest_error(outputs, golden), _spelled(model.tolerance)
-    return f"outputs differ by up to {error:.3g}, allowed is {allowed}{_advice(model, machine)}"
+def golden_fault(
+    model: ModelFile, outputs: Sequence[np.ndarray], golden: Sequence[np.ndarray], machine: Machine
+) -> str | None:
+    """Return how the outputs of a file on a machine differ from the golden ones beyond their tolerances, or None."""
+    for spec, found, wanted in zip(model.outputs, outputs, golden, strict=True):
+        what = "outputs" if len(model.outputs) == 1 else f"outputs of `{spec.name}`"
+        if found.shape != wanted.shape:
+            return f"{what} have the shape {found.shape}, the golden ones {wanted.shape}"
+        if not _within(found, wanted, spec.tolerance):
+            error, allowed = largest_error(found, wanted), _spelled(spec.tolerance)
+            return f"{what} differ by up to {error:.3g}, allowed is {allowed}{_advice(model, machine)}"
+    return None
 
 
 def _within(outputs: np.ndarray, golden: np.ndarray, tolerance: Tolerance) -> bool:

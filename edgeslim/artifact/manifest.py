@@ -9,12 +9,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from edgeslim.artifact.format_1 import as_format_2
 from edgeslim.artifact.part import Count, Part, Percent, RelativePath
 from edgeslim.artifact.sections import CompiledFile, GpuFiles, ReferenceKernels, Sha256
 from edgeslim.errors import IntegrityFailed
 from edgeslim.formats import FormatName, RuntimeName
 from edgeslim.tasks.preprocessing import Preprocessing
 
+FORMAT: Literal["edgeslim-artifact/2"] = "edgeslim-artifact/2"
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 GOLDEN_IMAGES = "golden/images.npy"
@@ -50,7 +52,7 @@ class TensorSpec(Part):
     name: str
     shape: tuple[Annotated[int, Field(ge=1)], ...]
     dtype: Literal["float32", "float16", "int8"]
-    layout: Literal["NHWC", "NCHW", "NC"]
+    layout: Literal["NHWC", "NCHW", "NC"] | None  # null where no word is usual
     scale: Positive | None = None
     zero_point: int | None = None
 
@@ -64,7 +66,7 @@ class TensorSpec(Part):
     def golden_inputs(self) -> str:
         """The file of golden inputs that this input takes."""
         named = {"int8": GOLDEN_CODES, "float16": GOLDEN_HALVES}
-        return named.get(self.dtype, GOLDEN_INPUTS[self.layout])
+        return named.get(self.dtype, GOLDEN_INPUTS[str(self.layout)])
 
 
 class SourceModel(Part):
@@ -80,8 +82,14 @@ class SourceModel(Part):
     flops: Count
     original_parameters: Count
     original_macs: Count
-    classes: Annotated[int, Field(ge=1)]
     inputs: tuple[TensorSpec, ...]
+
+
+class Task(Part):
+    """What the network is for; `labels` name what it tells apart, in the order of its first output's last axis."""
+
+    name: str
+    labels: tuple[str, ...] = ()
 
 
 class DataUsed(Part):
@@ -96,15 +104,20 @@ class DataUsed(Part):
 
 
 class Quality(Part):
-    """What this file answered in its real runtime: top-1 against labels, or against the float model's own answers."""
+    """What this file answered in its real runtime, in the task's metric: against targets, or the float model's answers.
+
+    `ci95`: the 95 % interval of `value`; `more`: what the task measures besides. `sqnr_images`: on which each output's
+    `sqnr_db` was taken.
+    """
 
     kind: Literal["accuracy", "agreement"]
-    top1_pct: Percent
-    top5_pct: Percent | None
-    ci95_pct: tuple[Percent, Percent]
+    metric: str
+    value: float
+    unit: str
+    ci95: tuple[float, float]
+    more: Annotated[dict[str, float], Field(default_factory=dict)]
     images: Annotated[int, Field(ge=1)]
     agreement_with_fp32_pct: Percent | None
-    sqnr_db: float | None
     sqnr_images: Count
 
 
@@ -135,6 +148,14 @@ class RelativeTolerance(Part):
 Tolerance = Annotated[LsbTolerance | RelativeTolerance, Field(discriminator="kind")]
 
 
+class OutputSpec(TensorSpec):
+    """One output: its golden values, how far a runtime may be from them, and its SQNR against the model in PyTorch."""
+
+    golden: RelativePath
+    tolerance: Tolerance
+    sqnr_db: float | None
+
+
 class ModelFile(Part):
     """One model in one format; `bytes` counts `path` and its `companions` (the .bin of an OpenVINO .xml)."""
 
@@ -146,17 +167,17 @@ class ModelFile(Part):
     companions: tuple[RelativePath, ...] = ()
     bytes: Count
     inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
-    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
     quality: Quality
     integer_layers: IntegerLayers | None
-    golden_outputs: RelativePath
-    tolerance: Tolerance
     reference_kernels: ReferenceKernels | None = None  # null where they were not installed, or take no such file
 
     @model_validator(mode="after")
     def _takes_one_image_batch(self) -> Self:
         if len(self.inputs) != 1 or self.inputs[0].layout not in GOLDEN_INPUTS:
             raise ValueError("a model takes exactly one input, laid out NHWC or NCHW")
+        if len({one.name for one in self.outputs}) != len(self.outputs):
+            raise ValueError("two outputs have the same name")
         return self
 
 
@@ -191,13 +212,13 @@ class FileEntry(Part):
 class Manifest(Part):
     """Everything an artifact says about itself; `files` is filled in by `artifact.pack`."""
 
-    format: Literal["edgeslim-manifest/1"] = "edgeslim-manifest/1"
+    format: Literal["edgeslim-artifact/2"] = FORMAT
     artifact: ArtifactName
     compatible: Compatible
     status: Literal["accepted", "rejected"]
     reasons: tuple[str, ...] = ()
     model: SourceModel
-    labels: tuple[str, ...]
+    task: Task
     preprocessing: Preprocessing
     data: DataUsed
     models: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
@@ -234,8 +255,12 @@ class Manifest(Part):
             raise ValueError(f"primary: `{self.primary}` is none of the models: {', '.join(paths)}")
         if (self.status == "rejected") != bool(self.reasons):
             raise ValueError("a rejected artifact has reasons, an accepted one has none")
-        if len(self.labels) != self.model.classes:
-            raise ValueError(f"labels: {len(self.labels)} labels for {self.model.classes} classes")
+        names = [[one.name for one in model.outputs] for model in self.models]
+        if any(one != names[0] for one in names):
+            raise ValueError(f"`{paths[0]}` has the outputs {', '.join(names[0])}, another file has others")
+        told = self.models[0].outputs[0].shape[-1]
+        if self.task.labels and len(self.task.labels) != told:
+            raise ValueError(f"task: {len(self.task.labels)} labels for {told} values of `{names[0][0]}`")
         if self.model.flops != 2 * self.model.macs:
             raise ValueError(f"model: flops is {self.model.flops}; expected 2 x macs = {2 * self.model.macs}")
         return self
@@ -250,7 +275,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of an artifact's folder; IntegrityFailed if it is missing, or names every wrong key."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(as_format_2(path.read_bytes()))
     except OSError as error:
         raise IntegrityFailed(f"{folder}: is no artifact, its {MANIFEST} cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """Does an artifact still do what it did when it was packed? Hashes, preprocessing, golden vectors in every runtime."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,13 +22,16 @@ PREPROCESSING_ATOL = 1e-5  # one grey level is above 0.003 wherever std is at mo
 
 @dataclass(frozen=True)
 class Replay:
-    """One model file replayed: `max_abs_error` against the golden outputs, null where it gave none to compare."""
+    """One model file replayed: `max_abs_error` over its golden outputs, null where it gave none to compare.
+
+    `tolerances`: by output.
+    """
 
     model: str
     runtime: str
     status: Literal["passed", "failed", "skipped"]
     max_abs_error: float | None
-    tolerance: Tolerance
+    tolerances: Mapping[str, Tolerance]
     detail: str
 
 
@@ -91,7 +95,7 @@ def _preprocessing_error(folder: Path, manifest: Manifest) -> float:
         raise IntegrityFailed(f"{folder}: `{GOLDEN_IMAGES}` does not suit the preprocessing: {error}") from error
     made = {"NHWC": nhwc, "NCHW": nhwc.transpose(0, 3, 1, 2)}
     inputs = [model.inputs[0] for model in manifest.models]
-    return max(_input_error(made[one.layout], _load(folder, one.golden_inputs), one) for one in inputs)
+    return max(_input_error(made[str(one.layout)], _load(folder, one.golden_inputs), one) for one in inputs)
 
 
 def _input_error(made: np.ndarray, golden: np.ndarray, spec: TensorSpec) -> float:
@@ -108,19 +112,22 @@ def _input_error(made: np.ndarray, golden: np.ndarray, spec: TensorSpec) -> floa
 
 def _replay(folder: Path, model: ModelFile) -> Replay:
     inputs = _load(folder, model.inputs[0].golden_inputs)
-    golden = _load(folder, model.golden_outputs)
+    golden = [_load(folder, one.golden) for one in model.outputs]
+    tolerances = {one.name: one.tolerance for one in model.outputs}
+    count = len(golden)
     try:
-        outputs = run_model(model.runtime, folder / model.path, inputs, precision=model.precision)
+        outputs = run_model(model.runtime, folder / model.path, inputs, precision=model.precision, outputs=count)
     except MissingPackage as missing:
-        return Replay(model.path, model.runtime, "skipped", None, model.tolerance, str(missing))
+        return Replay(model.path, model.runtime, "skipped", None, tolerances, str(missing))
     except DeviceFailed as failure:
-        return Replay(model.path, model.runtime, "failed", None, model.tolerance, f"{model.runtime} failed: {failure}")
-    error = largest_error(outputs, golden) if outputs.shape == golden.shape else None
+        return Replay(model.path, model.runtime, "failed", None, tolerances, f"{model.runtime} failed: {failure}")
+    error = max(largest_error(one, wanted) for one, wanted in zip(outputs, golden, strict=True))
+    known = error if np.isfinite(error) else None
     fault = golden_fault(model, outputs, golden, this_machine())
     if fault is not None:
-        return Replay(model.path, model.runtime, "failed", error, model.tolerance, fault)
-    detail = f"{len(golden)} golden vectors agree"
-    return Replay(model.path, model.runtime, "passed", error, model.tolerance, detail)
+        return Replay(model.path, model.runtime, "failed", known, tolerances, fault)
+    detail = f"{len(golden[0])} golden vectors agree"
+    return Replay(model.path, model.runtime, "passed", known, tolerances, detail)
 
 
 def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:

@@ -55,8 +55,8 @@ class Delivery:
 
     `primary` is the path, in the artifact, of what the device should run, None where there is nothing; `on_cpu` tells
     whether the device's CPU runs it, so that its time can be estimated. `files`: what else goes into the artifact, by
-    its path there. `tolerances`, `reference_kernels`: of model files, by label. `failures` are what could not be made,
-    `reasons` what falls below the recipe's demands.
+    its path there. `tolerances` (one an output), `reference_kernels`: of model files, by label. `failures` are what
+    could not be made, `reasons` what falls below the recipe's demands.
     """
 
     primary: str | None
@@ -64,7 +64,7 @@ class Delivery:
     section: AcceleratorSection | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     measurements: tuple[Measurement, ...] = ()
-    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    tolerances: Mapping[str, tuple[Tolerance, ...]] = field(default_factory=dict)
     reference_kernels: Mapping[str, ReferenceKernels] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()

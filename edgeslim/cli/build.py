@@ -31,7 +31,11 @@ from edgeslim.errors import BadInput, try_diagnostic
 @click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @FORMATS
-@click.option("--max-drop", type=float, help="Points of top-1 an INT8 file may lose (default 1.0).")
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Points of accuracy a file may lose (default 1.0).",
+)
 @click.option("--max-latency", metavar="TIME", help="What an inference may take on the device: 30ms.")
 @click.option("--max-size", metavar="SIZE", help="What the primary INT8 file may take: 5MB.")
 @click.option("--prune", metavar="UNIT=SHARE", help="Keep this share of the macs, parameters, channels or latency.")
@@ -101,13 +105,13 @@ def build(
             {
                 "folder": str(artifact.folder),
                 **summary_data(artifact.manifest, report.measurements, report.warnings, report.times),
-                "class_order": report.class_order,
+                "data_read": report.data_read,
             }
         )
     else:
         summary = build_summary(
             artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings, report.times,
-            report.class_order,
+            report.data_read,
         )  # fmt: skip
         STDOUT.print(summary)
         if verbose:

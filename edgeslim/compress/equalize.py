@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from edgeslim.errors import BadInput
 from edgeslim.model.context import Context
-from edgeslim.model.graph import ATEN, channel_axis, copy_of, is_folded, layers_of, output_of, parameter, shape_of
+from edgeslim.model.graph import ATEN, channel_axis, copy_of, is_folded, layers_of, output_nodes, parameter, shape_of
 from edgeslim.model.model import Model
 
 # What commutes with a positive factor for each channel and leaves channels where they are.
@@ -46,7 +46,7 @@ class Pair:
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:
-    """Return the model with the weight ranges of consecutive layers equalized; its logits stay the same.
+    """Return the model with the weight ranges of consecutive layers equalized; its outputs stay the same.
 
     Expects a folded graph. Raises BadInput after `quantize`, which decides grids for the weights as they are.
     """
@@ -64,13 +64,13 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
 def pairs_of(graph: fx.GraphModule) -> list[Pair]:
     """Return the pairs of layers of a folded graph that can be equalized, in execution order."""
-    layers, output = layers_of(graph), output_of(graph)
+    layers, outputs = layers_of(graph), output_nodes(graph)
     pairs = []
     for name, layer in layers.items():
         node = layer
         if channel_axis(layer) != 1:
             continue  # what is asked below of axis 1 says nothing of its channels
-        while len(node.users) == 1 and node is not output:
+        while len(node.users) == 1 and node not in outputs:
             node = next(iter(node.users))
             if node.name in layers:
                 if _reads_channels_of(node, layer):

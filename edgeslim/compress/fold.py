@@ -5,8 +5,8 @@ layer has weights s * w and bias s * (b - mean) + beta. A batch norm without a l
 where the batch norm has them (on axis 1) is the depthwise 1x1 convolution with weights s and bias beta - s * mean,
 which every runtime runs in int8. What exporters would rewrite each in its own way is rewritten once, exactly: a global
 average pool is the mean over height and width, SiLU is x * sigmoid(x), a linear layer over rows is one over a matrix, a
-sum with a factor has a product before it, an average counts padding where there is none, dropout in eval is nothing,
-and no operator changes its input in place.
+sum with a factor has a product before it, a layer times a number is a layer, an average counts padding where there is
+none, dropout in eval is nothing, and no operator changes its input in place.
 """
 
 import math
@@ -84,6 +84,10 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
         _without_factor(graph, node)
     if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type] # a list of sizes
         node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
+    elif node.target is ATEN.mul.Tensor and _takes_factor(graph, node):
+        layer = node.args[0]
+        node.replace_all_uses_with(layer)  # type: ignore[arg-type] # a layer
+        graph.graph.erase_node(node)
     elif node.target is ATEN.dropout.default and not argument(node, "train"):
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type] # its input
         graph.graph.erase_node(node)
@@ -95,6 +99,18 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
         with graph.graph.inserting_before(node):
             gate = graph.graph.call_function(ATEN.sigmoid.default, (node.args[0],))
         node.target, node.args = ATEN.mul.Tensor, (node.args[0], gate)
+
+
+def _takes_factor(graph: fx.GraphModule, product: fx.Node) -> bool:
+    """Multiply a layer's parameters by the number that a product with it has; False where it is no such product."""
+    layer, factor = product.args[:2]
+    if not isinstance(layer, fx.Node) or layer.target not in LAYERS or len(layer.users) != 1:
+        return False
+    weight, bias = (parameter(graph, place) for place in layer.args[1:3])
+    if not isinstance(factor, int | float) or weight is None or bias is None:
+        return False
+    _set_parameters(graph, layer, weight.double() * factor, bias.double() * factor)
+    return True
 
 
 def _without_factor(graph: fx.GraphModule, node: fx.Node) -> None:

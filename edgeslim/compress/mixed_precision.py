@@ -25,7 +25,7 @@ from edgeslim.model.graph import (
     is_folded,
     layers_of,
     observe,
-    output_of,
+    output_nodes,
     parameter,
     rows,
 )
@@ -107,12 +107,12 @@ def _peaks(graph: fx.GraphModule, context: Context) -> dict[str, float]:
 
 
 def _require_ends_in_range(model: Model, peaks: dict[str, float], headroom: float) -> None:
-    ends = {"input": input_of(model.graph).name, "output": output_of(model.graph).name}
+    ends = [("input", input_of(model.graph).name), *(("output", node.name) for node in output_nodes(model.graph))]
     reasons = [
         f"its {end} `{name}` reaches {peaks[name]:.4g} on the calibration images; with a headroom of {headroom:g} that "
         f"overflows fp16, which ends at {LARGEST:g}; let the file take and give fp32: `io: fp32` in the step "
         "mixed_precision"
-        for end, name in ends.items()
+        for end, name in ends
         if peaks[name] * headroom > LARGEST
     ]
     if reasons:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,28 @@ START_TIMEOUT_S = 300.0  # loading a runtime and compiling a large model on a sl
 SAMPLE_TIMEOUT_S = 5.0
 
 
-def run_model(runtime: str, model: Path, inputs: np.ndarray | Path, *, precision: str, threads: int = 1) -> np.ndarray:
-    """Run every sample of `inputs` (axis 0, each as a batch of one) here, and return the first outputs.
+def run_model(
+    runtime: str, model: Path, inputs: np.ndarray | Path, *, precision: str, threads: int = 1, outputs: int = 1
+) -> tuple[np.ndarray, ...]:
+    """Run every sample of `inputs` (axis 0, each as a batch of one) here; return the model's first `outputs` outputs.
 
     A fresh process of the Python agent runs them, in the runtime as Python users have it. `inputs` may be an .npy file,
-    which is read row by row and may exceed the memory. The result has the samples on axis 0 and the model's own output
+    which is read row by row and may exceed the memory. Each result has the samples on axis 0 and the model's own
     dtype. Raises MissingPackage when the runtime is not installed and DeviceFailed with the agent's reason.
     """
     with open_target() as target, tempfile.TemporaryDirectory() as folder:
         file = inputs if isinstance(inputs, Path) else saved_as_npy(inputs, Path(folder), "inputs")
-        outputs = Path(folder) / "outputs.npy"
+        files = [Path(folder) / f"output_{place}.npy" for place in range(outputs)]
         count = len(np.load(file, mmap_mode="r"))
-        wishes = ["--inputs", target.push(file), "--threads", str(threads), "--outputs", str(outputs)]
+        wishes = ["--inputs", target.push(file), "--threads", str(threads), *saving(files)]
         candidate = Candidate(model.name, runtime, model, precision)
         _python_session(target, candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * count)
-        return np.asarray(np.load(outputs, allow_pickle=False))
+        return tuple(np.asarray(np.load(file, allow_pickle=False)) for file in files)
+
+
+def saving(files: Iterable[Path | str]) -> list[str]:
+    """Return the agent's options by which it saves a model's outputs, in the model's order, as .npy files."""
+    return [word for file in files for word in ("--outputs", str(file))]
 
 
 def execution_graph(runtime: str, model: Path, inputs: np.ndarray, precision: str) -> list[GraphNode]:

@@ -17,10 +17,11 @@ from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.devices.overlay import laid_over_base
 from edgeslim.devices.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.errors import BadProfile, near_misses
+from edgeslim.formats import RuntimeName
 from edgeslim.resources import bundled
 from edgeslim.strict_yaml import Section, read_strictly, validated
 
-RuntimeName = Literal["onnxruntime", "openvino", "litert", "tensorrt", "ethos-u"]
+RuntimeOnDevice = Literal[RuntimeName, "tensorrt", "ethos-u"]
 Precision = Literal["fp32", "fp16", "int8"]
 Isa = Literal["neon", "fp16", "bf16", "dotprod", "i8mm", "avx2", "avx_vnni", "avx512f", "avx512_vnni"]
 Sensor = Literal["rapl", "ina3221", "hwmon", "pi_pmic"]
@@ -98,7 +99,7 @@ class RuntimeSupport(Section):
     version, the precisions and per-channel weights.
     """
 
-    name: RuntimeName
+    name: RuntimeOnDevice
     min_version: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
     precisions: tuple[Precision, ...]
     per_channel_weights: StrictBool

@@ -9,7 +9,7 @@ import numpy as np
 from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.libraries import Libraries, libraries
-from edgeslim.deploy.run_model import sha256_of
+from edgeslim.deploy.run_model import saving, sha256_of
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.emulation.core import TIME_LIMIT_S, Emulator, open_emulator
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate, estimate, estimate_energy, estimator_of, speedup
@@ -87,10 +87,11 @@ def simulated(
     entry: Entry, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S
 ) -> EmulatedInference:
     """Return what one inference of an artifact's file takes, after its golden vectors were replayed there."""
-    inputs, outputs = entry.folder / entry.model.inputs[0].golden_inputs, emulator.work_path("outputs.npy")
+    inputs = entry.folder / entry.model.inputs[0].golden_inputs
+    outputs = [emulator.work_path(f"output_{place}.npy") for place in range(len(entry.model.outputs))]
     _library(entry.candidate, emulator)
-    emulator.run(entry.candidate, ["--inputs", str(inputs), "--outputs", str(outputs)], time_limit_s)
-    seen = golden_doubt(entry, np.load(outputs), emulator.machine)
+    emulator.run(entry.candidate, ["--inputs", str(inputs), *saving(outputs)], time_limit_s)
+    seen = golden_doubt(entry, [np.load(file) for file in outputs], emulator.machine)
     one = simulate(entry.candidate, inputs, emulator, threads, time_limit_s)
     return replace(one, golden_samples=len(entry.golden_inputs), seen=(*seen, *one.seen))
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.deploy.device import Device
-from edgeslim.deploy.run_model import sha256_of
+from edgeslim.deploy.run_model import saving, sha256_of
 from edgeslim.deploy.targets.ssh import open_target
 from edgeslim.devices.machine import MEMINFO, available_bytes
 from edgeslim.devices.profile import DeviceProfile, load_profile
@@ -22,6 +21,7 @@ from edgeslim.emulation.core import TIME_LIMIT_S, require_emulation
 from edgeslim.emulation.virtual_machine import REMOTE, require_ram, running_machine
 from edgeslim.errors import DeviceFailed, ToolFailed
 from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
+from edgeslim.measure.harness import fetched
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
 
@@ -147,9 +147,9 @@ def _fit(
     deployed = device.deployed(candidate.runtime)
     if deployed.agent != "c":
         raise ToolFailed(f"the machine has no Python, so only the C agent runs there: {deployed.agent}")
-    made = target.work_path("outputs.npy")
+    made = [target.work_path(f"output_{place}.npy") for place in range(len(entry.model.outputs))]
     inputs = target.push(entry.folder / entry.model.inputs[0].golden_inputs)
-    wishes = ["--threads", str(threads), "--inputs", inputs, "--outputs", made, *RUNS]
+    wishes = ["--threads", str(threads), "--inputs", inputs, *saving(made), *RUNS]
     session, reason, seen = None, None, list[Caution]()
     try:
         session = device.run(candidate, wishes, time_limit_s)
@@ -159,8 +159,7 @@ def _fit(
         reason = str(error).splitlines()[0]  # what the agent wrote to stderr before it says nothing of it
     else:
         with TemporaryDirectory() as folder:
-            target.pull(made, Path(folder) / "outputs.npy")
-            seen = golden_doubt(entry, np.load(Path(folder) / "outputs.npy"), device.machine)
+            seen = golden_doubt(entry, fetched(target, made, Path(folder)), device.machine)
         seen += placement_doubts(candidate.precision, session.precision_actual or "not reported", session.executors)
     return Fit(
         label=candidate.label,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.errors import MissingPackage
-from edgeslim.export.job import Held, Job, Spelling, Tensor, load_spelling
+from edgeslim.export.job import Ends, Held, Job, Spelling, load_spelling
 from edgeslim.export.process import run_worker
 from edgeslim.formats import FORMATS, FormatName
 
@@ -64,8 +64,8 @@ def stored_precisions(path: Path, weights: Iterable[str]) -> dict[str, str]:
     return held
 
 
-def tflite_ends(path: Path) -> tuple[Tensor, Tensor]:
-    """Return the first input and output of a TFLite file; ToolFailed where it cannot be read."""
+def tflite_ends(path: Path) -> Ends:
+    """Return the input and the outputs of a TFLite file; ToolFailed where it cannot be read."""
     require_format("tflite")
-    ends: tuple[Tensor, Tensor] = importlib.import_module("edgeslim.export.tflite").ends(path)
+    ends: Ends = importlib.import_module("edgeslim.export.tflite").ends(path)
     return ends

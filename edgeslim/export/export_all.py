@@ -1,6 +1,6 @@
 """Write every format of a compressed model, each in workers; what fails is told, the rest is kept."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -35,6 +35,7 @@ def export_all(
     `half` is the network with a HalfPlan, before quantization: as ONNX it is written in fp16 too. `ends` says what a
     file of a precision takes and gives.
     """
+    outputs = [one.name for one in dense.outputs]
     work, precisions = context.work, _write_networks(dense, compressed, half, context)
     wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
     done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
@@ -49,7 +50,7 @@ def export_all(
         for number, (_, precision) in ((n, one) for n, one in enumerate(wanted) if one[0] == name):
             context.progress(f"exporting {name} {precision}", number / len(wanted))
             try:
-                done[name, precision] = export_job(name, precision, work, ends(precision))
+                done[name, precision] = export_job(name, precision, work, outputs, ends(precision))
             except ToolFailed as error:
                 errors[name] = error
                 break
@@ -89,8 +90,10 @@ def _in_order(formats: Iterable[FormatName]) -> list[FormatName]:
     return sorted(formats, key=list(FORMATS).index)
 
 
-def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32") -> tuple[Job, Spelling]:
-    """Write one file in workers; `work` holds what `export_all` puts there."""
+def export_job(
+    name: FormatName, precision: str, work: Path, outputs: Sequence[str], io: Io = "float32"
+) -> tuple[Job, Spelling]:
+    """Write one file in workers; `work` holds what `export_all` puts there, `outputs` are the names of its outputs."""
     job = Job(
         name,
         precision,
@@ -100,6 +103,7 @@ def export_job(name: FormatName, precision: str, work: Path, io: Io = "float32")
         numerics=work / "numerics.json" if precision == "int8" else None,
         io=io,
         half=work / "half.json" if precision == "fp16" else None,
+        outputs=tuple(outputs),
     )
     if FORMATS[name].made_from == "onnx":
         job = _from_onnx(job, work)

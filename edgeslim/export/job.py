@@ -12,6 +12,8 @@ from edgeslim.grid import Grid
 from edgeslim.model.fp16_plan import HalfPlan, load_half
 from edgeslim.model.numerics import Numerics, load_numerics
 
+INPUT = "input"  # what every file calls the network's one input
+
 
 @dataclass(frozen=True)
 class Job:
@@ -27,6 +29,7 @@ class Job:
     runtime: RuntimeName = "onnxruntime"  # of an ONNX file: for whose kernels its QDQ pairs are placed
     io: Io = "float32"  # what the file takes and gives
     half: Path | None = None  # the HalfPlan of an fp16 job
+    outputs: tuple[str, ...] = ()  # what every file calls the network's outputs, in its order
 
     @property
     def files(self) -> list[Path]:
@@ -62,7 +65,8 @@ def load_job(path: Path) -> Job:
     paths = {
         k: Path(raw[k]) for k in ("source", "target", "probe", "numerics", "spelling", "half") if raw[k] is not None
     }
-    return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"], io=raw["io"])
+    outputs = tuple(raw["outputs"])
+    return Job(raw["format"], raw["precision"], **paths, runtime=raw["runtime"], io=raw["io"], outputs=outputs)
 
 
 def program_path(work: Path, precision: str) -> Path:
@@ -71,12 +75,20 @@ def program_path(work: Path, precision: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class End:
     """An input or output of a written file; `grid` is None where it is float."""
 
     shape: tuple[int, ...]
     dtype: str  # numpy's name
     grid: Grid | None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The input of a written file and its outputs, in order."""
+
+    input: End
+    outputs: tuple[End, ...]
 
 
 @dataclass(frozen=True)

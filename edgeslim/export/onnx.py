@@ -7,10 +7,11 @@ plan all zero points are 0 and biases float: activations are int8 then, and ReLU
 
 The scales are the plan's for every runtime; where the pairs stand differs. ONNX Runtime runs a layer on integers
 only if its output is quantized too, and gates faster on integers. OpenVINO fuses a layer with the float operators
-behind it, so there only what an integer operator reads is quantized, and the logits.
+behind it, so there only what an integer operator reads is quantized, and the outputs.
 """
 
 import os
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeslim.export.job import Held, Job, Spelling
+from edgeslim.export.job import INPUT, Held, Job, Spelling
 from edgeslim.export.onnx_fp16 import spell_half
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
@@ -44,7 +45,13 @@ def write(job: Job) -> Spelling:
     """Write job.target from a torch.export program; return where the plan went."""
     program = torch.export.load(job.source)
     exported = torch.onnx.export(
-        program, (), dynamo=True, opset_version=OPSET, input_names=["input"], output_names=["logits"], verbose=False
+        program,
+        (),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=list(job.outputs),
+        verbose=False,
     )
     if exported is None:
         raise ValueError("torch.onnx returned no program")
@@ -100,9 +107,9 @@ def _values(model: onnx.ModelProto, probe: NDArray[np.float32]) -> dict[str, NDA
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
-    runs = [session.run(names, {"input": row[None]}) for row in probe]
+    runs = [session.run(names, {INPUT: row[None]}) for row in probe]
     values = {name: np.stack(parts) for name, *parts in zip(names, *runs, strict=True) if parts[0].dtype == np.float32}
-    return {**values, "input": probe}
+    return {**values, INPUT: probe}
 
 
 def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], runtime: RuntimeName) -> Spelling:
@@ -120,12 +127,13 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     ]
     leaving = [_leaving(model, name) for n in integer for name in n.output]
     touched = [name for n in integer for name in n.input]
-    touched += [name for name in leaving if runtime == "onnxruntime" or name == "logits"]
+    outputs = {one.name for one in graph.output}
+    touched += [name for name in leaving if runtime == "onnxruntime" or name in outputs]
     quantized = {name: numerics.edges[matched[name]] for name in touched if name in matched}
     names = {n.output[0] for n in integer}
     written = {name: node for name, node in layers.items() if node.output[0] in names}
     spelling = Spelling(
-        edges={matched[name]: _quantized_name(name) for name in quantized},
+        edges={matched[name]: _quantized_name(name, outputs) for name in quantized},
         weights={name: node.input[1] for name, node in written.items()},
         nodes={name: node.name for name, node in written.items()},
     )
@@ -134,30 +142,31 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     return spelling
 
 
-def _quantized_name(tensor: str) -> str:
-    """Return what a tensor is called before its pair; the output keeps its name behind it."""
-    return "logits_float" if tensor == "logits" else tensor
+def _quantized_name(tensor: str, outputs: Container[str]) -> str:
+    """Return what a tensor is called before its pair; an output keeps its name behind it."""
+    return f"{tensor}_float" if tensor in outputs else tensor
 
 
 def _insert_pairs(
     graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantized: dict[str, EdgeNumerics], *, symmetric: bool
 ) -> None:
     """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants."""
-    nodes = _pair(graph, "input", quantized["input"], symmetric=symmetric) if "input" in quantized else []
+    outputs = {one.name for one in graph.output}
+    nodes = _pair(graph, INPUT, quantized[INPUT], symmetric=symmetric) if INPUT in quantized else []
     written_by_layers = {layer.output[0] for layer in layers}
     for node in list(graph.node):
         if node.output[0] in written_by_layers:
             nodes += _weight_pairs(graph, node, quantized[node.input[0]], symmetric=symmetric)
         for i, name in enumerate(node.input):
-            if name in quantized:
+            if name in quantized and name not in outputs:
                 node.input[i] = f"{name}_dequantized"
         nodes.append(node)
         for i, name in enumerate(node.output):
             if name in quantized:
-                node.output[i] = _quantized_name(name)
+                node.output[i] = _quantized_name(name, outputs)
                 nodes += _pair(graph, node.output[i], quantized[name], symmetric=symmetric)
-    if "logits" in quantized:
-        nodes[-1].output[0] = "logits"
+                if name in outputs:
+                    nodes[-1].output[0] = name
     del graph.node[:]
     graph.node.extend(nodes)
 

@@ -25,7 +25,7 @@ _SHORT: dict[int, str] = {TensorProto.FLOAT16: "fp16", TensorProto.FLOAT: "fp32"
 
 
 def spell_half(model: onnx.ModelProto, plan: HalfPlan, matched: Mapping[str, str]) -> dict[str, str]:
-    """Rewrite a network with the input `input` and the output `logits`; return {layer: its weight's tensor}.
+    """Rewrite a network in place; return {layer: its weight's tensor}.
 
     `matched` is {tensor: operator of the plan with the same values}. Raises ValueError where a layer is missing.
     """

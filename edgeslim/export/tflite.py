@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
+from torch import Tensor, fx, nn
 
 from edgeslim.errors import ToolFailed
-from edgeslim.export.job import Held, Job, Spelling, Tensor
+from edgeslim.export.job import INPUT, End, Ends, Held, Job, Spelling
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
-from edgeslim.model.graph import graph_of, values_of
+from edgeslim.model.graph import forward, graph_of, values_of
 from edgeslim.model.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -29,8 +31,8 @@ def write(job: Job) -> Spelling:
 
     graph = graph_of(torch.export.load(job.source))
     channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
-    example = torch.from_numpy(channels_last[:1])
-    converted = litert_torch.convert(litert_torch.to_channel_last_io(graph, args=[0]).eval(), (example,))
+    example = {INPUT: torch.from_numpy(channels_last[:1])}
+    converted = litert_torch.convert(_Named(graph, job.outputs).eval(), sample_kwargs=example)
     if job.precision == "fp32":
         converted.export(str(job.target))
         return Spelling()
@@ -55,6 +57,17 @@ def write(job: Job) -> Spelling:
     spelling = _spelling(job.target, numerics, matched)
     spelling.absent.update(absences(wanted, matched, spelling.edges, "the quantizer kept it float"))
     return spelling
+
+
+class _Named(nn.Module):
+    """A network that takes images channels last, and whose outputs have names; the file has both."""
+
+    def __init__(self, graph: fx.GraphModule, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self.names = graph, tuple(outputs)
+
+    def forward(self, input: Tensor) -> dict[str, Tensor]:  # noqa: A002 - what the file calls it
+        return dict(zip(self.names, forward(self.network, input.permute(0, 3, 1, 2)), strict=True))
 
 
 def _hold_weights_inside(path: Path) -> None:
@@ -174,21 +187,22 @@ def _spelling(path: Path, numerics: Numerics, matched: dict[str, str]) -> Spelli
     return Spelling(edges, weights, nodes)
 
 
-def ends(path: Path) -> tuple[Tensor, Tensor]:
-    """Return the first input and output of a file; ToolFailed where LiteRT cannot read it."""
+def ends(path: Path) -> Ends:
+    """Return the input and the outputs of a file; ToolFailed where LiteRT cannot read it."""
     try:
         interpreter = Interpreter(str(path))
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
         raise ToolFailed(f"{path.name} cannot be read as a TFLite file: {reason}") from error
-    return _end(interpreter.get_input_details()[0]), _end(interpreter.get_output_details()[0])
+    outputs = tuple(_end(one) for one in interpreter.get_output_details())
+    return Ends(_end(interpreter.get_input_details()[0]), outputs)
 
 
-def _end(tensor: dict[str, Any]) -> Tensor:
+def _end(tensor: dict[str, Any]) -> End:
     dtype = np.dtype(tensor["dtype"]).name
     scale, zero_point = tensor["quantization"]
     grid = Grid(float(scale), int(zero_point)) if dtype == "int8" else None
-    return Tensor(tuple(int(size) for size in tensor["shape"]), dtype, grid)
+    return End(tuple(int(size) for size in tensor["shape"]), dtype, grid)
 
 
 def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:

@@ -141,7 +141,7 @@ def _metering(device: Device, name: str | None) -> Metering | None:
 
 
 def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Caution]:
-    outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload)
+    outputs = outputs_on(device, entry.candidate, entry.golden_inputs, workload, len(entry.model.outputs))
     return golden_doubt(entry, outputs, device.machine)
 
 

@@ -58,9 +58,10 @@ def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> lis
     return found
 
 
-def golden_doubt(entry: Entry, outputs: np.ndarray, machine: Machine) -> list[Caution]:
+def golden_doubt(entry: Entry, outputs: Sequence[np.ndarray], machine: Machine) -> list[Caution]:
     """Return a caution where a file's outputs for its golden inputs on a machine are not the golden ones."""
-    fault = golden_fault(entry.model, outputs, np.load(entry.folder / entry.model.golden_outputs), machine)
+    golden = [np.load(entry.folder / one.golden) for one in entry.model.outputs]
+    fault = golden_fault(entry.model, outputs, golden, machine)
     return [Caution("golden", fault, "`edgeslim verify` replays the golden vectors here")] if fault else []
 
 

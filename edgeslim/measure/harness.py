@@ -13,7 +13,8 @@ import numpy as np
 from edgeslim.deploy.agent_session import Session
 from edgeslim.deploy.device import Candidate, CutShort, Device
 from edgeslim.deploy.installed import require_runtime
-from edgeslim.deploy.run_model import SAMPLE_TIMEOUT_S, START_TIMEOUT_S, saved_as_npy, sha256_of
+from edgeslim.deploy.run_model import SAMPLE_TIMEOUT_S, START_TIMEOUT_S, saved_as_npy, saving, sha256_of
+from edgeslim.deploy.targets import Target
 from edgeslim.deploy.targets.local import open_target
 from edgeslim.devices.machine import Machine
 from edgeslim.errors import DeviceFailed, InvalidMeasurement
@@ -82,16 +83,26 @@ class Unfinished(DeviceFailed):
         self.lines: tuple[str, ...] = cause.lines if isinstance(cause, CutShort | Unfinished) else ()
 
 
-def outputs_on(device: Device, candidate: Candidate, inputs: np.ndarray, workload: Workload) -> np.ndarray:
-    """Run every sample of `inputs` on a device with the agent that is measured there; return the first outputs."""
+def outputs_on(
+    device: Device, candidate: Candidate, inputs: np.ndarray, workload: Workload, count: int
+) -> list[np.ndarray]:
+    """Run every sample of `inputs` on a device, with the agent that is measured there; return `count` outputs."""
     with tempfile.TemporaryDirectory() as folder:
         remote = device.target.push(saved_as_npy(inputs, Path(folder), "inputs"))
-        made = device.target.work_path("outputs.npy")
-        wishes = [*workload.setting, "--inputs", remote, "--outputs", made]
+        made = [device.target.work_path(f"output_{place}.npy") for place in range(count)]
+        wishes = [*workload.setting, "--inputs", remote, *saving(made)]
         device.run(candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * len(inputs))
-        outputs = Path(folder) / "outputs.npy"
-        device.target.pull(made, outputs)
-        return np.asarray(np.load(outputs, allow_pickle=False))
+        return fetched(device.target, made, Path(folder))
+
+
+def fetched(target: Target, made: Sequence[str], folder: Path) -> list[np.ndarray]:
+    """Return the arrays that an agent saved at some places of a target, brought into a folder here."""
+    found = []
+    for place, remote in enumerate(made):
+        file = folder / f"output_{place}.npy"
+        target.pull(remote, file)
+        found.append(np.asarray(np.load(file, allow_pickle=False)))
+    return found
 
 
 def measure(

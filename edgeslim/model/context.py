@@ -17,7 +17,8 @@ from edgeslim.tasks.images import Data
 class Demand:
     """What the result must meet; None: no bound.
 
-    `max_drop_points`: points of top-1 it may lose; `max_latency_s`: seconds an image; `max_size_bytes`: of the file.
+    `max_drop_points`: points of its score that it may lose; `max_latency_s`: seconds an image; `max_size_bytes`: of the
+    file.
     """
 
     max_drop_points: float = 1.0

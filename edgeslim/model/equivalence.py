@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from edgeslim.errors import BadModel, ToolFailed
 from edgeslim.grid import sqnr_db
-from edgeslim.model.graph import named, trace, values_of
+from edgeslim.model.graph import as_arrays, forward, named, trace, values_of
 
 LEAST_DB = 60.0  # whatever the network loses itself, and for files, whose runtimes sum in another order
 MOST_LOST_DB = 6.0  # below what the network's own fp32 is good for
@@ -73,13 +74,19 @@ def exactness(wanted: nn.Module, made: nn.Module, images: Tensor) -> Exactness:
     """Return how well one network computes what another does, on the first `IMAGES` of some images."""
     images = images[:IMAGES]
     reference, found = outputs_of(wanted, images), outputs_of(made, images)
-    if not np.isfinite(reference).all():
+    if not all(np.isfinite(one).all() for one in reference):
         raise BadModel(f"{_first_not_finite(made, images)} became NaN or infinite on an image; nothing can be built")
     double = _float64_outputs(wanted, images[:FLOAT64_IMAGES])
     if double is None:
-        return Exactness(sqnr_db(reference, found), None, None)
-    first = len(double)
-    return Exactness(sqnr_db(reference, found), sqnr_db(double, found[:first]), sqnr_db(double, reference[:first]))
+        return Exactness(worst_db(reference, found), None, None)
+    own = [one[: len(exact)] for one, exact in zip(reference, double, strict=True)]
+    others = [one[: len(exact)] for one, exact in zip(found, double, strict=True)]
+    return Exactness(worst_db(reference, found), worst_db(double, others), worst_db(double, own))
+
+
+def worst_db(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
+    """Return the SQNR in dB of that one of a network's outputs which departs most from the reference's."""
+    return min(sqnr_db(one, other) for one, other in zip(reference, found, strict=True))
 
 
 def _first_not_finite(network: nn.Module, images: Tensor) -> str:
@@ -93,9 +100,14 @@ def _first_not_finite(network: nn.Module, images: Tensor) -> str:
 
 
 @torch.no_grad()
-def outputs_of(network: nn.Module, images: Tensor) -> NDArray[np.float32]:
-    """Return what a network in eager mode returns for images (n, C, H, W), given one by one: (n, classes)."""
-    return torch.cat([network(image) for image in images.split(1)]).numpy()
+def outputs_of(network: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], ...]:
+    """Return the outputs of a network in eager mode for images (n, C, H, W), given one by one: (n, ...) each."""
+    return _stacked([forward(network, image) for image in images.split(1)])
+
+
+def _stacked(found: Sequence[Sequence[Tensor]]) -> tuple[NDArray[Any], ...]:
+    """Return the outputs for several images, each an array with the images on axis 0."""
+    return as_arrays([torch.cat(parts) for parts in zip(*found, strict=True)])
 
 
 def require_traced(network: nn.Module, graph: fx.GraphModule, source: str, images: Tensor) -> None:
@@ -105,7 +117,8 @@ def require_traced(network: nn.Module, graph: fx.GraphModule, source: str, image
     ToolFailed where the graph does not compute what the module does.
     """
     first, second = (outputs_of(network, images[:1]) for _ in range(2))
-    if not np.array_equal(first, second, equal_nan=True) and sqnr_db(first, second) < LEAST_DB:
+    same = all(np.array_equal(one, other, equal_nan=True) for one, other in zip(first, second, strict=True))
+    if not same and worst_db(first, second) < LEAST_DB:
         raise BadModel(
             f"{source} answers the same image differently from call to call: it draws random numbers or keeps a state; "
             "nothing can be compared with it"
@@ -114,16 +127,16 @@ def require_traced(network: nn.Module, graph: fx.GraphModule, source: str, image
 
 
 @torch.no_grad()
-def _float64_outputs(network: nn.Module, images: Tensor) -> NDArray[np.float64] | None:
-    """Return what the network returns with all of its state in float64; None where its code insists on float32."""
+def _float64_outputs(network: nn.Module, images: Tensor) -> tuple[NDArray[np.float64], ...] | None:
+    """Return what `network` returns with all of its state in float64; None where its code insists on float32."""
     held = (*network.named_parameters(), *network.named_buffers())  # what two names share stands under one
     state = {name: value.double() if value.is_floating_point() else value for name, value in held}
     try:
         with _DepthwiseInFloat64():
-            found = [functional_call(network, state, (image.double(),)) for image in images.split(1)]
+            found = [tree_leaves(functional_call(network, state, (image.double(),))) for image in images.split(1)]
     except Exception:  # noqa: BLE001 - it has answered in float32: what fails now is the type, in whatever way
         return None
-    return torch.cat(found).double().numpy()
+    return _stacked([[one.double() for one in outputs] for outputs in found])
 
 
 class _DepthwiseInFloat64(TorchFunctionMode):
@@ -182,6 +195,8 @@ def _values_in(network: nn.Module, image: Tensor, *, traced: bool) -> list[NDArr
 def _tensors_in(returned: Any) -> Iterator[Tensor]:
     if isinstance(returned, Tensor):
         yield returned
+    elif isinstance(returned, dict):
+        yield from _tensors_in(list(returned.values()))
     elif isinstance(returned, list | tuple):
         for one in returned:
             yield from _tensors_in(one)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from edgeslim.errors import BadModel, Refused
 
@@ -101,14 +103,16 @@ def batched(graph: fx.GraphModule) -> fx.GraphModule:
 def _require_images_apart(graph: fx.GraphModule, many: fx.GraphModule) -> None:
     shape = shape_of(input_of(graph))
     images = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
-    alone = torch.cat([graph(image) for image in images.split(1)])
+    each = zip(*(forward(graph, image) for image in images.split(1)), strict=True)
     try:
-        together = many(images)
+        both = forward(many, images)
     except RuntimeError as error:
         raise Refused(f"the network takes one image only, two at once fail: {error}") from error
-    largest = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
-    if not torch.allclose(together, alone, rtol=1e-2, atol=1e-3 * largest, equal_nan=True):
-        raise Refused("the network mixes the images of a batch: two at once do not give what each gives alone")
+    for parts, together in zip(each, both, strict=True):
+        alone = torch.cat(parts)
+        largest = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
+        if not torch.allclose(together, alone, rtol=1e-2, atol=1e-3 * largest, equal_nan=True):
+            raise Refused("the network mixes the images of a batch: two at once do not give what each gives alone")
 
 
 def drop_unused(graph: fx.GraphModule) -> None:
@@ -211,16 +215,32 @@ def parameter(graph: fx.GraphModule, node: Any) -> Tensor | None:
 
 
 def input_of(graph: fx.GraphModule) -> fx.Node:
-    """Return the one input of a classifier's graph."""
+    """Return the one input of a graph."""
     found: fx.Node = next(n for n in graph.graph.nodes if n.op == "placeholder")
     return found
 
 
-def output_of(graph: fx.GraphModule) -> fx.Node:
-    """Return the node whose value the graph returns."""
+def output_nodes(graph: fx.GraphModule) -> tuple[fx.Node, ...]:
+    """Return the nodes whose values the graph returns, in order, however they are packed."""
     value = next(n for n in graph.graph.nodes if n.op == "output").args[0]
-    found: fx.Node = value[0] if isinstance(value, tuple | list) else value
-    return found
+    return tuple(one for one in tree_leaves(value) if isinstance(one, fx.Node))
+
+
+def forward(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Return the outputs of a network for images (N, C, H, W), in order, however it packs them."""
+    return tuple(tree_leaves(network(images)))
+
+
+@torch.no_grad()
+def outputs_of_batches(graph: nn.Module, batches: Iterable[Tensor]) -> tuple[NDArray[Any], ...]:
+    """Return the outputs of a network that takes batches (n, C, H, W), each with all images on axis 0."""
+    found = [forward(graph, batch) for batch in batches]
+    return as_arrays([torch.cat(parts) for parts in zip(*found, strict=True)])
+
+
+def as_arrays(outputs: Sequence[Tensor]) -> tuple[NDArray[Any], ...]:
+    """Return outputs as NumPy arrays, which share their memory."""
+    return tuple(one.detach().numpy() for one in outputs)
 
 
 def is_folded(network: nn.Module) -> bool:

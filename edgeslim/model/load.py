@@ -1,17 +1,22 @@
-"""Models: an image classifier given as a PyTorch module, with everything needed to feed it."""
+"""Models: a network given as a PyTorch module, with everything needed to feed it and to say what it answers."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from edgeslim.errors import BadModel
-from edgeslim.model.graph import output_of, shape_of
+from edgeslim.model.graph import output_nodes
 from edgeslim.model.model import Model
 from edgeslim.model.sources.bundled import bundled_model
 from edgeslim.model.sources.python_file import from_python_file
 from edgeslim.model.sources.torchvision import from_torchvision
+
+OUTPUT_NAME = re.compile(r"(?!input$)[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
 def name_of(source: str | None) -> str:
@@ -37,7 +42,10 @@ def load_model(source: str | None = None, weights: str | None = None, seed: int 
         model = from_torchvision(source, weights, seed)
     else:
         model = from_python_file(source, weights, seed)
-    _refuse_broken(model)
+    _refuse_broken_weights(model)
+    model = _with_outputs_named(model)
+    if faults := model.task.model_faults(model.facts):
+        raise BadModel("\n".join(faults))
     if model.weights_source == "random":
         _settle_batch_norm(model.network, model.input_shape, seed)
     return model
@@ -60,28 +68,39 @@ def _settle_batch_norm(network: nn.Module, shape: tuple[int, ...], seed: int) ->
     network.eval()
 
 
-def _refuse_broken(model: Model) -> None:
+def _refuse_broken_weights(model: Model) -> None:
     for name, value in model.network.state_dict().items():
         if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
             raise BadModel(f"weight `{name}` of {model.source} holds NaN or infinite values")
-    shape = _output_shape(model)
-    if isinstance(shape, str) or len(shape) != 2 or shape[0] != 1:
-        raise BadModel(
-            f"{model.source} returns {shape if isinstance(shape, str) else f'a tensor of shape {shape}'}; "
-            "edgeslim takes image classifiers, which return (N, classes)"
-        )
-    if shape[1] < 2:
-        raise BadModel(f"{model.source} has one class; edgeslim compares top-1 answers, which takes at least two")
-    if model.labels is not None and len(model.labels) != shape[1]:
-        raise BadModel(f"{model.source} has {len(model.labels)} labels and {shape[1]} classes")
 
 
 @torch.no_grad()
-def _output_shape(model: Model) -> tuple[int, ...] | str:
-    """Return the shape of the tensor the network returns, or in words what it returns instead.
+def _with_outputs_named(model: Model) -> Model:
+    """Return the model with the names of its outputs: those its file gives, else the keys of a dictionary it returns.
 
-    The network itself is asked: its graph holds the same node whether a tensor is returned bare or in a container.
+    The network itself is asked: its graph holds the same nodes however they are packed. Raises BadModel for outputs
+    that are no tensors of floats, and for names that its files cannot have.
     """
-    graph = model.graph  # first of all: a network that cannot be traced is refused with the reason
-    output = model.network(torch.zeros(model.input_shape))
-    return shape_of(output_of(graph)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    nodes = output_nodes(model.graph)  # first of all: a network that cannot be traced is refused with the reason
+    returned = model.network(torch.zeros(model.input_shape))
+    found = tree_leaves(returned)
+    if foreign := [one for one in found if not isinstance(one, Tensor) or not one.dtype.is_floating_point]:
+        told = f"a tensor of {foreign[0].dtype}" if isinstance(foreign[0], Tensor) else f"a {type(foreign[0]).__name__}"
+        raise BadModel(f"{model.source} returns {told}; the outputs of a network are tensors of floats")
+    if len(set(nodes)) != len(found) or any(node.op == "placeholder" for node in nodes):
+        raise BadModel(f"{model.source} returns its input, or one tensor twice; each output is a tensor of its own")
+    names = model.output_names or _keys(returned)
+    if names and len(names) != len(nodes):
+        raise BadModel(f"{model.source} names {len(names)} outputs, {', '.join(names)}, and returns {len(nodes)}")
+    if wrong := [name for name in names if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1]:
+        raise BadModel(
+            f"{model.source} calls an output `{wrong[0]}`; expected a name of letters, digits and `_`, another for "
+            "each output, and not `input`"
+        )
+    return replace(model, output_names=names)
+
+
+def _keys(returned: Any) -> tuple[str, ...]:
+    """Return the names under which a network returns its outputs: none, or the keys of a dictionary of tensors."""
+    plain = isinstance(returned, dict) and all(isinstance(one, Tensor) for one in returned.values())
+    return tuple(str(key) for key in returned) if plain else ()

@@ -3,32 +3,39 @@
 import hashlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from edgeslim.model.equivalence import LEAST_DB, require_equal
 from edgeslim.model.fp16_plan import HalfPlan
-from edgeslim.model.graph import output_of, shape_of, trace
+from edgeslim.model.graph import output_nodes, shape_of, trace
 from edgeslim.model.numerics import Numerics
 from edgeslim.model.trials import Trial
+from edgeslim.tasks import DEFAULT_TASK, task_named
 from edgeslim.tasks.preprocessing import Preprocessing
+from edgeslim.tasks.task import ModelFacts, Output
+
+BUNDLED = "default"  # the source of the network that edgeslim ships
 
 
 @dataclass(frozen=True)
 class Model:
-    """A classifier at one point of its compression; steps return changed copies (`dataclasses.replace`)."""
+    """A network at one point of its compression; steps return changed copies (`dataclasses.replace`)."""
 
     source: str  # the words that load it again
     weights_source: str  # "bundled", "random" (seeded) or a file's name
     network: nn.Module
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None
+    task_name: str = DEFAULT_TASK
+    output_names: tuple[str, ...] = ()  # in the network's order; none: as the task calls them
     history: tuple[str, ...] = ()
     numerics: Numerics | None = field(default=None)
     half: HalfPlan | None = None  # for a GPU
     trials: tuple[Trial, ...] = ()  # what pruning tried
-    lost_points: float = 0.0  # of top-1 on the selection images, before quantization
+    lost_points: float = 0.0  # on the selection images, before quantization
     origin: nn.Module | None = None  # what the network still computes exactly; None: it is that itself
 
     @property
@@ -42,9 +49,28 @@ class Model:
         return self.network if isinstance(self.network, fx.GraphModule) else trace(self.network, self.input_shape)
 
     @property
-    def classes(self) -> int:
-        """Number of logits."""
-        return shape_of(output_of(self.graph))[1]
+    def task(self) -> ModuleType:
+        """What the network is for; BadModel for a task that there is not."""
+        return task_named(self.task_name)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs of the network, named and in its order."""
+        nodes = output_nodes(self.graph)
+        names = self.output_names or (self.task.OUTPUT, *(f"output_{place}" for place in range(1, len(nodes))))
+        return tuple(Output(name, shape_of(node)) for name, node in zip(names, nodes, strict=True))
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What its task may know of it."""
+        return ModelFacts(
+            self.source,
+            self.preprocessing,
+            self.outputs,
+            self.labels,
+            bundled=self.source == BUNDLED,
+            random_weights=self.weights_source == "random",
+        )
 
     @property
     def parameters(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from edgeslim.model.graph import ATEN, LAYERS, output_of, parameter
+from edgeslim.model.graph import ATEN, LAYERS, output_nodes, parameter
 from edgeslim.model.least_squares import fit, from_matrix, halves_of, matrix
 
 Batches = list[Tensor]
@@ -25,8 +25,8 @@ Adjust = Callable[[fx.Node, Batches, Batches, Batches], None]
 @torch.no_grad()
 def side_by_side(
     dense: fx.GraphModule, other: fx.GraphModule, images: Sequence[Tensor], adjust: Adjust
-) -> tuple[Batches, Batches]:
-    """Run two networks on the same batches, node by node; return the outputs of both.
+) -> tuple[list[Batches], list[Batches]]:
+    """Run two networks on the same batches, node by node; return the outputs of both, in order.
 
     The other has the dense one's nodes by name, or only some of them. `adjust` may change the other's parameters before
     a node of it is computed. Held in memory: what later nodes still read of both, 4 bytes a value for every image; up
@@ -35,14 +35,14 @@ def side_by_side(
     values: dict[str, tuple[Batches, Batches]] = {}
     last = _last_uses(dense, other)
     twins = {node.name: node for node in other.graph.nodes}
-    twin_output = str(output_of(other))
-    results: tuple[Batches, Batches] = ([], [])
+    results: tuple[list[Batches], list[Batches]] = ([], [])
     for node in dense.graph.nodes:
         if node.op == "placeholder":
             batches = list(images)
             values[node.name] = (batches, batches)
         elif node.op == "output":
-            results = (values[str(output_of(dense))][0], values[twin_output][1])
+            wanted_nodes, found_nodes = output_nodes(dense), output_nodes(other)
+            results = ([values[one.name][0] for one in wanted_nodes], [values[one.name][1] for one in found_nodes])
         elif node.op == "call_function":
             twin = twins.get(node.name)
             wanted = _compute(dense, node, values, 0, len(images))

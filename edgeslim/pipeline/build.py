@@ -30,15 +30,14 @@ from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.gates import below_demand, worst_beyond_drop
-from edgeslim.pipeline.labels import require_fitting_labels
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
 from edgeslim.pipeline.stage import stage
+from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
 from edgeslim.resources import default_store
-from edgeslim.tasks.classification import load_data
 
 
 def build(
@@ -58,12 +57,12 @@ def build(
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
-    `source`, `weights`: as `load_model`; `data`: as `load_data`, whose labels are held against what the model answers
-    but with `trust_labels`; `operator_times`: a file of them, or an artifact that carries them, in place of measuring
-    or estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway. Raises
-    BadInput before any work, Refused when the device cannot have the model or a result falls below a demand (then the
-    artifact is written and marked rejected), ToolFailed when a step changed what the network computes, or an exporter
-    failed (then the other formats are written, likewise marked).
+    `source`, `weights`: as `load_model`; `data`: what the model's task reads, whose targets are held against what the
+    model answers but with `trust_labels`; `operator_times`: a file of them, or an artifact that carries them, in place
+    of measuring or estimating; `estimate`: say what the primary file takes on the device, where that is not demanded
+    anyway. Raises BadInput before any work, Refused when the device cannot have the model or a result falls below a
+    demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the network computes,
+    or an exporter failed (then the other formats are written, likewise marked).
     """
     began_s = time.monotonic()
     profile = load_profile(device)
@@ -79,10 +78,7 @@ def build(
     model = load_model(source, weights, recipe.seed)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
-    images = load_data(
-        data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,
-        random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=recipe.seed,
-    )  # fmt: skip
+    images = model.task.read(data, model.facts, skip_bad=skip_bad, seed=recipe.seed)
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), progress, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
@@ -110,7 +106,7 @@ def build(
         manifest = stage(work / "staging", built)
         progress("packing the artifact", 0.0)
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
-    report = BuildReport(artifact, profile, delivery.measurements, tuple(warnings), times, images.class_order)
+    report = BuildReport(artifact, profile, delivery.measurements, tuple(warnings), times, images.how_read)
     if failures:
         raise Incomplete(report, reasons)
     if reasons:
@@ -129,12 +125,12 @@ def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType)
 
 
 def _require_understood(model: Model, context: Context, *, trust_labels: bool) -> None:
-    """Raise where tracing changed what the network computes, or the labels mean other classes than it does."""
+    """Raise where tracing changed what the network computes, or the targets mean something else than it answers."""
     context.progress("holding the traced network against the module", 0.0)
     require_traced(model.network, model.graph, model.source, context.images)
     if not trust_labels:
-        context.progress("holding the labels against the model's classes", 0.0)
-        require_fitting_labels(model, context.data)
+        context.progress("holding the labels against the model's answers", 0.0)
+        require_fitting_targets(model, context.data)
 
 
 @dataclass(frozen=True)
@@ -176,8 +172,8 @@ def _try_pruned_or_whole(
         return tried, context
     one, points = worst
     line = (
-        f"prune: nothing: pruned as the selection images allow, {one.label} loses {points:.2f} points of top-1 "
-        f"{one.score.kind} on the evaluation images, {recipe.max_drop_points:g} are allowed (--max-drop)"
+        f"prune: nothing: pruned as the selection images allow, {one.label} loses {one.score.amount(points)} on "
+        f"the evaluation images, {recipe.max_drop_points:g} are allowed (--max-drop)"
     )
     whole = model.after(line, trials=final.trials)
     context = replace(context, work=context.work / "unpruned")

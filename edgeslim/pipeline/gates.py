@@ -9,13 +9,14 @@ from edgeslim.tasks.images import Data
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:
-    """Return the points of top-1 that a file loses against its fp32 twin; None where that cannot be said.
+    """Return the points that a file loses against its fp32 twin; None where that cannot be said.
 
-    Without labels they are points of agreement.
+    Without targets they are points of agreement.
     """
     twin = twin_of(one, judged)
-    base = 100.0 if not data.labelled else twin.score.top1_pct if twin else None
-    return None if data.synthetic or base is None or one is twin else base - one.score.top1_pct
+    if data.synthetic or one is twin or (data.labelled and twin is None):
+        return None
+    return one.score.lost_against(twin.score if data.labelled and twin else None)
 
 
 def worst_beyond_drop(judged: Sequence[Judged], recipe: Recipe, data: Data) -> tuple[Judged, float] | None:
@@ -36,8 +37,8 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[s
             asked = any(call.step == "prune" and set(AMOUNTS) & set(call.settings) for call in recipe.steps)
             cures = [*(["--no-prune leaves every channel"] if asked else []), "--keep-float leaves layers in float"]
             reasons.append(
-                f"{one.label} loses {drop:.2f} points of top-1 {one.score.kind}, "
-                f"{recipe.max_drop_points:g} are allowed (--max-drop); {', '.join(cures)}"
+                f"{one.label} loses {one.score.amount(drop)}, {recipe.max_drop_points:g} are allowed (--max-drop); "
+                f"{', '.join(cures)}"
             )
         missing = [name for name in one.spelling.nodes if name not in (one.proven or ())]
         if one.planned is not None and len(one.proven or ()) < one.planned:

@@ -131,12 +131,13 @@ def operator_latency(
     runtime, multiple = backend_of(profile).operator_runtime(profile)
     if given is not None:
         support = profile.runtime(given.runtime)
-        if support is None or given.threads != threads:
+        if (support is None and given.runtime != runtime) or given.threads != threads:
             raise BadInput(
                 f"the operator times are of {given.runtime} with {given.threads} threads; {profile.name} is pruned by "
                 f"those of {runtime} with {threads}"
             )
-        wanted = multiple if given.runtime == runtime else support.channel_multiple["int8"].value or 1
+        own = multiple if support is None else support.channel_multiple["int8"].value or 1
+        wanted = multiple if given.runtime == runtime else own
         return OperatorLatency(given.runtime, wanted, given.estimated, None, given.seconds)
     estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
 

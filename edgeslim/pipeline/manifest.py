@@ -5,7 +5,8 @@ import json
 import platform
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal
 
 from edgeslim.artifact.manifest import (
     ArtifactName,
@@ -14,22 +15,27 @@ from edgeslim.artifact.manifest import (
     IntegerLayers,
     Manifest,
     ModelFile,
+    OutputSpec,
     Quality,
     SourceModel,
+    Task,
     TensorSpec,
 )
 from edgeslim.backends import backend_named, known_backends
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.profile import profile_sha256
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
-from edgeslim.formats import RUNTIMES, RuntimeName
+from edgeslim.export.job import INPUT
+from edgeslim.formats import RUNTIMES, Io, RuntimeName
+from edgeslim.grid import Grid
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import name_of
-from edgeslim.pipeline.golden import golden_outputs_path, grids_of, logits_grid, tolerance_of
+from edgeslim.pipeline.golden import golden_path, input_grid, output_grid, tolerance_of
 from edgeslim.pipeline.result import Built
-from edgeslim.tasks.classification import agreement_pct
 
 VERSION = "1.0.0"
+# What the axes of an output are called, by their number: every file keeps the network's own order.
+LAYOUTS: dict[int, Literal["NC", "NCHW"]] = {2: "NC", 4: "NCHW"}
 TOOLS = (
     "edgeslim",
     "torch",
@@ -48,7 +54,6 @@ def manifest_of(made: Built) -> Manifest:
     model, profile, data = made.stages.given, made.profile, made.data
     macs, section = macs_of(made.stages.final.graph), made.delivery.section
     accelerator: dict[str, Any] = {} if section is None else {section.KEY: section}
-    labels = model.labels or data.class_names or tuple(str(i) for i in range(model.classes))
     return Manifest(
         artifact=ArtifactName(name=_name(made), version=VERSION),
         compatible=Compatible(
@@ -67,10 +72,9 @@ def manifest_of(made: Built) -> Manifest:
             flops=2 * macs,
             original_parameters=model.parameters,
             original_macs=macs_of(model.graph),
-            classes=model.classes,
-            inputs=(_tensor("input", model.input_shape, "NCHW"),),
+            inputs=(_input(model.input_shape, "NCHW"),),
         ),
-        labels=labels,
+        task=Task(name=model.task_name, labels=model.labels or data.labels or ()),
         preprocessing=model.preprocessing,
         data=DataUsed(
             calibration=len(data.calibration),
@@ -87,7 +91,7 @@ def manifest_of(made: Built) -> Manifest:
         numerics="numerics.json",
         ledger="ledger.json",
         tool_versions={"python": platform.python_version(), **_versions()},
-        agreement_between_formats_pct=agreement_between_formats(made.judged),
+        agreement_between_formats_pct=agreement_between_formats(made.judged, model.task),
         error_by_depth=made.error_by_depth,
         known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=tuple(
@@ -98,18 +102,22 @@ def manifest_of(made: Built) -> Manifest:
     )
 
 
-def agreement_between_formats(judged: Sequence[Judged]) -> dict[str, float]:
-    """Return for each pair of INT8 files on how many of the evaluation images they name the same class, in percent."""
+def agreement_between_formats(judged: Sequence[Judged], task: ModuleType) -> dict[str, float]:
+    """Return for each pair of INT8 files on how many of the evaluation images they answer the same, in percent."""
     files = [one for one in judged if one.job.precision == "int8"]
-    return {f"{a.job.format} and {b.job.format}": agreement_pct(a.logits, b.logits) for a, b in combinations(files, 2)}
+    return {
+        f"{a.job.format} and {b.job.format}": task.agreement_pct(a.outputs, b.outputs)
+        for a, b in combinations(files, 2)
+    }
 
 
 def _model_file(one: Judged, made: Built) -> ModelFile:
     shape = made.stages.given.input_shape
     channels_last = RUNTIMES[one.runtime].channels_last
     support = made.profile.runtime(one.runtime)
-    taken, given = grids_of(one)
-    logits = logits_grid(one, made) if given is None else (given.scale, given.zero_point)
+    grid, io = input_grid(one), one.job.io
+    last = (shape[0], shape[2], shape[3], shape[1])
+    taken = _input(last, "NHWC", grid, io) if channels_last else _input(shape, "NCHW", grid, io)
     return ModelFile(
         format=one.job.format,
         runtime=one.runtime,
@@ -118,29 +126,20 @@ def _model_file(one: Judged, made: Built) -> ModelFile:
         path=one.path,
         companions=tuple(f"{one.folder}/{file.name}" for file in one.job.files[1:]),
         bytes=one.size_bytes,
-        inputs=(
-            _tensor(
-                "input",
-                (shape[0], shape[2], shape[3], shape[1]) if channels_last else shape,
-                "NHWC" if channels_last else "NCHW",
-                None if taken is None else (taken.scale, taken.zero_point),
-                one.job.io,
-            ),
-        ),
-        outputs=(_tensor("logits", (1, made.stages.given.classes), "NC", logits, one.job.io),),
+        inputs=(taken,),
+        outputs=tuple(_output(one, place, made) for place in range(len(one.outputs))),
         quality=Quality(
             kind=one.score.kind,  # type: ignore[arg-type]
-            top1_pct=one.score.top1_pct,
-            top5_pct=one.score.top5_pct,
-            ci95_pct=one.score.ci95_pct,
+            metric=one.score.metric,
+            value=one.score.value,
+            unit=one.score.unit,
+            ci95=one.score.interval,
+            more=dict(one.score.more),
             images=one.score.images,
             agreement_with_fp32_pct=one.agreement_pct if one.job.precision != "fp32" else None,
-            sqnr_db=one.sqnr_db,
             sqnr_images=min(PARITY_IMAGES, one.score.images),
         ),
         integer_layers=_integer_layers(one),
-        golden_outputs=golden_outputs_path(one),
-        tolerance=tolerance_of(one, made),
         reference_kernels=made.delivery.reference_kernels.get(one.label),
     )
 
@@ -152,11 +151,27 @@ def _integer_layers(one: Judged) -> IntegerLayers | None:
     return IntegerLayers(planned=one.planned, proven=len(one.proven), proven_on=where)
 
 
-def _tensor(
-    name: str, shape: tuple[int, ...], layout: str, grid: tuple[float, int] | None = None, dtype: str = "float32"
+def _input(
+    shape: tuple[int, ...], layout: Literal["NHWC", "NCHW"], grid: Grid | None = None, dtype: Io = "float32"
 ) -> TensorSpec:
-    scale, zero_point = grid or (None, None)
-    return TensorSpec(name=name, shape=shape, dtype=dtype, layout=layout, scale=scale, zero_point=zero_point)  # type: ignore[arg-type] # checked by pydantic
+    scale, zero_point = (None, None) if grid is None else (grid.scale, grid.zero_point)
+    return TensorSpec(name=INPUT, shape=shape, dtype=dtype, layout=layout, scale=scale, zero_point=zero_point)
+
+
+def _output(one: Judged, place: int, made: Built) -> OutputSpec:
+    name, shape = one.job.outputs[place], (1, *one.outputs[place].shape[1:])
+    scale, zero_point = output_grid(one, place, made) or (None, None)
+    return OutputSpec(
+        name=name,
+        shape=shape,
+        dtype=one.job.io,
+        layout=LAYOUTS.get(len(shape)),
+        scale=scale,
+        zero_point=zero_point,
+        golden=golden_path(one, name),
+        tolerance=tolerance_of(one, place, made),
+        sqnr_db=one.sqnr_db[place],
+    )
 
 
 def made_with(runtime: RuntimeName) -> str:

@@ -11,9 +11,8 @@ from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.formats import FormatName
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.pipeline.labels import require_fitting_labels
 from edgeslim.pipeline.rules import refusals
-from edgeslim.tasks.classification import load_data
+from edgeslim.pipeline.targets import require_fitting_targets
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ def check(
         weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
     model = load_model(source, weights)
     if data is not None:
-        images = load_data(data, model.preprocessing, model.classes, bundled=source is None, names=model.labels)
+        images = model.task.read(data, model.facts)
         if not trust_labels:
-            require_fitting_labels(model, images)
+            require_fitting_targets(model, images)
     recipe = backend_of(profile).default_recipe(profile)
     return preflight(model, profile, [resolve(call) for call in recipe.steps], formats or recipe.formats)
 

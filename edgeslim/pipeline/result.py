@@ -26,7 +26,7 @@ class BuildReport:
     measurements: tuple[Measurement, ...]  # taken on this machine
     warnings: tuple[str, ...]
     times: DeviceTimes  # on the device, estimated
-    class_order: str | None  # how class folders became the model's classes, where there are any
+    data_read: str | None  # in words, how the data were read, where that had to be decided
 
 
 class Rejected(Refused):

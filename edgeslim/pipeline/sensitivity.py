@@ -24,14 +24,13 @@ from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
-from edgeslim.pipeline.labels import require_fitting_labels
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals
+from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import default_store, whole_file
-from edgeslim.tasks.classification import load_data
 
-FORMAT = "edgeslim-sensitivity/1"
+FORMAT = "edgeslim-sensitivity/2"
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class WidthLoss:
     """One group at one width, everything else as it was; losses on the selection images."""
 
     width: int
-    divergence_nats: float  # mean Kullback-Leibler divergence of the answers from the dense network's, an image
-    lost_points: float  # of top-1; negative: won
+    divergence: float  # of the answers from the dense network's, an image, as the task measures it
+    lost_points: float  # in the task's unit; negative: won
     saved_s: float  # of the INT8 network's time, from single operators; negative: slower
 
     @property
@@ -72,8 +71,8 @@ class LayerLoss:
     layer: str
     module: str  # in the network's own words: "stages.0.conv1"
     precision: str  # "int8": as float nothing is lost
-    sqnr_db: float  # at the logits
-    lost_points: float  # of top-1; negative: won
+    sqnr_db: float  # at that output which departs most
+    lost_points: float  # in the task's unit; negative: won
     lost_points_at_most: float  # upper end of the one-sided 95 % interval
 
 
@@ -91,6 +90,8 @@ class SensitivityReport:
     data: str
     synthetic: bool
     kind: str
+    metric: str
+    unit: str
     images: int  # on which layers are judged
     images_for_groups: int  # fewer of them for a network of many multiplications
     runtime: str | None
@@ -136,25 +137,22 @@ def sensitivity(
 ) -> SensitivityReport:
     """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
 
-    `source`, `weights`: as `load_model`; `data`: as `load_data`; `trust_labels`: as `build`. A network whose channels
-    cannot be told apart is reported without groups, with the reason. Raises BadInput before any work, and Refused when
-    the device cannot have the model.
+    `source`, `weights`: as `load_model`; `data`: what the model's task reads; `trust_labels`: as `build`. A network
+    whose channels cannot be told apart is reported without groups, with the reason. Raises BadInput before any work,
+    and Refused when the device cannot have the model.
     """
     profile = load_profile(device)
     progress("loading the model", 0.0)
     model = load_model(source, weights, seed)
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
-    images = load_data(
-        data, model.preprocessing, model.classes, bundled=source is None, names=model.labels,
-        random_weights=model.weights_source == "random", skip_bad=skip_bad, seed=seed,
-    )  # fmt: skip
+    images = model.task.read(data, model.facts, skip_bad=skip_bad, seed=seed)
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
         latency = partial(operator_latency, profile, 1, default_store(), progress)
         context = Context(profile, images, seed, Path(work), progress, store=default_store(), operator_latency=latency)
         require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
-            require_fitting_labels(model, images)
+            require_fitting_targets(model, images)
         groups = _groups(model, context)
         layers = _layers(model, context)
     return SensitivityReport(
@@ -163,7 +161,9 @@ def sensitivity(
         device=profile.name,
         data=images.source,
         synthetic=images.synthetic,
-        kind="agreement" if images.selection.labels is None else "accuracy",
+        kind="agreement" if images.selection.targets is None else "accuracy",
+        metric=model.task.METRIC,
+        unit=model.task.UNIT,
         images=len(images.selection),
         images_for_groups=groups.images,
         runtime=groups.runtime,
@@ -194,7 +194,7 @@ def _loss(curve: Curve, times: Times) -> GroupLoss:
     dense = times.sizes.dense
     dense_s = times.latency_s(dense)
     saved = [dense_s - times.latency_s({**dense, curve.group: width}) for width in curve.widths]
-    lost = [round(curve.top1_pct[0] - top1, 4) for top1 in curve.top1_pct]
+    lost = [round(curve.score[0] - score, 4) for score in curve.score]
     rows = zip(curve.widths, curve.divergence, lost, saved, strict=True)
     return GroupLoss(curve.group, tuple(WidthLoss(*row) for row in rows))
 
@@ -207,7 +207,7 @@ def _layers(model: Model, context: Context) -> tuple[LayerLoss, ...]:
     if numerics is None:
         raise TypeError("quantize gives every network its numerics")
     found = layer_sensitivity(
-        dense.graph, quantized.graph, numerics, context.data.selection, context.store, context.progress
+        dense.graph, quantized.graph, numerics, context.data.selection, model.task, context.store, context.progress
     )
     return tuple(
         LayerLoss(

@@ -119,7 +119,7 @@ def trials_table(trials: Sequence[Trial]) -> RenderableType:
     table = Table(title="pruned networks that were tried (* Pareto)", title_justify="left")
     how = "estimated for the device" if trials[0].estimated else "measured where it was built"
     table.add_column(f"INT8 time, by single operators, {how}")
-    for column in ("MACs", "parameters", "top-1 lost", "at most (95 %)"):
+    for column in ("MACs", "parameters", "lost", "at most (95 %)"):
         table.add_column(column, justify="right", no_wrap=True)
     for column in ("", "without"):
         table.add_column(column, no_wrap=True)
@@ -147,5 +147,8 @@ def verify_text(report: VerifyReport) -> RenderableType:
 
 def verify_data(report: VerifyReport) -> dict[str, Any]:
     """Return what verification found as JSON can hold it."""
-    replays = [{**vars(one), "tolerance": one.tolerance.model_dump()} for one in report.replays]
+    replays = [
+        {**vars(one), "tolerances": {name: told.model_dump() for name, told in one.tolerances.items()}}
+        for one in report.replays
+    ]
     return {**vars(report), "replays": replays, "failures": list(report.failures)}

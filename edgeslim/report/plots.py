@@ -11,10 +11,11 @@ from edgeslim.model.trials import pareto
 from edgeslim.pipeline.sensitivity import GroupLoss, LayerLoss, SensitivityReport
 from edgeslim.report.inspection import Inspection
 from edgeslim.resources import whole_file
+from edgeslim.tasks.task import points
 from edgeslim.units import show_seconds
 
 ROW_INCHES, CELL_INCHES, NAME_INCHES = 0.5, 1.45, 2.6
-LEAST_NATS = 1e-5  # what is less has the colour of nothing
+LEAST_SHOWN = 1e-5  # what is less has the colour of nothing
 HEAT, DARK_FROM = "YlOrRd", 0.6
 
 
@@ -89,7 +90,7 @@ def _draw_trials(axes: Any, found: Inspection) -> None:
     front = ([1e6 * one.latency_s for one in best], [one.drop_points for one in best])
     axes.plot(*front, lw=1, color="black", alpha=0.5, zorder=0, label="Pareto front")
     axes.set_xlabel("INT8 time, by single operators, microseconds", fontsize=8)
-    axes.set_ylabel("points of top-1 lost, and at most (95 %)", fontsize=8)
+    axes.set_ylabel("points lost, and at most (95 %)", fontsize=8)
     axes.set_title("pruned networks that were tried; the slowest is the dense one", fontsize=9, loc="left")
     axes.legend(fontsize=8)
     axes.grid(lw=0.3)
@@ -127,12 +128,12 @@ def _draw_groups(figure: Any, axes: Any, report: SensitivityReport, cells: int) 
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
 
-    most = max(one.divergence_nats for group in report.groups for one in group.widths)
-    scale = LogNorm(LEAST_NATS, max(most, 10 * LEAST_NATS), clip=True)
+    most = max(one.divergence for group in report.groups for one in group.widths)
+    scale = LogNorm(LEAST_SHOWN, max(most, 10 * LEAST_SHOWN), clip=True)
     heat = colormaps[HEAT]
     for row, group in enumerate(report.groups):
-        for column, text, nats in _cells(group):
-            share = float(scale(max(nats, LEAST_NATS)))
+        for column, text, divergence in _cells(group, report.unit):
+            share = float(scale(max(divergence, LEAST_SHOWN)))
             axes.add_patch(_rectangle(column, row, heat(share)))
             color = "white" if share > DARK_FROM else "black"
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7.5, color=color)
@@ -142,22 +143,22 @@ def _draw_groups(figure: Any, axes: Any, report: SensitivityReport, cells: int) 
     for side in axes.spines.values():
         side.set_visible(False)
     axes.set_title(
-        "groups of channels and residual blocks, one narrower or gone at a time: width, points of top-1 "
-        f"{report.kind} lost, INT8 time saved\n"
+        "groups of channels and residual blocks, one narrower or gone at a time: width, "
+        f"{report.metric} {report.kind} lost, INT8 time saved\n"
         f"(operators in {report.runtime}, {report.times_are}; dense {show_seconds(report.dense_int8_s or 0)})",
         fontsize=9, loc="left",
     )  # fmt: skip
     bar = figure.colorbar(ScalarMappable(scale, heat), ax=axes, shrink=0.9, pad=0.01)
-    bar.set_label("divergence from the dense network, nats", fontsize=8)
+    bar.set_label("divergence from the dense network", fontsize=8)
     bar.ax.tick_params(labelsize=7)
 
 
-def _cells(group: GroupLoss) -> list[tuple[int, str, float]]:
+def _cells(group: GroupLoss, unit: str) -> list[tuple[int, str, float]]:
     """Return column, words and divergence of every width narrower than the group's own."""
     found = []
     for column, one in enumerate(group.widths[1:]):
         saved = f"{show_seconds(abs(one.saved_s))} {'saved' if one.saved_s >= 0 else 'SLOWER'}"
-        found.append((column, f"{one.title}: {one.lost_points:+.2f} points\n{saved}", one.divergence_nats))
+        found.append((column, f"{one.title}: {points(one.lost_points, unit, signed=True)}\n{saved}", one.divergence))
     return found
 
 
@@ -179,8 +180,8 @@ def _draw_layers(axes: Any, report: SensitivityReport) -> None:
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", lw=0.3)
     axes.set_axisbelow(True)
-    axes.set_xlabel("SQNR at the logits, dB: the shorter, the more a layer disturbs", fontsize=8)
+    axes.set_xlabel("SQNR at the outputs, dB: the shorter, the more a layer disturbs", fontsize=8)
     axes.set_title(
-        f"layers, one at a time as INT8 (simulated): points of top-1 {report.kind} lost on {report.images} selection "
-        "images,\nand at most with 95 % confidence", fontsize=9, loc="left",
+        f"layers, one at a time as INT8 (simulated): points of {report.metric} {report.kind} lost on {report.images} "
+        "selection images,\nand at most with 95 % confidence", fontsize=9, loc="left",
     )  # fmt: skip

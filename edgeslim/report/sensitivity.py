@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeslim.pipeline.sensitivity import SensitivityReport, WidthLoss
+from edgeslim.tasks.task import points
 from edgeslim.units import show_seconds
 
 
@@ -28,13 +29,14 @@ def _groups_table(report: SensitivityReport) -> Table:
         title_justify="left",
     )
     table.add_column("group", overflow="fold")
-    for column in ("width", "divergence, nats", f"top-1 {report.kind} lost", "INT8 time saved*", "nats per ms"):
+    lost = f"{report.metric} {report.kind} lost"
+    for column in ("width", "divergence", lost, "INT8 time saved*", "divergence per ms"):
         table.add_column(column, justify="right", no_wrap=True)
     for group in report.groups:
         for number, one in enumerate(group.widths[1:]):
             table.add_row(
-                group.title if number == 0 else "", one.title, f"{one.divergence_nats:.4f}",
-                f"{one.lost_points:+.2f} points", _saved(one, report), _price(one),
+                group.title if number == 0 else "", one.title, f"{one.divergence:.4f}",
+                points(one.lost_points, report.unit, signed=True), _saved(one, report), _price(one),
                 end_section=number == len(group.widths) - 2,
             )  # fmt: skip
     return table
@@ -46,19 +48,19 @@ def _saved(one: WidthLoss, report: SensitivityReport) -> str:
 
 
 def _price(one: WidthLoss) -> str:
-    return f"{one.divergence_nats / (1e3 * one.saved_s):.3g}" if one.saved_s > 0 else "not faster"
+    return f"{one.divergence / (1e3 * one.saved_s):.3g}" if one.saved_s > 0 else "not faster"
 
 
 def _layers_table(report: SensitivityReport) -> Table:
     table = Table(title="layers, one at a time as INT8 (simulated)", title_justify="left")
     for column in ("layer", "module"):
         table.add_column(column, overflow="fold")
-    for column in ("SQNR at the logits", f"top-1 {report.kind} lost", "at most (95 %)"):
+    for column in ("SQNR at the outputs", f"{report.metric} {report.kind} lost", "at most (95 %)"):
         table.add_column(column, justify="right", no_wrap=True)
     for one in report.layers:
         table.add_row(
-            one.layer, one.module, f"{one.sqnr_db:.1f} dB", f"{one.lost_points:+.2f} points",
-            f"{one.lost_points_at_most:+.2f} points",
+            one.layer, one.module, f"{one.sqnr_db:.1f} dB", points(one.lost_points, report.unit, signed=True),
+            points(one.lost_points_at_most, report.unit, signed=True),
         )  # fmt: skip
     return table
 

@@ -17,19 +17,21 @@ from edgeslim.measure.measurement import Measurement
 from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.report.emulation import time_lines
 from edgeslim.report.measurements import latency, measurement_data, place
+from edgeslim.tasks.task import measured as measured_value
 from edgeslim.units import show_bytes
 
 
 def build_summary(
     folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement],
-    warnings: Sequence[str], times: DeviceTimes, class_order: str | None = None,
+    warnings: Sequence[str], times: DeviceTimes, data_read: str | None = None,
 ) -> RenderableType:  # fmt: skip
     """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
     here = {m.label: m for m in measured}
     table = Table(
         title=f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}", title_justify="left"
     )
-    kind = "top-1" if manifest.data.labelled else "agreement with fp32"
+    metric = manifest.models[0].quality.metric
+    kind = metric if manifest.data.labelled else f"{metric} as fp32"
     for column in (
         "format",
         "precision",
@@ -48,7 +50,7 @@ def build_summary(
             model.format,
             model.precision,
             show_bytes(model.bytes),
-            f"{quality.top1_pct:.2f} % ({quality.ci95_pct[0]:.2f} to {quality.ci95_pct[1]:.2f})",
+            f"{measured_value(quality.value, quality.unit)} ({quality.ci95[0]:.4g} to {quality.ci95[1]:.4g})",
             "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
             "" if layers is None else f"{layers.proven} of {layers.planned}",
             latency(one) if one else "not measured",
@@ -66,7 +68,7 @@ def build_summary(
             if data.synthetic
             else ""
         ),
-        *([] if class_order is None else [f"classes: {class_order}"]),
+        *([] if data_read is None else [data_read]),
         f"model: {_change(manifest.model.original_parameters, manifest.model.parameters)} parameters, "
         f"{_change(manifest.model.original_macs, manifest.model.macs)} MACs for an image",
         *(

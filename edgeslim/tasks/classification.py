@@ -1,11 +1,15 @@
-"""How good logits are: accuracy with its interval, agreement, and the signal-to-quantization-noise ratio."""
+"""Image classification: the first output of a network are its logits, one for each class; the largest names it.
+
+All that is known of classes, labels, top-1 and agreement is here, in class_folders.py and in class_order.py.
+"""
 
 import math
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from edgeslim.errors import BadData
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.class_folders import ClassFolders, class_folders
+from edgeslim.tasks.class_order import require_fitting
 from edgeslim.tasks.images import (
     IMAGE_SUFFIXES,
     Data,
@@ -23,46 +28,117 @@ from edgeslim.tasks.images import (
     synthetic_data,
 )
 from edgeslim.tasks.preprocessing import Preprocessing, preprocess
+from edgeslim.tasks.task import Drop, ModelFacts, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "METRIC",
+    "OUTPUT",
+    "UNIT",
+    "agreement_pct",
+    "divergence",
+    "drop",
+    "load_data",
+    "loss",
+    "marks",
+    "model_faults",
+    "read",
+    "require_fitting",
+    "score",
+]
 
 Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 Z95_ONE_SIDED = 1.644854
 
 
-@dataclass(frozen=True)
-class Score:
-    """Top-1 (and top-5) of one file's logits: against labels, or against the float model's answers."""
-
-    kind: str  # "accuracy" or "agreement"
-    top1_pct: float
-    top5_pct: float | None
-    ci95_pct: tuple[float, float]
-    images: int
+METRIC, UNIT, OUTPUT = "top-1", "%", "logits"
+Array = NDArray[Any]
 
 
-def score(logits: NDArray[np.float32], labels: NDArray[np.int64] | None, float_logits: NDArray[np.float32]) -> Score:
-    """Return the score of logits (N, classes) against labels (N,), or where there are none against `float_logits`.
+def model_faults(facts: ModelFacts) -> list[str]:
+    """Return why a network is no classifier: its first output are the logits, (1, classes), one for each label."""
+    name, shape = facts.outputs[0].name, facts.outputs[0].shape
+    if len(shape) != 2 or shape[0] != 1:
+        which = "a tensor" if len(facts.outputs) == 1 else f"as its first output, `{name}`, a tensor"
+        return [f"{facts.source} returns {which} of shape {shape}; a classifier returns (N, classes)"]
+    if shape[1] < 2:
+        return [f"{facts.source} has one class; edgeslim compares top-1 answers, which takes at least two"]
+    if facts.labels is not None and len(facts.labels) != shape[1]:
+        return [f"{facts.source} has {len(facts.labels)} labels and {shape[1]} classes"]
+    return []
 
-    An image whose logits hold NaN is a miss.
+
+def score(outputs: Sequence[Array], targets: Array | None, reference: Sequence[Array]) -> Score:
+    """Return top-1 and, with more than five classes, top-5 of logits (N, classes), with Wilson's interval.
+
+    Without targets they are held against the classes that `reference` names. An image whose logits hold NaN is a miss.
     """
-    wanted = float_logits.argmax(1) if labels is None else labels
-    compared = _is_answer(logits) & (_is_answer(float_logits) | (labels is not None))
+    logits, wanted = outputs[0], _wanted(targets, reference)
+    compared = _is_answer(logits) & (_is_answer(reference[0]) | (targets is not None))
     images, classes = logits.shape
     hits = int(((logits.argmax(1) == wanted) & compared).sum())
-    top5 = None
+    more = {}
     if classes > 5:
         best = np.argpartition(-logits, 5, axis=1)[:, :5]
-        top5 = _pct(int(((best == wanted[:, None]).any(1) & compared).sum()), images)
-    return Score(
-        "agreement" if labels is None else "accuracy", _pct(hits, images), top5, wilson_pct(hits, images), images
-    )
+        more["top-5"] = _pct(int(((best == wanted[:, None]).any(1) & compared).sum()), images)
+    kind = "agreement" if targets is None else "accuracy"
+    return Score(kind, METRIC, _pct(hits, images), UNIT, wilson_pct(hits, images), images, more)
 
 
-def agreement_pct(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return the share of images on which two logits (N, classes) name the same class, in percent."""
+def marks(outputs: Sequence[Array], targets: Array | None, reference: Sequence[Array]) -> NDArray[np.float64]:
+    """Return 100 for each image whose class is named, the target or else that of `reference`, and 0 for the others."""
+    right = (outputs[0].argmax(1) == _wanted(targets, reference)) & _is_answer(outputs[0])
+    return np.asarray(100.0 * right)
+
+
+def drop(before: NDArray[np.float64], after: NDArray[np.float64]) -> Drop:
+    """Return how many points were lost from `before` to `after`, the marks (N,) of two networks.
+
+    The images are the same, so only those that changed count. The interval is Bonett & Price's for paired shares (2012,
+    Adjusted Wald Confidence Interval): one image more lost and one more gained of two more, so that few images, or
+    none that changed, do not pass for certainty.
+    """
+    lost, gained, images = int((before > after).sum()), int((after > before).sum()), len(before)
+    p, q, n = (lost + 1) / (images + 2), (gained + 1) / (images + 2), images + 2
+    at_most = p - q + Z95_ONE_SIDED * math.sqrt((p + q - (p - q) ** 2) / n)
+    return Drop(100.0 * (lost - gained) / images, 100.0 * at_most)
+
+
+def agreement_pct(outputs: Sequence[Array], reference: Sequence[Array]) -> float:
+    """Return the share of images on which the logits (N, classes) of both name the same class, in percent."""
+    a, b = outputs[0], reference[0]
     return _pct(int(((a.argmax(1) == b.argmax(1)) & _is_answer(a) & _is_answer(b)).sum()), len(a))
 
 
-def _is_answer(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+def divergence(outputs: Sequence["Tensor"], reference: Sequence["Tensor"]) -> "Tensor":
+    """Return the Kullback-Leibler divergence of the classes' probabilities from the reference's, in nats.
+
+    The outputs behind the logits, whose meaning nobody told, add their squared error relative to their size.
+    """
+    from torch.nn import functional
+
+    found, wanted = (functional.log_softmax(one[0], 1) for one in (outputs, reference))
+    total = functional.kl_div(found, wanted, reduction="sum", log_target=True)
+    for one, other in zip(outputs[1:], reference[1:], strict=True):
+        error, size = ((value.flatten(1) ** 2).sum(1) for value in (one - other, other))
+        total = total + (error / (size + 1e-12)).sum()
+    return total
+
+
+def loss(outputs: Sequence["Tensor"], targets: "Tensor | None") -> "Tensor":
+    """Return the cross-entropy of logits (N, classes) against classes (N,), without them against those they name."""
+    from torch.nn import functional
+
+    return functional.cross_entropy(outputs[0], outputs[0].detach().argmax(1) if targets is None else targets)
+
+
+def _wanted(targets: Array | None, reference: Sequence[Array]) -> Array:
+    return np.asarray(reference[0].argmax(1)) if targets is None else targets
+
+
+def _is_answer(logits: Array) -> NDArray[np.bool_]:
     """Tell for each image whether its logits name a class: argmax over NaN would say the first."""
     return np.asarray(~np.isnan(logits).any(1))
 
@@ -75,29 +151,22 @@ def wilson_pct(hits: int, count: int) -> tuple[float, float]:
     return round(100 * max(center - half, 0.0), 2), round(100 * min(center + half, 1.0), 2)
 
 
-@dataclass(frozen=True)
-class Drop:
-    """Points of top-1 that one network loses against another on the same images, and what it loses at most."""
-
-    points: float
-    at_most: float  # upper end of the one-sided 95 % interval
-
-
-def drop_points(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
-    """Return how many points were lost from `before` to `after` (N,), which say of each image whether it was right.
-
-    The images are the same, so only those that changed count. The interval is Bonett & Price's for paired shares (2012,
-    Adjusted Wald Confidence Interval): one image more lost and one more gained of two more, so that few images, or
-    none that changed, do not pass for certainty.
-    """
-    lost, gained, images = int((before & ~after).sum()), int((after & ~before).sum()), len(before)
-    p, q, n = (lost + 1) / (images + 2), (gained + 1) / (images + 2), images + 2
-    at_most = p - q + Z95_ONE_SIDED * math.sqrt((p + q - (p - q) ** 2) / n)
-    return Drop(100.0 * (lost - gained) / images, 100.0 * at_most)
-
-
 def _pct(part: int, whole: int) -> float:
     return round(100.0 * part / whole, 2)
+
+
+def read(source: str | None, facts: ModelFacts, *, skip_bad: bool = False, seed: int = 0) -> Data:
+    """Return the data of a classifier: as `load_data`."""
+    return load_data(
+        source,
+        facts.preprocessing,
+        facts.outputs[0].shape[1],
+        bundled=facts.bundled,
+        names=facts.labels,
+        random_weights=facts.random_weights,
+        skip_bad=skip_bad,
+        seed=seed,
+    )
 
 
 def load_data(
@@ -141,7 +210,7 @@ def load_data(
     _check_labels(labels, classes, source)
     name = f"{path.name} ({left_out} unreadable images left out)" if left_out else path.name
     split = in_three_sets(name, images, labels, preprocessing, seed)
-    return split if folders is None else replace(split, class_names=folders.names, class_order=folders.order)
+    return split if folders is None else replace(split, labels=folders.names, how_read=f"classes: {folders.order}")
 
 
 def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:

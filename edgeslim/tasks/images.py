@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,19 +22,19 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".p
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images before preprocessing (uint8 H x W x C arrays or files), with labels where they are known."""
+    """Images before preprocessing (uint8 H x W x C arrays or files), with the task's targets where they are known."""
 
     images: NDArray[np.uint8] | list[Path]  # (N, H, W, C), or files
-    labels: NDArray[np.int64] | None
+    targets: NDArray[Any] | None  # (N, ...)
     preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.images)
 
     def at(self, chosen: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
-        """Return the images at some places, with their labels."""
+        """Return the images at some places, with their targets."""
         images = [self.images[i] for i in chosen] if isinstance(self.images, list) else self.images[chosen]
-        return replace(self, images=images, labels=None if self.labels is None else self.labels[chosen])
+        return replace(self, images=images, targets=None if self.targets is None else self.targets[chosen])
 
     def raw(self, count: int) -> list[NDArray[np.uint8]]:
         """Return the first `count` images, decoded but not preprocessed."""
@@ -57,8 +58,8 @@ class ImageSet:
 class Data:
     """The three sets and where they come from.
 
-    `class_names`: what the folders of the classes are called, in the order of the model's classes; `class_order`: in
-    words, how that order was found. None where there are no class folders.
+    `labels`: what the data call what the network tells apart, in its order; `how_read`: in words, how that order was
+    found. None where the data say nothing of it.
     """
 
     source: str
@@ -66,19 +67,19 @@ class Data:
     calibration: ImageSet
     selection: ImageSet
     evaluation: ImageSet
-    class_names: tuple[str, ...] | None = None
-    class_order: str | None = None
+    labels: tuple[str, ...] | None = None
+    how_read: str | None = None
 
     @property
     def labelled(self) -> bool:
         """Tell whether accuracy can be measured, or only agreement with the float model."""
-        return self.evaluation.labels is not None
+        return self.evaluation.targets is not None
 
 
 def in_three_sets(
     source: str,
     images: NDArray[np.uint8] | list[Path],
-    labels: NDArray[np.int64] | None,
+    targets: NDArray[Any] | None,
     preprocessing: Preprocessing,
     seed: int,
 ) -> Data:
@@ -94,7 +95,7 @@ def in_three_sets(
     def part(chosen: NDArray[np.int64]) -> ImageSet:
         chosen = np.sort(chosen)
         picked = images[chosen] if isinstance(images, np.ndarray) else [images[i] for i in chosen]
-        return ImageSet(picked, None if labels is None else labels[chosen], preprocessing)
+        return ImageSet(picked, None if targets is None else targets[chosen], preprocessing)
 
     first, second = calibration, calibration + selection
     return Data(source, False, part(order[:first]), part(order[first:second]), part(order[second:]))

@@ -142,4 +142,4 @@ def test_saturating_sums_are_told_only_where_they_explain_a_difference(staged, a
 
 def test_the_report_of_a_failure_names_the_tolerance_of_each_model(staged, tmp_path):
     report = failure_of(pack_with(staged, tmp_path, "outputs_onnx_int8.npy", lambda golden: -golden))
-    assert [replay.tolerance for replay in report.replays] == [LsbTolerance(lsb=1, scale=STEP)]
+    assert [replay.tolerances for replay in report.replays] == [{"scores": LsbTolerance(lsb=1, scale=STEP)}]

@@ -127,7 +127,7 @@ def test_an_answer_that_differs_from_the_golden_one_is_a_doubt(tmp_path):
     skip_without_emulator()
     packed = pack_small(tmp_path)
     (entry,) = entries_of(packed, read_manifest(packed), "models/tiny_fp32.tflite")
-    golden = packed / entry.model.golden_outputs
+    golden = packed / entry.model.outputs[0].golden
     np.save(golden, np.load(golden) + 1)
     with open_emulator(load_profile("raspberry-pi-4")) as emulator:
         (doubt,) = simulated(entry, emulator).seen

@@ -107,7 +107,7 @@ def test_an_emulated_core_gives_the_answers_of_this_machine(pi_4, tiny_file, tmp
     made = tmp_path / "outputs.npy"
     session = pi_4.run(candidate, [*feed, "--outputs", str(made)])
     assert session.hello.machine == "aarch64"
-    here = run_model("onnxruntime", candidate.model, np.load(feed[1]), precision="int8")
+    (here,) = run_model("onnxruntime", candidate.model, np.load(feed[1]), precision="int8")
     assert np.array_equal(np.load(made), here)
 
 

@@ -53,7 +53,9 @@ def test_int8_answers_are_those_of_this_machine_bit_by_bit(folders: list[Path], 
     for entry in int8_entries(folders):
         made = board.work_path("outputs.npy")
         board.run(entry.candidate, [*inputs(entry), "--outputs", str(made)])
-        assert np.array_equal(np.load(made), np.load(entry.folder / entry.model.golden_outputs)), entry.candidate.label
+        assert np.array_equal(np.load(made), np.load(entry.folder / entry.model.outputs[0].golden)), (
+            entry.candidate.label
+        )
 
 
 def test_int8_runs_on_dot_products_where_the_core_has_them(folders: list[Path], board: Emulator) -> None:

@@ -10,7 +10,6 @@ import torch
 from onnx import numpy_helper
 
 import edgeslim
-from edgeslim.backends.cpu import default_recipe
 from edgeslim.compress import fold
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadData, Refused
@@ -25,20 +24,13 @@ from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.pipeline.result import BuildReport
 from edgeslim.progress import silent
-from edgeslim.recipe import Recipe, with_settings, without_step
 from edgeslim.resources import default_model_folder
-from edgeslim.tasks.classification import load_data
 from edgeslim.tasks.images import Data, ImageSet
 from tests.support import TESTS
-from tests.support.builds import NET
+from tests.support.builds import NET, recipe_for
 
 PI = load_profile("raspberry-pi")
 AWKWARD = f"{TESTS / 'support' / 'awkward_net.py'}:make"
-
-
-def recipe(*, prune: bool, formats: tuple[str, ...], **settings: float) -> Recipe:
-    default = default_recipe(PI)
-    return with_settings(default if prune else without_step(default, "prune"), formats=formats, **settings)
 
 
 @dataclass(frozen=True)
@@ -66,18 +58,18 @@ class Awkward:
 
 @pytest.fixture(scope="module")
 def awkward(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Awkward:
-    wanted = recipe(prune=False, formats=("onnx", "openvino", "tflite"), max_drop_points=50.0)
+    wanted = recipe_for("raspberry-pi", prune=False, formats=("onnx", "openvino", "tflite"), max_drop_points=50.0)
     out = tmp_path_factory.mktemp("awkward") / "a"
     report = edgeslim.build(AWKWARD, device="raspberry-pi", data=str(images), recipe=wanted, out=out)
     model = load_model(AWKWARD)
     model.network.eval()
-    return Awkward(report, model, load_data(str(images), model.preprocessing, model.classes, bundled=False))
+    return Awkward(report, model, model.task.read(str(images), model.facts))
 
 
 def test_linear_layers_along_other_axes_and_uneven_pools_are_built_right_in_every_format(awkward: Awkward) -> None:
-    eager = outputs_of(awkward.model.network, awkward.inputs)
+    (eager,) = outputs_of(awkward.model.network, awkward.inputs)
     for model in awkward.report.artifact.manifest.models:
-        found = np.load(awkward.folder / model.golden_outputs)
+        found = np.load(awkward.folder / model.outputs[0].golden)
         least = LEAST_DB if model.precision == "fp32" else 15.0
         assert sqnr_db(eager, found) >= least, f"{model.path} computes something else"
 
@@ -110,7 +102,14 @@ def test_a_float_file_that_computes_something_else_is_refused_with_the_node_wher
     context = Context(PI, awkward.data, 0, tmp_path, silent)
     dense = fold.apply(awkward.model, fold.Settings(), context)
     torch.export.save(program_of(dense.graph, awkward.inputs[:1]), program_path(tmp_path, "fp32"))
-    job = Job("onnx", "fp32", program_path(tmp_path, "fp32"), tmp_path / "model_fp32.onnx", tmp_path / "none")
+    job = Job(
+        "onnx",
+        "fp32",
+        program_path(tmp_path, "fp32"),
+        tmp_path / "model_fp32.onnx",
+        tmp_path / "none",
+        outputs=("logits",),
+    )
     refused = (
         r"the onnx fp32 export does not compute what the model does: SQNR .* 60.0 dB demanded; "
         r"the two part at `conv2d_2` \(module narrow\)"
@@ -126,7 +125,7 @@ def test_a_network_that_was_pruned_too_far_for_the_images_that_judge_is_built_wh
     model = load_model(NET, "random")
     coarse = np.random.default_rng(3).integers(0, 256, (3000, 4, 4, 3), np.uint8).repeat(4, 1).repeat(4, 2)
     some = np.concatenate(
-        [outputs_of(model.network, batch) for batch in ImageSet(coarse, None, model.preprocessing).tensors()]
+        [outputs_of(model.network, batch)[0] for batch in ImageSet(coarse, None, model.preprocessing).tensors()]
     )
     ranked = np.sort(some, axis=1)
     surest = np.argsort(ranked[:, -2] - ranked[:, -1])
@@ -138,7 +137,7 @@ def test_a_network_that_was_pruned_too_far_for_the_images_that_judge_is_built_wh
     np.savez(tmp_path / "set.npz", images=pictures)
     report = edgeslim.build(
         NET, weights="random", device="raspberry-pi", data=str(tmp_path / "set.npz"), out=tmp_path / "a",
-        recipe=recipe(prune=True, formats=("onnx",), max_drop_points=5.0),
+        recipe=recipe_for("raspberry-pi", prune=True, formats=("onnx",), max_drop_points=5.0),
     )  # fmt: skip
     manifest = report.artifact.manifest
     assert manifest.status == "accepted"

@@ -42,7 +42,7 @@ def test_fp16_agrees_with_fp32_and_says_where_that_was_seen(gpu: Built) -> None:
 
 def test_int8_is_symmetric_as_tensorrt_wants_it_and_within_the_allowed_point(gpu: Built) -> None:
     models = {m["precision"]: m for m in gpu.summary["models"]}
-    assert models["fp32"]["quality"]["top1_pct"] - models["int8"]["quality"]["top1_pct"] <= 1.0
+    assert models["fp32"]["quality"]["value"] - models["int8"]["quality"]["value"] <= 1.0
     assert models["int8"]["integer_layers"] is None, "on what TensorRT runs a layer was not seen here"
     import onnx
     from onnx import numpy_helper

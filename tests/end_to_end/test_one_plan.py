@@ -12,11 +12,11 @@ from edgeslim.devices.machine import this_machine
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
 from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.evaluation.ledger import Row, read_ledger
-from edgeslim.export.evaluation.run import Judged, eager_logits
+from edgeslim.export.evaluation.run import Judged, eager_outputs
 from edgeslim.export.job import Job, Spelling
 from edgeslim.grid import sqnr_db
 from edgeslim.model.numerics import EdgeNumerics, Numerics
-from edgeslim.tasks.classification import Score
+from edgeslim.tasks.task import Score
 from tests.support.builds import Plan, make_plan
 from tests.support.installed import skip_where_openvino_saturates
 
@@ -59,7 +59,7 @@ def test_the_runtimes_compute_nearly_the_same(plan: Plan, files: Files, name: st
     if name == "openvino":
         skip_where_openvino_saturates()
     logits, of_onnx = (
-        run_model(RUNTIMES[one], files[one][0], inputs(plan, one), precision="int8") for one in (name, "onnx")
+        run_model(RUNTIMES[one], files[one][0], inputs(plan, one), precision="int8")[0] for one in (name, "onnx")
     )
     step = plan.numerics.edges[list(plan.numerics.layers.values())[-1].output].scale
     assert np.abs(logits - of_onnx).max() <= 6 * step
@@ -68,9 +68,11 @@ def test_the_runtimes_compute_nearly_the_same(plan: Plan, files: Files, name: st
 def test_every_files_error_by_depth_is_at_most_the_simulated_one_or_missing_with_a_reason(
     plan: Plan, files: Files, tmp_path: Path
 ) -> None:
-    score, logits = Score("agreement", 100.0, None, (90.0, 100.0), 1), np.zeros((1, 4), np.float32)
+    score, outputs = Score("agreement", "top-1", 100.0, "%", (90.0, 100.0), 1), (np.zeros((1, 4), np.float32),)
     judged = [
-        Judged(Job(name, "int8", Path(), path, Path()), RUNTIMES[name], spelling, logits, score, 100.0, 30.0, 8, (), ())
+        Judged(
+            Job(name, "int8", Path(), path, Path()), RUNTIMES[name], spelling, outputs, score, 100.0, (30.0,), 8, (), ()
+        )
         for name, (path, spelling) in files.items()
     ]
     found, failures = error_by_depth(plan.dense, plan.quantized, judged, replace(plan.context, work=tmp_path))
@@ -116,10 +118,10 @@ def test_layers_kept_float_are_float_in_every_file_and_compute_what_the_model_do
     files = kept.export(kept.quantized, tmp_path / "work")
     floats = [name for name, layer in kept.numerics.layers.items() if layer.precision == "fp32"]
     assert sorted(kept.numerics.layers[name].weight for name in floats) == ["depthwise.weight", "pointwise.weight"]
-    eager = eager_logits(kept.dense, kept.context.data.evaluation)
+    (eager,) = eager_outputs(kept.dense, kept.context.data.evaluation)
     for name, (path, spelling) in files.items():
         executed = execution_graph(RUNTIMES[name], path, inputs(kept, name)[:1], "int8")
         assert proven_layers(executed, spelling) == kept.numerics.integer_layers, name
         assert not set(floats) & set(spelling.weights), name
-        logits = run_model(RUNTIMES[name], path, inputs(kept, name), precision="int8")
+        (logits,) = run_model(RUNTIMES[name], path, inputs(kept, name), precision="int8")
         assert sqnr_db(eager, logits) >= 20, name

@@ -19,7 +19,6 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import macs_of, program_of, trace
 from edgeslim.model.load import load_model
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data
 from tests.support import TESTS
 
 FAMILIES = TESTS / "support" / "families.py"
@@ -42,7 +41,7 @@ def test_a_network_of_half_the_channels_is_the_same_in_every_file(family: str, b
     drop(pruned, list(blocks_of(pruned).values())[-blocks:] if blocks else [])
     network = trace(pruned, model.input_shape)
     assert macs_of(network) < 0.5 * macs_of(model.graph)
-    data = load_data("synthetic", model.preprocessing, model.classes, bundled=False)
+    data = model.task.read("synthetic", model.facts)
     context = Context(load_profile("raspberry-pi"), data, 0, tmp_path, silent)
     folded = fold.apply(model.after("pruned", network=network), fold.Settings(), context)
     images = next(iter(data.calibration.tensors()))[:4]
@@ -52,9 +51,9 @@ def test_a_network_of_half_the_channels_is_the_same_in_every_file(family: str, b
     np.save(tmp_path / "probe.npy", images.numpy())
     torch.export.save(program_of(folded.graph, images[:1]), tmp_path / "fp32.pt2")
     for name in ("onnx", "openvino", "tflite"):
-        job, _ = export_job(name, "fp32", tmp_path)
+        job, _ = export_job(name, "fp32", tmp_path, ["logits"])
         runtime = FORMATS[name].runtime
         inputs = images.numpy().transpose(0, 2, 3, 1) if runtime == "litert" else images.numpy()
-        outputs = run_model(runtime, job.target, np.ascontiguousarray(inputs), precision="fp32")
+        (outputs,) = run_model(runtime, job.target, np.ascontiguousarray(inputs), precision="fp32")
         noise = sqnr_db(wanted, outputs.reshape(wanted.shape))
         assert noise >= 60, f"{family} in {runtime}: {noise} dB"

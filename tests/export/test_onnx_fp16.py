@@ -32,7 +32,15 @@ def written(network: nn.Module, folder, **settings) -> tuple[onnx.ModelProto, Mo
     np.save(folder / "probe.npy", images.numpy())
     model.half.save(folder / "half.json")
     target = folder / "onnx" / "model_fp16.onnx"
-    job = Job("onnx", "fp16", folder / "fp16.pt2", target, folder / "probe.npy", half=folder / "half.json")
+    job = Job(
+        "onnx",
+        "fp16",
+        folder / "fp16.pt2",
+        target,
+        folder / "probe.npy",
+        half=folder / "half.json",
+        outputs=("logits",),
+    )
     export(job, folder / "fp16.log")
     file = onnx.load(target)
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(file, strict_mode=True, data_prop=True), full_check=True)

@@ -51,9 +51,12 @@ def test_two_jobs_of_one_server_write_the_bytes_of_two_fresh_processes(name, tmp
         source = program_path(folder, "fp32")
         if name == "openvino":
             source = folder / "source.onnx"
-            export(Job("onnx", "fp32", program_path(folder, "fp32"), source, folder / "probe.npy"), folder / "o.log")
+            export(
+                Job("onnx", "fp32", program_path(folder, "fp32"), source, folder / "probe.npy", outputs=("logits",)),
+                folder / "o.log",
+            )
         target = folder / f"model{FORMATS[name].suffix}"
-        job = Job(name, "fp32", source, target, folder / "probe.npy")
+        job = Job(name, "fp32", source, target, folder / "probe.npy", outputs=("logits",))
         export(job, folder / "export.log")
         return b"".join(file.read_bytes() for file in job.files)
 

@@ -34,16 +34,16 @@ def command_line(pid):
 def test_running_a_model_gives_one_output_for_each_sample_in_order(runtime, tiny):
     models = tiny(runtime)
     inputs = models.inputs["fp32"]
-    outputs = run_model(runtime, models.models["fp32"], inputs, precision="fp32")
+    (outputs,) = run_model(runtime, models.models["fp32"], inputs, precision="fp32")
     assert outputs.shape == models.outputs_shape, "the shape is not samples first"
-    backwards = run_model(runtime, models.models["fp32"], inputs[::-1], precision="fp32")
+    (backwards,) = run_model(runtime, models.models["fp32"], inputs[::-1], precision="fp32")
     np.testing.assert_array_equal(outputs[::-1], backwards, err_msg="samples are mixed up")
 
 
 def test_int8_stays_close_to_fp32_and_is_not_the_same(tiny):
     models = tiny("onnxruntime")
     outputs = {
-        precision: run_model("onnxruntime", models.models[precision], models.inputs["fp32"], precision=precision)
+        precision: run_model("onnxruntime", models.models[precision], models.inputs["fp32"], precision=precision)[0]
         for precision in ("fp32", "int8")
     }
     error = np.abs(outputs["fp32"] - outputs["int8"]).max()

@@ -10,7 +10,7 @@ from torch import nn
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.model.fake_quant import fake_quantize, fake_quantize_weight, part_of, simulate, simulate_layer
-from edgeslim.model.graph import layers_of, output_of, parameter, values_of
+from edgeslim.model.graph import layers_of, output_nodes, parameter, values_of
 from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
@@ -137,7 +137,7 @@ def test_a_layer_alone_computes_what_the_plan_of_it_alone_does(planned, name):
 
 
 def test_simulated_logits_are_near_the_float_ones_and_not_equal(dense, planned):
-    logits = output_of(dense.graph).name
+    logits = output_nodes(dense.graph)[0].name
     wanted = values_of(dense.graph, BATCH)[logits]
     found = simulate(planned.graph, planned.numerics, [BATCH])[logits]
     error = float((found - wanted).abs().max() / wanted.abs().max())

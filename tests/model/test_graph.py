@@ -12,7 +12,7 @@ from edgeslim.model.graph import (
     layers_of,
     macs_of,
     observe,
-    output_of,
+    output_nodes,
     parameter,
     rows,
     shape_of,
@@ -65,8 +65,9 @@ def test_a_parameter_is_the_tensor_behind_a_node_and_none_for_what_is_computed()
 def test_input_and_output_have_the_shapes_of_image_and_logits():
     graph = trace(plain(), SHAPE)
     assert shape_of(input_of(graph)) == SHAPE
-    assert shape_of(output_of(graph)) == (1, CLASSES)
-    assert shape_of(output_of(trace(boxes_and_classes(), SHAPE))) == (1, CLASSES), "it is not the first of several"
+    assert shape_of(*output_nodes(graph)) == (1, CLASSES)
+    both = [shape_of(node) for node in output_nodes(trace(boxes_and_classes(), SHAPE))]
+    assert both == [(1, CLASSES), (1, SIDE)], "they are not all outputs, in order"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from edgeslim.errors import BadModel
 from edgeslim.model.load import load_model
 from edgeslim.model.sources.torchvision import torchvision_models
+from edgeslim.tasks.task import Output
 from tests.support import TESTS
 from tests.support.small_models import CLASSES, LABELS, SIDE, plain
 
@@ -52,14 +53,14 @@ def test_a_factory_in_a_file_gives_a_model_with_its_preprocessing_and_labels():
     assert model.source == "small_models.py:plain", "the folder is nobody's business"
     assert model.weights_source == "factory"
     assert model.input_shape == (1, 3, SIDE, SIDE)
-    assert (model.classes, model.labels) == (CLASSES, LABELS)
+    assert (model.outputs[0].shape, model.labels) == ((1, CLASSES), LABELS)
     assert model.parameters == 3 * 6 * 9 + 6 + 6 + 6 * 4 + 4
     assert not model.network.training, "the network is in training mode"
 
 
 def test_nothing_gives_the_bundled_model_with_its_trained_weights():
     model = load_model()
-    assert (model.source, model.weights_source, model.classes) == ("default", "bundled", 10)
+    assert (model.source, model.weights_source, model.outputs) == ("default", "bundled", (Output("logits", (1, 10)),))
     assert model.weights_sha256() != load_model(None, "random").weights_sha256()
 
 
@@ -88,9 +89,15 @@ def test_a_random_network_keeps_its_signal():
         (source("raises"), r"small_models\.py:raises raised RuntimeError: no weights today"),
         (source("no_module"), r"no_module returned a str, expected a torch\.nn\.Module"),
         (source("SIDE"), "raised TypeError: 'int' object is not callable"),
-        (source("boxes_and_classes"), "boxes_and_classes returns a tuple; edgeslim takes image classifiers"),
-        (source("logits_in_a_dictionary"), "logits_in_a_dictionary returns a dict; edgeslim takes image classifiers"),
-        (source("features"), r"features returns a tensor of shape \(1, 6, 6, 6\); edgeslim takes image classifiers"),
+        (source("features_and_classes"), r"returns as its first output, `logits`, a tensor of shape \(1, 6, 6, 6\)"),
+        (source("features"), r"features returns a tensor of shape \(1, 6, 6, 6\); a classifier returns \(N, classes\)"),
+        (source("whole_numbers"), r"whole_numbers returns a tensor of torch\.int64; .* tensors of floats"),
+        (
+            source("nothing_beside"),
+            r"nothing_beside returns a NoneType; the outputs of a network are tensors of floats",
+        ),
+        (source("twice_the_same"), r"twice_the_same returns its input, or one tensor twice"),
+        (source("odd_names"), r"odd_names calls an output `a b`; expected a name of letters, digits and `_`"),
         (source("one_logit"), r"one_logit has one class; .* at least two"),
         (source("five_classes"), "five_classes has 4 labels and 5 classes"),
         (source("depends_on_data"), r"torch\.export cannot trace the model for an input of \(1, 3, 8, 8\)"),
@@ -105,6 +112,32 @@ def test_a_random_network_keeps_its_signal():
 )
 def test_a_model_that_cannot_be_used_is_refused_in_a_sentence(words, message):
     refused(words, match=message)
+
+
+@pytest.mark.parametrize(
+    ("factory", "outputs"),
+    [
+        ("plain", [("logits", (1, CLASSES))]),
+        ("classes_and_boxes", [("logits", (1, CLASSES)), ("output_1", (1, SIDE))]),
+        ("logits_in_a_dictionary", [("what", (1, CLASSES)), ("where", (1, SIDE))]),
+    ],
+)
+def test_every_output_has_a_name_and_a_shape_however_they_are_packed(factory, outputs):
+    assert load_model(source(factory)).outputs == tuple(Output(*one) for one in outputs)
+
+
+def test_a_file_names_its_outputs(tmp_path):
+    text = "from tests.support.small_models import *\nOUTPUTS = ['kind', 'place']\nLABELS = None\n"
+    found = load_model(f"{written(tmp_path, text)}:classes_and_boxes")
+    assert [one.name for one in found.outputs] == ["kind", "place"]
+    refused(f"{written(tmp_path, text)}:plain", match="names 2 outputs, kind, place, and returns 1")
+
+
+def test_a_task_that_there_is_not_is_refused_with_near_misses(tmp_path):
+    text = "from tests.support.small_models import *\nTASK = 'clasification'\n"
+    refused(
+        f"{written(tmp_path, text)}:plain", match=r"\[TASK\]: no task `clasification`; did you mean `classification`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +167,7 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path):
         "from torch import nn\nbody = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
     )
     path = written(tmp_path, f"from my_layers import body\nPREPROCESSING = {PREPROCESSING}\ndef make(): return body\n")
-    assert load_model(f"{path}:make").classes == 3
+    assert load_model(f"{path}:make").outputs[0].shape == (1, 3)
     assert str(tmp_path) not in sys.path, "the import path was left changed"
 
 
@@ -142,9 +175,8 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path):
 def test_a_file_may_build_on_torchvision_whatever_torch_was_built_for(tmp_path):
     text = f"from torch import nn\nfrom torchvision.ops import Conv2dNormActivation\nPREPROCESSING = {PREPROCESSING}\n"
     text += "def make(): return nn.Sequential(Conv2dNormActivation(1, 3, 3), nn.Flatten())\n"
-    script = (
-        f"from edgeslim.model.load import load_model; print(load_model({f'{written(tmp_path, text)}:make'!r}).classes)"
-    )
+    model = f"{written(tmp_path, text)}:make"
+    script = f"from edgeslim.model.load import load_model; print(load_model({model!r}).outputs[0].shape[1])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "192"
@@ -301,7 +333,7 @@ def test_a_network_whose_trained_weights_expect_rescaled_inputs_rescales_them(tm
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1"])
 def test_a_network_of_every_small_family_loads_and_traces(name):
     model = load_model(f"torchvision:{name}", "random")
-    assert (model.input_shape, model.classes) == ((1, 3, 224, 224), 1000)
+    assert (model.input_shape, model.outputs[0].shape) == ((1, 3, 224, 224), (1, 1000))
     assert len(model.labels) == 1000
     assert model.preprocessing.resize >= 224, "torchvision's own preprocessing is lost"
 

@@ -154,7 +154,7 @@ def test_images_that_are_all_alike_leave_a_network_that_still_answers():
 
 def test_of_networks_that_do_not_differ_only_one_is_computed():
     dense = batched(trace(randomized(residual()), (1, 3, SIDE, SIDE)))
-    wanted, got = side_by_side(dense, dense, IMAGES, lambda *_: pytest.fail("there is nothing to adjust"))
+    (wanted,), (got,) = side_by_side(dense, dense, IMAGES, lambda *_: pytest.fail("there is nothing to adjust"))
     assert all(a is b for a, b in zip(wanted, got, strict=True))
     torch.testing.assert_close(wanted[0], dense(IMAGES[0]))
 
@@ -169,7 +169,7 @@ def test_what_no_later_node_reads_is_freed():
         alive.append(sum(ref() is not None for ref in seen))
         seen.extend(weakref.ref(values[0]) for values in (entering, dense_entering, wanted))
 
-    wanted, got = side_by_side(case.dense, case.pruned, IMAGES, watch)
+    (wanted,), (got,) = side_by_side(case.dense, case.pruned, IMAGES, watch)
     assert len(alive) > 12
     assert max(alive) <= 6, f"values of earlier nodes are still there: {alive}"
     assert len(wanted) == len(got) == len(IMAGES)

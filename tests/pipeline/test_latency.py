@@ -9,8 +9,10 @@ from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation.estimator import calibrated_for
 from edgeslim.errors import BadInput, Refused
+from edgeslim.measure.operators.used import UsedTimes
 from edgeslim.pipeline import latency
 from edgeslim.pipeline.latency import DeviceTimes, beyond_latency, device_times, paradox, require_judge
+from edgeslim.progress import silent
 from edgeslim.report.emulation import time_lines
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.judged_files import RECIPE, judged
@@ -136,3 +138,18 @@ def test_a_demanded_latency_without_a_primary_file_is_a_reason(monkeypatch):
     recipe = RECIPE.model_copy(update={"max_latency_s": 1.0})
     files, reasons, _ = asked_for(monkeypatch, None, [], recipe)
     assert (files, reasons) == ([], ["there is no primary file whose time could be judged (--max-latency)"])
+
+
+@pytest.mark.parametrize(("device", "runtime"), [("nvidia-cuda", "onnxruntime"), ("raspberry-pi-4", "litert")])
+def test_given_times_serve_a_device_that_is_pruned_by_its_runtime_or_has_it(device, runtime, tmp_path):
+    given = UsedTimes(runtime, 1, False, ())
+    found = latency.operator_latency(load_profile(device), 1, tmp_path, silent, given)
+    assert (found.runtime, found.missing) == (runtime, None)
+    assert not list(tmp_path.iterdir()), "something was measured"
+
+
+@pytest.mark.parametrize(("runtime", "threads"), [("litert", 1), ("onnxruntime", 2)])
+def test_given_times_of_another_runtime_or_number_of_threads_are_refused(runtime, threads, tmp_path):
+    given = UsedTimes(runtime, threads, False, ())
+    with pytest.raises(BadInput, match=f"are of {runtime} with {threads} threads; nvidia-cuda is pruned by those of"):
+        latency.operator_latency(load_profile("nvidia-cuda"), 1, tmp_path, silent, given)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgeslim.backends import backend_of
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import load_profile
@@ -23,10 +24,17 @@ from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import Numerics
 from edgeslim.progress import silent
-from edgeslim.tasks.classification import load_data
+from edgeslim.recipe import Recipe, with_settings, without_step
 from tests.support import TESTS
 
 NET = f"{TESTS / 'support' / 'mixed_net.py'}:make"
+
+
+def recipe_for(device: str, *, prune: bool, **settings: Any) -> Recipe:
+    """Return a device's default recipe with some settings, with or without its step `prune`."""
+    profile = load_profile(device)
+    default = backend_of(profile).default_recipe(profile)
+    return with_settings(default if prune else without_step(default, "prune"), **settings)
 
 
 def edgeslim(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -81,14 +89,14 @@ class Plan:
         torch.export.save(program_of(quantized.graph, images[:1]), work / "int8.pt2")
         done = {}
         for name in ("onnx", "openvino", "tflite"):
-            job, spelling = export_job(name, "int8", work)
+            job, spelling = export_job(name, "int8", work, ["logits"])
             done[name] = (job.target, spelling)
         return done
 
 
 def make_plan(images: Path, work: Path, settings: quantize.Settings) -> Plan:
     model = load_model(NET, "random")
-    data = load_data(str(images), model.preprocessing, model.classes, bundled=False)
+    data = model.task.read(str(images), model.facts)
     context = Context(load_profile("raspberry-pi"), data, 0, work, silent)
     dense = fold.apply(model, fold.Settings(), context)
     return Plan(dense, quantize.apply(dense, settings, context), context)

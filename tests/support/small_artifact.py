@@ -24,9 +24,11 @@ from edgeslim.artifact.manifest import (
     LsbTolerance,
     Manifest,
     ModelFile,
+    OutputSpec,
     Quality,
     RelativeTolerance,
     SourceModel,
+    Task,
     TensorSpec,
 )
 from edgeslim.tasks.preprocessing import Preprocessing, preprocess_batch
@@ -40,12 +42,12 @@ IMAGES = np.random.default_rng(7).integers(0, 256, (3, 6, 6, 1), dtype=np.uint8)
 
 _QUALITY = Quality(
     kind="accuracy",
-    top1_pct=90.0,
-    top5_pct=None,
-    ci95_pct=(88.0, 92.0),
+    metric="top-1",
+    value=90.0,
+    unit="%",
+    ci95=(88.0, 92.0),
     images=1000,
     agreement_with_fp32_pct=None,
-    sqnr_db=80.0,
     sqnr_images=64,
 )
 
@@ -95,10 +97,9 @@ def stage(folder: Path) -> Manifest:
             flops=2 * WEIGHT.size,
             original_parameters=WEIGHT.size,
             original_macs=WEIGHT.size,
-            classes=4,
             inputs=(_input("NCHW"),),
         ),
-        labels=LABELS,
+        task=Task(name="classification", labels=LABELS),
         preprocessing=PREPROCESSING,
         data=DataUsed(
             calibration=16, selection=16, evaluation=1000, source="random pixels", synthetic=True, labelled=True
@@ -173,12 +174,19 @@ def _model(folder: Path, file_format: str, runtime: str, precision: str, path: s
         bytes=sum((folder / name).stat().st_size for name in (path, *companions)),
         inputs=(_input("NHWC" if file_format == "tflite" else "NCHW"),),
         outputs=(
-            TensorSpec(name="scores", shape=(1, 4), dtype="float32", layout="NC", scale=STEP if is_int8 else None),
+            OutputSpec(
+                name="scores",
+                shape=(1, 4),
+                dtype="float32",
+                layout="NC",
+                scale=STEP if is_int8 else None,
+                golden=f"golden/outputs_{file_format}_{precision}.npy",
+                tolerance=LsbTolerance(lsb=1, scale=STEP) if is_int8 else RelativeTolerance(rtol=1e-4, atol=1e-4),
+                sqnr_db=80.0,
+            ),
         ),
         quality=_QUALITY,
         integer_layers=IntegerLayers(planned=1, proven=1, proven_on="onnxruntime 1.0 on x86_64") if is_int8 else None,
-        golden_outputs=f"golden/outputs_{file_format}_{precision}.npy",
-        tolerance=LsbTolerance(lsb=1, scale=STEP) if is_int8 else RelativeTolerance(rtol=1e-4, atol=1e-4),
     )
 
 

@@ -134,8 +134,36 @@ def boxes_and_classes() -> nn.Module:
     return Passing(lambda self, x: (self.net(x), x.mean((1, 2))), net=plain())
 
 
+def classes_and_boxes() -> nn.Module:
+    return Passing(lambda self, x: [self.net(x), x.mean((1, 2))], net=plain())
+
+
+def features_and_classes() -> nn.Module:
+    return Passing(lambda self, x: (self.conv(x), self.net(x)), conv=features(), net=plain())
+
+
 def logits_in_a_dictionary() -> nn.Module:
-    return Passing(lambda self, x: {"logits": self.net(x)}, net=plain())
+    return Passing(lambda self, x: {"what": self.net(x), "where": x.mean((1, 2))}, net=plain())
+
+
+def odd_names() -> nn.Module:
+    return Passing(lambda self, x: {"a b": self.net(x)}, net=plain())
+
+
+def whole_numbers() -> nn.Module:
+    return Passing(lambda self, x: (self.net(x), self.net(x).argmax(1)), net=plain())
+
+
+def nothing_beside() -> nn.Module:
+    return Passing(lambda self, x: (self.net(x), None), net=plain())
+
+
+def twice_the_same() -> nn.Module:
+    def forward(self, x):
+        answer = self.net(x)
+        return answer, answer
+
+    return Passing(forward, net=plain())
 
 
 def features() -> nn.Module:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.grid import SQNR_MOST_DB, sqnr_db
-from edgeslim.tasks.classification import agreement_pct, drop_points, score, wilson_pct
+from edgeslim.tasks.classification import agreement_pct, drop, score, wilson_pct
 
 RANDOM = np.random.default_rng(5)
 
@@ -40,24 +40,24 @@ def test_an_interval_holds_its_share_and_stays_between_none_and_all(count, share
 
 def test_with_labels_a_score_is_accuracy_whatever_the_float_model_says():
     answers = np.eye(3, dtype=np.float32)[[0, 1, 2, 2]]
-    result = score(answers, np.array([0, 1, 2, 0]), -answers)
-    assert (result.kind, result.top1_pct, result.images) == ("accuracy", 75.0, 4)
-    assert result.ci95_pct == wilson_pct(3, 4)
-    assert result.top5_pct is None, "among three classes the best five say nothing"
+    result = score([answers], np.array([0, 1, 2, 0]), [-answers])
+    assert (result.kind, result.value, result.images) == ("accuracy", 75.0, 4)
+    assert result.interval == wilson_pct(3, 4)
+    assert not result.more, "among three classes the best five say nothing"
 
 
 def test_without_labels_a_score_is_agreement_with_the_float_model():
     answers = logits(50, 8)
-    result = score(answers, None, answers)
-    assert (result.kind, result.top1_pct, result.top5_pct) == ("agreement", 100.0, 100.0)
-    assert score(-answers, None, answers).top1_pct == agreement_pct(-answers, answers)
+    result = score([answers], None, [answers])
+    assert (result.kind, result.value, result.more["top-5"]) == ("agreement", 100.0, 100.0)
+    assert score([-answers], None, [answers]).value == agreement_pct([-answers], [answers])
 
 
 def test_top_5_counts_labels_among_the_five_largest_and_no_further():
     one = np.array([[9, 8, 7, 6, 5, 4, 3]], np.float32)
-    assert [score(one, np.array([label]), one).top5_pct for label in range(7)] == [100.0] * 5 + [0.0] * 2
-    assert score(one[:, :6], np.array([5]), one).top5_pct == 0.0, "of six classes the sixth is not among five"
-    assert score(one[:, :5], np.array([4]), one).top5_pct is None
+    assert [score([one], np.array([label]), [one]).more["top-5"] for label in range(7)] == [100.0] * 5 + [0.0] * 2
+    assert score([one[:, :6]], np.array([5]), [one]).more["top-5"] == 0.0, "of six classes the sixth is not among five"
+    assert score([one[:, :5]], np.array([4]), [one]).more == {}
 
 
 @settings(max_examples=20, deadline=None)
@@ -88,9 +88,9 @@ def test_a_reference_of_zeros_has_no_signal():
 
 def test_an_answer_that_is_no_number_is_no_hit():
     answers = np.full((4, 6), np.nan, np.float32)
-    result = score(answers, np.zeros(4, np.int64), np.zeros((4, 6), np.float32))
-    assert (result.top1_pct, result.top5_pct) == (0.0, 0.0), "NaN counts as the first class"
-    assert agreement_pct(answers, answers) == 0.0, "two files that answer nothing agree"
+    result = score([answers], np.zeros(4, np.int64), [np.zeros((4, 6), np.float32)])
+    assert (result.value, result.more["top-5"]) == (0.0, 0.0), "NaN counts as the first class"
+    assert agreement_pct([answers], [answers]) == 0.0, "two files that answer nothing agree"
 
 
 def changed(lost: int, gained: int, images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,18 +101,18 @@ def changed(lost: int, gained: int, images: int) -> tuple[np.ndarray, np.ndarray
 
 
 def test_a_drop_counts_only_images_whose_answer_changed() -> None:
-    drop = drop_points(*changed(30, 10, 1000))
-    assert drop.points == pytest.approx(2.0)
+    lost = drop(*changed(30, 10, 1000))
+    assert lost.points == pytest.approx(2.0)
     p, q = 31 / 1002, 11 / 1002
     wanted = 100 * (p - q + 1.6449 * ((p + q - (p - q) ** 2) / 1002) ** 0.5)
-    assert drop.at_most == pytest.approx(wanted, abs=1e-3)
+    assert lost.at_most == pytest.approx(wanted, abs=1e-3)
 
 
 @pytest.mark.parametrize(("images", "least", "most"), [(20, 9.0, 11.0), (500, 0.4, 0.5), (5000, 0.04, 0.05)])
 def test_no_changed_answer_is_no_certainty(images: int, least: float, most: float) -> None:
-    drop = drop_points(*changed(0, 0, images))
-    assert drop.points == 0
-    assert least < drop.at_most < most
+    lost = drop(*changed(0, 0, images))
+    assert lost.points == 0
+    assert least < lost.at_most < most
 
 
 def test_the_upper_end_of_a_drop_holds_nineteen_times_of_twenty() -> None:
@@ -123,5 +123,5 @@ def test_the_upper_end_of_a_drop_holds_nineteen_times_of_twenty() -> None:
             draw = chance.random(images)
             after = draw >= lost
             before = ~((draw >= lost) & (draw < lost + gained))
-            held += drop_points(before, after).at_most >= 100 * (lost - gained)
+            held += drop(before, after).at_most >= 100 * (lost - gained)
         assert held >= 930, (lost, gained, images)

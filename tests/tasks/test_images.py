@@ -61,7 +61,7 @@ def test_the_three_sets_are_disjoint_and_together_complete_and_labels_stay_with_
     assert sorted(np.concatenate(numbers)) == list(range(count)), "an image is missing or in two sets"
     assert [len(one) for one in sets_of(data)] == [count // 4, count // 4, count - 2 * (count // 4)]
     for one, number in zip(sets_of(data), numbers, strict=True):
-        assert np.array_equal(one.labels, number % 7), "a label went to another image"
+        assert np.array_equal(one.targets, number % 7), "a label went to another image"
 
 
 def test_the_same_seed_splits_alike_and_another_one_does_not(tmp_path):
@@ -82,7 +82,7 @@ def test_a_folder_by_class_gives_labels_in_the_order_of_its_names(tmp_path):
     data = load(picture_folder(tmp_path))
     assert data.labelled
     for one in sets_of(data):
-        assert [f"class_{label}" for label in one.labels] == [path.parent.name for path in one.images]
+        assert [f"class_{label}" for label in one.targets] == [path.parent.name for path in one.images]
     assert sum(len(one) for one in sets_of(data)) == ENOUGH
 
 
@@ -302,7 +302,7 @@ def test_random_weights_without_data_take_synthetic_images():
 
 def test_the_bundled_sets_have_the_sizes_told_and_no_image_in_two_of_them():
     model = load_model()
-    data = load_data(None, model.preprocessing, model.classes, bundled=True)
+    data = model.task.read(None, model.facts)
     assert [len(one) for one in sets_of(data)] == [512, 2000, 10_000]
     assert data.labelled
     assert not data.synthetic
@@ -310,7 +310,7 @@ def test_the_bundled_sets_have_the_sizes_told_and_no_image_in_two_of_them():
     assert not calibration & selection, "calibration images are also selected on"
     assert len(evaluation & (calibration | selection)) == 0, "images that judge were used before"
     for one in sets_of(data):
-        assert set(one.labels) == set(range(10)), "a class is missing"
+        assert set(one.targets) == set(range(10)), "a class is missing"
 
 
 def test_class_folders_are_matched_to_the_classes_by_name(tmp_path):
@@ -318,7 +318,7 @@ def test_class_folders_are_matched_to_the_classes_by_name(tmp_path):
     names = ["class_2", "class_0", "class_3", "class_1"]
     data = load_data(str(folder), COLOR, 4, bundled=False, names=names)
     for one in sets_of(data):
-        assert [names[label] for label in one.labels] == [path.parent.name for path in one.images]
+        assert [names[label] for label in one.targets] == [path.parent.name for path in one.images]
 
 
 def test_class_folders_are_matched_whatever_their_case(tmp_path):
@@ -326,19 +326,20 @@ def test_class_folders_are_matched_whatever_their_case(tmp_path):
     names = ["CLASS_2", "Class_0", "class_3", "class_1"]
     data = load_data(str(folder), COLOR, 4, bundled=False, names=names)
     for one in sets_of(data):
-        assert [names[label].lower() for label in one.labels] == [path.parent.name for path in one.images]
-    assert data.class_order == "4 folders, by the model's labels"
-    assert data.class_names is None, "the model has names of its own"
+        assert [names[label].lower() for label in one.targets] == [path.parent.name for path in one.images]
+    assert data.how_read == "classes: 4 folders, by the model's labels"
+    assert data.labels is None, "the model has names of its own"
 
 
 def test_the_order_of_folders_that_no_label_names_is_told_and_their_names_are_the_labels(tmp_path):
     data = load(picture_folder(tmp_path))
-    assert data.class_names == ("class_0", "class_1", "class_2", "class_3")
-    assert data.class_order == (
-        "folders in alphabetical order, for the model names no labels: 0 class_0, 1 class_1, 2 class_2, 3 class_3"
+    assert data.labels == ("class_0", "class_1", "class_2", "class_3")
+    assert data.how_read == (
+        "classes: folders in alphabetical order, for the model names no labels: "
+        "0 class_0, 1 class_1, 2 class_2, 3 class_3"
     )
     named = load_data(str(tmp_path), COLOR, 4, bundled=False, names=["a", "b", "c", "d"])
-    assert "for none of them is one of the model's labels: 0 class_0" in named.class_order
+    assert "for none of them is one of the model's labels: 0 class_0" in named.how_read
 
 
 def test_folders_named_by_numbers_are_those_classes(tmp_path):
@@ -347,8 +348,8 @@ def test_folders_named_by_numbers_are_those_classes(tmp_path):
         (folder / f"class_{number}").rename(folder / name)
     data = load(folder, classes=12)
     for one in sets_of(data):
-        assert [int(path.parent.name) for path in one.images] == one.labels.tolist()
-    assert data.class_order == "4 folders, by the numbers of the model's classes"
+        assert [int(path.parent.name) for path in one.images] == one.targets.tolist()
+    assert data.how_read == "classes: 4 folders, by the numbers of the model's classes"
 
 
 def test_a_folder_that_may_be_two_classes_is_refused(tmp_path):
@@ -373,7 +374,7 @@ def test_a_class_folder_unknown_to_the_model_among_known_ones_is_named_with_its_
 def test_hidden_folders_are_no_classes_and_images_beside_class_folders_are_refused(tmp_path):
     folder = picture_folder(tmp_path)
     (folder / ".checkpoints").mkdir()
-    assert max(max(one.labels) for one in sets_of(load(folder))) == 3
+    assert max(max(one.targets) for one in sets_of(load(folder))) == 3
     first = next((folder / "class_0").iterdir())
     first.rename(folder / "stray.png")
     with pytest.raises(BadData, match=r"1 images lie in .* beside its class folders \(first: stray\.png\)"):

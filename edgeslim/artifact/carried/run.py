@@ -1,4 +1,4 @@
-"""Classify one image with this artifact: `python run.py IMAGE [--model PATH]`.
+"""Run this artifact on one image: `python run.py IMAGE [--model PATH]`.
 
 Needs numpy, Pillow and one runtime (onnxruntime, openvino, ai-edge-litert or tflite-runtime), nothing else.
 """
@@ -20,12 +20,13 @@ PACKAGES = {
     "openvino": ["openvino"],
     "litert": ["ai_edge_litert", "tflite_runtime"],
 }
-SHOWN = 3
+SHOWN = 3  # classes
+SHOWN_VALUES = 8  # of an output that is no logits
 
 
 def main() -> int:
-    """Print the likeliest labels with their probabilities; return the exit code."""
-    parser = argparse.ArgumentParser(description="Classify one image with this artifact.")
+    """Print what the model answers; return the exit code."""
+    parser = argparse.ArgumentParser(description="Run this artifact on one image.")
     parser.add_argument("image", help="the image file")
     parser.add_argument("--model", help="a model file of this artifact; without it the primary model runs")
     arguments = parser.parse_args()
@@ -40,11 +41,25 @@ def main() -> int:
         return 2
     if model["inputs"][0]["layout"] == "NCHW":
         inputs = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
-    scores = run(model["runtime"], HERE / model["path"], coded(inputs, model["inputs"][0]))
-    probabilities = softmax(real(scores, model["outputs"][0])[0])
-    for index in np.argsort(-probabilities)[:SHOWN]:
-        sys.stdout.write(f"{manifest['labels'][index]}\t{probabilities[index]:.4f}\n")
+    found = run(model["runtime"], HERE / model["path"], coded(inputs, model["inputs"][0]))
+    outputs = {told["name"]: real(one, told) for told, one in zip(model["outputs"], found, strict=True)}
+    task = manifest["task"]
+    if task["name"] == "classification":
+        outputs = likeliest(outputs, task["labels"])
+    for name, values in outputs.items():
+        shown = " ".join(f"{value:.6g}" for value in values.reshape(-1)[:SHOWN_VALUES])
+        more = " ..." if values.size > SHOWN_VALUES else ""
+        sys.stdout.write(f"{name}\t{'x'.join(map(str, values.shape))}\t{shown}{more}\n")
     return 0
+
+
+def likeliest(outputs: dict[str, np.ndarray], labels: list[str]) -> dict[str, np.ndarray]:
+    """Print the likeliest classes with their probabilities; return the outputs behind the first, the logits."""
+    name, *others = outputs
+    probabilities = softmax(outputs[name][0])
+    for index in np.argsort(-probabilities)[:SHOWN]:
+        sys.stdout.write(f"{labels[index] if labels else index}\t{probabilities[index]:.4f}\n")
+    return {other: outputs[other] for other in others}
 
 
 def coded(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
@@ -106,40 +121,39 @@ def read_image(path: str, settings: dict[str, Any]) -> np.ndarray:
     return batch
 
 
-def run(runtime: str, model: Path, inputs: np.ndarray) -> np.ndarray:
-    """Return the model's first output for a batch."""
+def run(runtime: str, model: Path, inputs: np.ndarray) -> list[np.ndarray]:
+    """Return the model's outputs for a batch, in its order."""
     return {"onnxruntime": run_onnxruntime, "openvino": run_openvino, "litert": run_litert}[runtime](model, inputs)
 
 
-def run_onnxruntime(model: Path, inputs: np.ndarray) -> np.ndarray:
+def run_onnxruntime(model: Path, inputs: np.ndarray) -> list[np.ndarray]:
     """Run an .onnx file."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # x86 without VNNI would saturate sums
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    outputs: np.ndarray = session.run(None, {session.get_inputs()[0].name: inputs})[0]
+    outputs: list[np.ndarray] = session.run(None, {session.get_inputs()[0].name: inputs})
     return outputs
 
 
-def run_openvino(model: Path, inputs: np.ndarray) -> np.ndarray:
+def run_openvino(model: Path, inputs: np.ndarray) -> list[np.ndarray]:
     """Run an .xml file with its .bin; the hint keeps float layers from silently running in 16 bits."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # how Python marks a module as absent
     openvino = importlib.import_module("openvino")
     compiled = openvino.Core().compile_model(str(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    outputs: np.ndarray = compiled(inputs)[0]
-    return outputs
+    found = compiled(inputs)
+    return [np.asarray(found[output]) for output in compiled.outputs]
 
 
-def run_litert(model: Path, inputs: np.ndarray) -> np.ndarray:
+def run_litert(model: Path, inputs: np.ndarray) -> list[np.ndarray]:
     """Run a .tflite file."""
     package = next(name for name in PACKAGES["litert"] if importlib.util.find_spec(name) is not None)
     interpreter = importlib.import_module(f"{package}.interpreter").Interpreter(str(model), num_threads=1)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
     interpreter.invoke()
-    outputs: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    return outputs
+    return [np.array(interpreter.get_tensor(output["index"])) for output in interpreter.get_output_details()]
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

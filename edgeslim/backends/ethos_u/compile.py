@@ -87,7 +87,7 @@ def compile_network(model: Path, compiler: Compiler, folder: Path) -> list[Compi
     require_vela()
     if compiler.memory_mode is None:
         raise Refused("the profile's `compiler` names no memory mode, and Vela would guess one: `memory_mode: ...`")
-    batch = tflite_ends(model)[0].shape[0]
+    batch = tflite_ends(model).input.shape[0]
     if batch != 1:
         raise Refused(f"{model.name} takes {batch} images at a time; an Ethos-U takes one: export it for a batch of 1")
     return in_order([_compile(model, compiler, goal, folder) for goal in GOALS], compiler)

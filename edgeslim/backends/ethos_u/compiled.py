@@ -56,11 +56,13 @@ def compile_best(judged: Sequence[Judged], context: Context, destination: Path) 
 
 
 def _reference(one: Judged, context: Context) -> ReferenceKernels | None:
-    if one.ends is None or one.ends[0].grid is None or one.ends[1].grid is None:
+    taken, given = (None, ()) if one.ends is None else (one.ends.input.grid, one.ends.outputs)
+    grids = [end.grid for end in given if end.grid is not None]
+    if taken is None or len(grids) < len(one.outputs):
         return None
     images = next(iter(context.data.evaluation.inputs()))[: micro.IMAGES]
-    outputs = one.ends[1].grid.codes(one.logits[: len(images)])
-    return micro.compare(one.job.target, one.ends[0].grid.codes(np.asarray(images)), outputs, context.work)
+    outputs = [grid.codes(found[: len(images)]) for grid, found in zip(grids, one.outputs, strict=True)]
+    return micro.compare(one.job.target, taken.codes(np.asarray(images)), outputs, context.work)
 
 
 def unfit(npu: NpuFile, recipe: Recipe) -> list[str]:

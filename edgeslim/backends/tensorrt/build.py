@@ -90,8 +90,8 @@ def deliver(
     )
 
 
-def _tolerances(judged: "Sequence[Judged]", check: HalfCheck) -> dict[str, RelativeTolerance]:
-    """Return how far a GPU may be from the fp16 file's golden outputs.
+def _tolerances(judged: "Sequence[Judged]", check: HalfCheck) -> dict[str, tuple[RelativeTolerance, ...]]:
+    """Return how far a GPU may be from each of the fp16 file's golden outputs.
 
     It rounds to fp16 behind every operator, in an order of its own; ONNX Runtime on a CPU does not.
     """
@@ -100,8 +100,8 @@ def _tolerances(judged: "Sequence[Judged]", check: HalfCheck) -> dict[str, Relat
     found = {}
     for one in judged:
         if one.job.precision == "fp16":
-            atol = max(2 * check.simulated_max_error, 1e-3 * float(np.abs(one.logits).max()))
-            found[one.label] = RelativeTolerance(rtol=1e-3, atol=float(f"{atol:.3g}"))
+            least = [max(2 * check.simulated_max_error, 1e-3 * float(np.abs(out).max())) for out in one.outputs]
+            found[one.label] = tuple(RelativeTolerance(rtol=1e-3, atol=float(f"{atol:.3g}")) for atol in least)
     return found
 
 
@@ -111,10 +111,10 @@ def check_half(judged: "Sequence[Judged]", model: "Model", context: "Context") -
     `model` is that network with its HalfPlan. None where no fp16 file was judged.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
 
-    from edgeslim.model.graph import batched, rows
+    from edgeslim.model.graph import as_arrays, batched, rows
     from edgeslim.model.simulate_fp16 import HalfNetwork, to_bfloat16
-    from edgeslim.tasks.classification import agreement_pct
 
     file = next((one for one in judged if one.job.precision == "fp16"), None)
     if model.half is None or file is None:
@@ -126,23 +126,26 @@ def check_half(judged: "Sequence[Judged]", model: "Model", context: "Context") -
         graph, whole = model.graph, False
     half = HalfNetwork(graph, plan.kept, plan.io)
     runners = (torch.fx.Interpreter(graph), half, HalfNetwork(graph, rounding=to_bfloat16))
-    found: tuple[list[NDArray[np.float32]], ...] = ([], [], [])
+    found: tuple[list[tuple[NDArray[np.float32], ...]], ...] = ([], [], [])
     count = len(context.data.evaluation)
     done = 0
     with torch.no_grad():
         for batch in context.data.evaluation.tensors():
             context.progress("simulating fp16", done / count)
             for images in [batch] if whole else rows([batch]):
-                for logits, runner in zip(found, runners, strict=True):
-                    logits.append(runner.run(images).numpy())
+                for outputs, runner in zip(found, runners, strict=True):
+                    outputs.append(as_arrays(tree_leaves(runner.run(images))))
             done += len(batch)
-    exact, simulated, brain = (np.concatenate(parts) for parts in found)
-    error = float(np.abs(simulated - exact).max())
+    exact, simulated, brain = (
+        tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True)) for outputs in found
+    )
+    error = max(float(np.abs(one - other).max()) for one, other in zip(simulated, exact, strict=True))
+    agreement_pct = model.task.agreement_pct
     return HalfCheck(
         images=count,
         simulated_pct=agreement_pct(simulated, exact),
         bf16_simulated_pct=agreement_pct(brain, exact),
-        file_pct=agreement_pct(file.logits, exact),
+        file_pct=agreement_pct(file.outputs, exact),
         simulated_max_error=error if np.isfinite(error) else None,
         overflow=half.first_overflow,
     )

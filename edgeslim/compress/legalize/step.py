@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx
 
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
@@ -18,23 +17,21 @@ from edgeslim.compress.legalize.rules import Violation, violations
 from edgeslim.devices.npu_limits import NpuLimits
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused, near_misses
-from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Context
+from edgeslim.model.equivalence import worst_db
 from edgeslim.model.graph import (  # fmt: skip
     batched,
     copy_of,
     drop_unused,
-    input_of,
     is_folded,
     layers_of,
+    outputs_of_batches,
     parameter,
-    shape_of,
     trace,
     two_at_least,
 )
 from edgeslim.model.model import Model
 from edgeslim.model.reconstruct import reconstruct
-from edgeslim.tasks.classification import agreement_pct
 
 MOST_ROUNDS = 8  # a rewrite may call for another: a clip's new layer, an average's stride
 
@@ -93,7 +90,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
         **_asked(model.graph, settings, profile, exact=False),
     }
     if inexact:
-        recovered, line = _recovered(model.graph, inexact, limits, context)
+        recovered, line = _recovered(model, inexact, limits, context)
         model = model.after(line, network=recovered)
     planned = _wanted(model.graph, settings, limits, exact=True)
     for _ in range(MOST_ROUNDS):
@@ -147,10 +144,10 @@ def _rewrite(graph: fx.GraphModule, planned: Mapping[str, str], limits: NpuLimit
 
 @torch.no_grad()
 def _recovered(
-    graph: fx.GraphModule, planned: Mapping[str, str], limits: NpuLimits, context: Context
+    model: Model, planned: Mapping[str, str], limits: NpuLimits, context: Context
 ) -> tuple[fx.GraphModule, str]:
     """Return the graph with inexact rewrites, its layers fitted to what it computed before, and what that cost."""
-    before = batched(graph)
+    before = batched(model.graph)
     rewritten = copy_of(before)
     done = _rewrite(rewritten, planned, limits)
     fitted = copy_of(rewritten)
@@ -161,17 +158,16 @@ def _recovered(
     }
     context.progress("rewriting for the NPU: fitting what follows", 0.5)
     remarks = reconstruct(before, fitted, rows, two_at_least(list(context.data.calibration.tensors())))
-    wanted, plain, recovered = (_logits(one, context) for one in (before, rewritten, fitted))
-    better = sqnr_db(wanted, recovered) >= sqnr_db(wanted, plain)
-    kept, logits = (fitted, recovered) if better else (rewritten, plain)
+    selection = context.data.selection
+    wanted, plain, recovered = (outputs_of_batches(one, selection.tensors()) for one in (before, rewritten, fitted))
+    better = worst_db(wanted, recovered) >= worst_db(wanted, plain)
+    kept, outputs = (fitted, recovered) if better else (rewritten, plain)
+    agreement_pct = model.task.agreement_pct
     cost = (
-        f"{agreement_pct(wanted, logits):.2f} % of {len(wanted)} selection images answered as before, "
-        f"{sqnr_db(wanted, logits):.1f} dB SQNR"
+        f"{agreement_pct(wanted, outputs):.2f} % of {len(selection)} selection images answered as before, "
+        f"{worst_db(wanted, outputs):.1f} dB SQNR"
     )
     how = f"recovered, {agreement_pct(wanted, plain):.2f} % without" if better else "no fit was better than none"
-    shape = (1, *shape_of(input_of(graph))[1:])
-    return trace(kept, shape), "; ".join([f"legalize, inexact: {done}; {cost} ({how})", *(remarks if better else [])])
-
-
-def _logits(graph: fx.GraphModule, context: Context) -> NDArray[np.float32]:
-    return torch.cat([graph(batch) for batch in context.data.selection.tensors()]).numpy()
+    return trace(kept, model.input_shape), "; ".join(
+        [f"legalize, inexact: {done}; {cost} ({how})", *(remarks if better else [])]
+    )

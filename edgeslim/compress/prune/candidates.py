@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import fx
 
 from edgeslim.cache import remember
 from edgeslim.compress.prune.blocks import Block, drop
 from edgeslim.compress.prune.channels import Channels, Removed, cut, surviving_rows
 from edgeslim.compress.prune.curves import Images
-from edgeslim.model.graph import copy_of
+from edgeslim.model.graph import copy_of, outputs_of_batches
 from edgeslim.model.reconstruct import reconstruct
-from edgeslim.tasks.classification import Drop, drop_points
+from edgeslim.tasks.task import Drop
 
 
 @dataclass(frozen=True)
@@ -34,31 +35,27 @@ class Candidate:
 class Judge:
     """What the dense network answers on the selection images, found once, and what others lose against it.
 
-    `dense` takes batches.
+    `dense` takes batches; `task` says what an answer is worth.
     """
 
-    def __init__(self, dense: fx.GraphModule, images: Images) -> None:
+    def __init__(self, dense: fx.GraphModule, images: Images, task: ModuleType) -> None:
         self.images = images
+        self.task = task
         self._dense = dense
 
     @cached_property
-    def _answers(self) -> Tensor:
-        return _answers(self._dense, self.images)
+    def _outputs(self) -> tuple[NDArray[Any], ...]:
+        return outputs_of_batches(self._dense, self.images.batches)
 
-    def right(self, graph: fx.GraphModule) -> NDArray[np.bool_]:
-        """Tell of each image whether a network names its class, or where none is known what the dense one names."""
-        answers = self._answers if graph is self._dense else _answers(graph, self.images)
-        wanted = self.images.labels if self.images.labels is not None else self._answers.argmax(1).numpy()
-        return np.asarray((answers.argmax(1).numpy() == wanted) & ~torch.isnan(answers).any(1).numpy())
+    def marks(self, graph: fx.GraphModule) -> NDArray[np.float64]:
+        """Return what each of a network's answers is worth, held against the dense one's where no target is known."""
+        outputs = self._outputs if graph is self._dense else outputs_of_batches(graph, self.images.batches)
+        return np.asarray(self.task.marks(outputs, self.images.targets, self._outputs))
 
     def lost(self, graph: fx.GraphModule) -> Drop:
         """Return the points that a network loses against the dense one."""
-        return drop_points(self.right(self._dense), self.right(graph))
-
-
-@torch.no_grad()
-def _answers(graph: fx.GraphModule, images: Images) -> Tensor:
-    return torch.cat([graph(batch) for batch in images.batches])
+        found: Drop = self.task.drop(self.marks(self._dense), self.marks(graph))
+        return found
 
 
 def candidate(
@@ -92,7 +89,7 @@ def candidate(
     def lost() -> dict[str, float]:
         return asdict(judge.lost(pruned))
 
-    verdict = Drop(**remember(store, "judged", [*depends_on, judge.images.sha256], lost))
+    verdict = Drop(**remember(store, "judged", [*depends_on, judge.images.sha256, judge.task.__name__], lost))
     return Candidate(pruned, plain, tuple(dropped), verdict, tuple(found["remarks"]))
 
 

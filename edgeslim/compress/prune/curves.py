@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.nn import functional
 
 from edgeslim.cache import graph_sha256, remember
 from edgeslim.compress.prune.blocks import Block, drop
@@ -23,7 +23,17 @@ from edgeslim.compress.prune.importance import (
     obs_order,
 )
 from edgeslim.compress.prune.labels import groups_of
-from edgeslim.model.graph import ATEN, copy_of, first_of, layers_of, macs_of, parameter, two_at_least
+from edgeslim.model.graph import (
+    ATEN,
+    as_arrays,
+    copy_of,
+    first_of,
+    forward,
+    layers_of,
+    macs_of,
+    parameter,
+    two_at_least,
+)
 from edgeslim.model.least_squares import Moments, from_matrix, matrix, regularized
 from edgeslim.model.reconstruct import reconstruct
 from edgeslim.progress import Progress
@@ -37,11 +47,11 @@ BLOCK_IMAGES_LEAST = 64
 
 @dataclass(frozen=True)
 class Images:
-    """Batches (n, C, H, W) in memory with the hash of their values; labels where they are known."""
+    """Batches (n, C, H, W) in memory with the hash of their values; the task's targets where they are known."""
 
     batches: tuple[Tensor, ...]
     sha256: str
-    labels: NDArray[np.int64] | None = field(default=None)
+    targets: NDArray[Any] | None = field(default=None)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -51,8 +61,8 @@ class Images:
         """Return the batches that hold the first `count` images, two batches at least where there are two images."""
         batches = first_of(self.batches, count)
         held = sum(len(batch) for batch in batches)
-        labels = None if self.labels is None else self.labels[:held]
-        return Images(tuple(two_at_least(batches)), f"{self.sha256}, the first {held}", labels)
+        targets = None if self.targets is None else self.targets[:held]
+        return Images(tuple(two_at_least(batches)), f"{self.sha256}, the first {held}", targets)
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,15 @@ class Curve:
 
     Of a block the widths are 1, it is there, and 0.
 
-    `divergence`: mean Kullback-Leibler divergence of the answers from the dense network's, in nats an image;
-    `top1_pct`: accuracy, or agreement with the dense network where there are no labels.
+    `divergence`: of the answers from the dense network's, as the task measures it, the mean of the images; `score`:
+    the mean of the task's marks, which where there are no targets are held against the dense network.
     """
 
     group: str
     order: tuple[int, ...]
     widths: tuple[int, ...]  # descending, the group's own first
     divergence: tuple[float, ...]
-    top1_pct: tuple[float, ...]
+    score: tuple[float, ...]
 
     def removed(self, width: int) -> list[int]:
         """Return the channels that are gone at a width."""
@@ -93,6 +103,7 @@ def study(
     multiple: int,
     calibration: Images,
     selection: Images,
+    task: ModuleType,
     store: Path | None,
     progress: Progress,
 ) -> dict[str, Curve]:
@@ -111,13 +122,13 @@ def study(
 
     def in_the_laboratory() -> _Laboratory:
         nonlocal laboratory
-        laboratory = laboratory or _Laboratory(graph, channels, criterion, calibration, selection, pruned)
+        laboratory = laboratory or _Laboratory(graph, channels, criterion, calibration, selection, pruned, task)
         return laboratory
 
     def found(name: str, choices: list[int], how: str, compute: Callable[[], dict[str, Any]]) -> Curve:
-        depends_on = [network, name, how, choices, calibration.sha256, selection.sha256]
+        depends_on = [network, name, how, choices, calibration.sha256, selection.sha256, task.__name__]
         one = remember(store, "curve", depends_on, compute)
-        return Curve(name, tuple(one["order"]), tuple(choices), tuple(one["divergence"]), tuple(one["top1_pct"]))
+        return Curve(name, tuple(one["order"]), tuple(choices), tuple(one["divergence"]), tuple(one["score"]))
 
     for number, (name, group) in enumerate(pruned.items()):
         progress("studying what each group of channels is worth", number / len(pruned))
@@ -147,15 +158,17 @@ class _Laboratory:
         calibration: Images,
         selection: Images,
         groups: Mapping[str, Group],
+        task: ModuleType,
     ) -> None:
+        self._task = task
         self._graph, self._copy = graph, copy_of(graph)
         self._channels, self._criterion = channels, criterion
         self._calibration, self._selection = calibration, selection
         self._consumers = {name: consumers_of(graph, channels, group) for name, group in groups.items()}
-        self._gradients = gradients_of(graph, calibration.batches) if criterion == "taylor" else {}
+        self._gradients = gradients_of(graph, calibration.batches, task) if criterion == "taylor" else {}
         self._moments: dict[str, Moments] = {}
         with torch.no_grad():
-            self._dense = [functional.log_softmax(graph(batch), 1) for batch in selection.batches]
+            self._dense = [forward(graph, batch) for batch in selection.batches]
 
     @torch.no_grad()
     def curve(self, group: Group, widths: Sequence[int]) -> dict[str, Any]:
@@ -196,7 +209,7 @@ class _Laboratory:
         return 8 * inputs * inputs
 
     def _loss(self, consumers: Sequence[Consumer], removed: Sequence[int]) -> tuple[float, float]:
-        """Return divergence and top-1 with some channels gone and their consumers refitted."""
+        """Return divergence and score with some channels gone and their consumers refitted."""
         layers = layers_of(self._copy)
         for consumer in consumers:
             _refit(self._copy, layers[consumer.layer], consumer, removed, self._moments[consumer.layer])
@@ -205,22 +218,22 @@ class _Laboratory:
             _restore(self._graph, self._copy, layers[consumer.layer])
         return lost
 
-    def _lost(self, network: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-        divergence = hits = 0.0
+    def _lost(self, network: fx.GraphModule) -> tuple[float, float]:
+        divergence = marks = 0.0
         start = 0
         for batch, dense in zip(self._selection.batches, self._dense, strict=True):
-            answers = functional.log_softmax(network(batch), 1)
-            divergence += float(functional.kl_div(answers, dense, reduction="sum", log_target=True))
-            labels = self._selection.labels
-            wanted = dense.argmax(1) if labels is None else torch.from_numpy(labels[start : start + len(batch)])
-            hits += int((answers.argmax(1) == wanted).sum())
+            outputs = forward(network, batch)
+            divergence += float(self._task.divergence(outputs, dense))
+            targets = self._selection.targets
+            wanted = None if targets is None else targets[start : start + len(batch)]
+            marks += float(self._task.marks(as_arrays(outputs), wanted, as_arrays(dense)).sum())
             start += len(batch)
-        return divergence / start, 100.0 * hits / start
+        return divergence / start, marks / start
 
 
 def _plain(order: Sequence[int], losses: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    divergence, top1 = zip(*losses, strict=True)
-    return {"order": list(order), "divergence": list(divergence), "top1_pct": list(top1)}
+    divergence, score = zip(*losses, strict=True)
+    return {"order": list(order), "divergence": list(divergence), "score": list(score)}
 
 
 def _refit(

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.nn import functional
 
 from edgeslim.compress.prune.channels import Channels, Group
 from edgeslim.compress.prune.labels import groups_of
 from edgeslim.errors import Refused
-from edgeslim.model.graph import ATEN, LAYERS, copy_of, layers_of, parameter
+from edgeslim.model.graph import ATEN, LAYERS, copy_of, forward, layers_of, parameter
 from edgeslim.model.least_squares import MOST_ROWS, Moments, matrix, moments_at, regularized
 
 RIDGE = 1e-4
@@ -214,16 +214,12 @@ def _judged(graph: fx.GraphModule, name: str) -> dict[str, Tensor]:
     return {target: weight for target, weight in found.items() if weight is not None}
 
 
-def gradients_of(graph: fx.GraphModule, images: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return the gradient of every layer's weight on images without labels.
-
-    The loss is the cross-entropy against the network's own answers.
-    """
+def gradients_of(graph: fx.GraphModule, images: Sequence[Tensor], task: ModuleType) -> dict[str, Tensor]:
+    """Return the gradient of every layer's weight on images without targets: of the loss against its own answers."""
     trained = copy_of(graph)
     weights = _judged(trained, "taylor")
     for weight in weights.values():
         weight.requires_grad_(True)
     for batch in images:
-        logits = trained(batch)
-        functional.cross_entropy(logits, logits.detach().argmax(1)).backward()
+        task.loss(forward(trained, batch), None).backward()
     return {name: weight.grad for name, weight in weights.items() if weight.grad is not None}

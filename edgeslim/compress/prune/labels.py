@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.errors import Refused
-from edgeslim.model.graph import ATEN, LAYERS, channel_axis, output_of, parameter, shape_of
+from edgeslim.model.graph import ATEN, LAYERS, channel_axis, output_nodes, parameter, shape_of
 
 CANNOT = "its channels cannot be pruned:"
-FIXED = 0  # the label of what must stay: the input's channels, the logits
+FIXED = 0  # the label of what must stay: the input's channels, all outputs
 
 UNARY = {
     ATEN.relu.default, ATEN.relu6.default, ATEN.hardtanh.default, ATEN.sigmoid.default, ATEN.silu.default,
@@ -77,7 +77,8 @@ def labels_of(graph: fx.GraphModule) -> Labels:
     follower = _Follower(graph)
     for node in graph.graph.nodes:
         follower.follow(node)
-    follower.fix(output_of(graph))
+    for node in output_nodes(graph):
+        follower.fix(node)
     return follower.labels()
 
 

@@ -8,7 +8,7 @@ from edgeslim.compress.prune.candidates import Candidate
 from edgeslim.compress.prune.sizes import Widths
 from edgeslim.compress.prune.workbench import Workbench
 from edgeslim.model.trials import Trial
-from edgeslim.tasks.classification import Drop
+from edgeslim.tasks.task import Drop
 
 SEARCH_STEPS = 5
 WEIGHTS_SHARE = 0.9  # of an INT8 file that its weights may take; the rest is scales, biases and structure

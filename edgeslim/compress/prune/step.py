@@ -8,8 +8,10 @@ in the runtime that will run the network (allocation.py); the weights that stay 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from types import ModuleType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeslim.compress.prune.allocation import Plan, Problem, netadapt, uniform
 from edgeslim.compress.prune.blocks import drop
@@ -24,7 +26,6 @@ from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_equal
 from edgeslim.model.graph import macs_of, trace
 from edgeslim.model.model import Model
-from edgeslim.tasks.classification import drop_points
 
 AMOUNTS = ("keep_channels", "keep_parameters", "keep_macs", "keep_latency")
 
@@ -93,7 +94,7 @@ def _pruned(model: Model, settings: Settings, context: Context, amount: str | No
     timed = amount in (None, "keep_latency")
     bench = workbench_of(model, settings.importance, context, blocks=with_blocks, timed=timed)
     if amount is None:
-        _require_enough_images(len(bench.judge.images), context.demand)
+        _require_enough_images(bench.judge.marks(bench.graph), model.task, context.demand)
     cost, unit = _cost(bench, amount)
     if amount is None:
         chosen, trials = fastest_fitting(bench, cost)
@@ -114,13 +115,12 @@ def _cost(bench: Workbench, amount: str | None) -> tuple[Callable[[Widths], floa
     return bench.times().latency_s, f"INT8 times of single operators in {bench.latency.runtime}, {how}"
 
 
-def _require_enough_images(count: int, demand: Demand) -> None:
+def _require_enough_images(marks: NDArray[np.float64], task: ModuleType, demand: Demand) -> None:
     """Raise Refused where not even a network that answers all images as before could be accepted."""
-    same = np.ones(count, bool)
     unbound = demand.max_latency_s is None and demand.max_size_bytes is None
-    if unbound and drop_points(same, same).at_most > demand.max_drop_points:
+    if unbound and task.drop(marks, marks).at_most > demand.max_drop_points:
         raise Refused(
-            f"{count} selection images, a quarter of all, cannot show with 95 % confidence that at most "
+            f"{len(marks)} selection images, a quarter of all, cannot show with 95 % confidence that at most "
             f"{demand.max_drop_points:g} points are lost; give more images, or an amount to prune"
         )
 

@@ -54,7 +54,7 @@ class Workbench:
         """Return the curves of the network, or of what became of it in the same shapes."""
         return study(
             graph or self.graph, self.channels, self.blocks, self.criterion, self.latency.multiple, self.calibration,
-            self.studied, self.context.store, self.context.progress,
+            self.studied, self.judge.task, self.context.store, self.context.progress,
         )  # fmt: skip
 
     def times(self) -> Times:
@@ -106,7 +106,7 @@ def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool
         criterion=criterion,
         latency=latency,
         calibration=images_of(context.data.calibration),
-        judge=Judge(graph, selection),
+        judge=Judge(graph, selection, model.task),
         studied=selection.first(min(max(images, CURVE_IMAGES_LEAST), CURVE_IMAGES)),
         context=context,
     )
@@ -134,7 +134,7 @@ def images_of(images: ImageSet) -> Images:
     digest = hashlib.sha256()
     for batch in batches:
         digest.update(batch.numpy().tobytes())
-    if images.labels is not None:
-        digest.update(images.labels.tobytes())
-    found = Images(tuple(batches), digest.hexdigest(), images.labels)
+    if images.targets is not None:
+        digest.update(images.targets.tobytes())
+    found = Images(tuple(batches), digest.hexdigest(), images.targets)
     return found if len(batches) > 1 else found.first(len(found))

@@ -10,23 +10,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.nn import functional
 
 from edgeslim.cache import graph_sha256, remember
 from edgeslim.compress.quantize.rounding import parameters, with_grids
-from edgeslim.grid import sqnr_db
+from edgeslim.model.equivalence import worst_db
 from edgeslim.model.fake_quant import part_of
-from edgeslim.model.graph import batched, first_of, layers_of
+from edgeslim.model.graph import as_arrays, batched, first_of, forward, layers_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.progress import Progress
-from edgeslim.tasks.classification import Drop, drop_points
 from edgeslim.tasks.images import ImageSet
+from edgeslim.tasks.task import Drop
+
+Outputs = tuple[Tensor, ...]  # of a network, each (N, ...)
 
 RANKING_IMAGES = 256  # of the selection images, by which layers are ranked; whether the demand is met, all of them say
 FIRST_IMAGES = 512  # if these already say, beyond chance, that the demand is met, the others are not run
@@ -38,13 +39,13 @@ class Sensitivity:
     """What is lost when one layer alone is INT8: it, what it reads and what it writes are rounded."""
 
     layer: str
-    sqnr_db: float  # at the logits
+    sqnr_db: float  # at that output which departs most
     lost: Drop
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """The layers that stay float so that a demand is met, and the points of top-1 that are lost.
+    """The layers that stay float so that a demand is met, and the points that are lost.
 
     `lost_without`: for each of the layers, the points lost when all of them but it stay float. No layers: even with
     all of them float more than allowed is lost.
@@ -83,24 +84,25 @@ def sensitivity(
     quantized: fx.GraphModule,
     numerics: Numerics,
     selection: ImageSet,
+    task: ModuleType,
     store: Path | None,
     progress: Progress,
 ) -> list[Sensitivity]:
     """Return what each INT8 layer of the plan loses alone, in graph order.
 
-    `dense` is the folded network before quantization, `quantized` after it. Points are of accuracy, without labels of
+    `dense` is the folded network before quantization, `quantized` after it. Points are the task's, without targets of
     agreement with the dense network. Each layer's result is kept in the store as soon as it is there.
     """
-    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.labels)
+    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
     found = []
     names = numerics.integer_layers
     for number, name in enumerate(names):
         progress("what each layer alone loses as int8", number / len(names))
 
         def alone(name: str = name) -> dict[str, float]:
-            logits = trials.logits([name], part_of(numerics, [name]).edges)
-            lost = trials.lost(logits)
-            noise = sqnr_db(trials.dense.numpy(), logits.numpy())
+            outputs = trials.outputs([name], part_of(numerics, [name]).edges)
+            lost = trials.lost(outputs)
+            noise = worst_db(as_arrays(trials.dense), as_arrays(outputs))
             return {"sqnr_db": noise, "points": lost.points, "at_most": lost.at_most}
 
         one = remember(store, "precision", [trials.sha256, name], alone)
@@ -113,6 +115,7 @@ def promote(
     quantized: fx.GraphModule,
     numerics: Numerics,
     selection: ImageSet,
+    task: ModuleType,
     allowed_points: float,
     store: Path | None,
     progress: Progress,
@@ -124,11 +127,11 @@ def promote(
     taken, each without which the demand is met too is given back. Fewer than `LEAST_IMAGES` say nothing.
     """
     progress("does int8 meet the demand", 0.0)
-    first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.labels)
+    first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.targets, task)
     at_most = remember(store, "promotion", [first.sha256], lambda: first.lost(first.without([])).at_most)
     if at_most <= allowed_points:
         return None
-    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.labels)
+    trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
     depends_on = [trials.sha256, allowed_points]
     found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress))
     return None if found is None else Promotion(**found)
@@ -140,7 +143,7 @@ def _promote(trials: "_Trials", allowed: float, progress: Progress) -> dict[str,
     if before <= allowed:
         return None
     every = trials.points(trials.layers)
-    result = Promotion(before, every, allowed, len(trials.dense))
+    result = Promotion(before, every, allowed, trials.images)
     if every > allowed:
         return asdict(result)
     chosen = _greedy(trials, allowed, progress)
@@ -149,7 +152,7 @@ def _promote(trials: "_Trials", allowed: float, progress: Progress) -> dict[str,
         if trials.points(others) <= allowed:
             chosen = others
     kept = {name: trials.points([one for one in chosen if one != name]) for name in trials.layers if name in chosen}
-    return asdict(Promotion(before, trials.points(chosen), allowed, len(trials.dense), kept))
+    return asdict(Promotion(before, trials.points(chosen), allowed, trials.images, kept))
 
 
 def _greedy(trials: "_Trials", allowed: float, progress: Progress) -> list[str]:
@@ -182,8 +185,10 @@ class _Trials:
         quantized: fx.GraphModule,
         numerics: Numerics,
         batches: Sequence[Tensor],
-        labels: NDArray[np.int64] | None,
+        targets: NDArray[Any] | None,
+        task: ModuleType,
     ) -> None:
+        self._task = task
         self.layers = numerics.integer_layers
         self._numerics = numerics
         self._original = quantized
@@ -194,26 +199,31 @@ class _Trials:
             for name in self.layers
         }
         self._batches = batches
-        self.sha256 = self._sha256(dense, labels)
+        self.sha256 = self._sha256(dense, targets)
         self._dense_graph = batched(dense)
-        self._labels = labels
+        self._targets = targets
 
-    def _sha256(self, dense: fx.GraphModule, labels: NDArray[np.int64] | None) -> str:
-        digest = hashlib.sha256((graph_sha256(dense) + graph_sha256(self._original)).encode())
+    def _sha256(self, dense: fx.GraphModule, targets: NDArray[Any] | None) -> str:
+        digest = hashlib.sha256((self._task.__name__ + graph_sha256(dense) + graph_sha256(self._original)).encode())
         digest.update(json.dumps(asdict(self._numerics), sort_keys=True).encode())
         for batch in self._batches:
             digest.update(batch.numpy().tobytes())
-        digest.update(b"" if labels is None else labels.tobytes())
+        digest.update(b"" if targets is None else targets.tobytes())
         return digest.hexdigest()
 
     @cached_property
-    def dense(self) -> Tensor:
-        """The dense network's logits (N, classes); computed when first asked for, since a kept result needs none."""
+    def dense(self) -> Outputs:
+        """The dense network's outputs (N, ...); computed when first asked for, since a kept result needs none."""
         return _run(self._dense_graph, self._batches)
 
+    @property
+    def images(self) -> int:
+        """On how many images it is tried."""
+        return sum(len(batch) for batch in self._batches)
+
     @torch.no_grad()
-    def logits(self, int8: Collection[str], edges: Collection[str], most: int | None = None) -> Tensor:
-        """Return logits with these layers INT8 and these edges rounded; of the batches with the first `most` images."""
+    def outputs(self, int8: Collection[str], edges: Collection[str], most: int | None = None) -> Outputs:
+        """Return the outputs, for the first `most` images or all, with these layers INT8 and these edges rounded."""
         layers = layers_of(self._graph)
         for name, versions in self._parameters.items():
             for old, new in zip(parameters(self._graph, layers[name]), versions[name in int8], strict=True):
@@ -222,28 +232,28 @@ class _Trials:
             grid[0] = self._numerics.edges[name].scale if name in edges else 0.0
         return _run(self._graph, self._batches if most is None else first_of(self._batches, most))
 
-    def without(self, kept: Collection[str], most: int | None = None) -> Tensor:
-        """Return the logits with these layers float and the others INT8, as `logits`."""
+    def without(self, kept: Collection[str], most: int | None = None) -> Outputs:
+        """Return the outputs with these layers float and the others INT8, as `outputs`."""
         int8 = [name for name in self.layers if name not in kept]
-        return self.logits(int8, _rounded_edges(self._original, self._numerics, int8), most)
+        return self.outputs(int8, _rounded_edges(self._original, self._numerics, int8), most)
 
-    def lost(self, logits: Tensor) -> Drop:
+    def lost(self, outputs: Outputs) -> Drop:
         """Return the points lost against the dense network."""
-        answers = self.dense.argmax(1).numpy()
-        wanted = answers if self._labels is None else self._labels[: len(answers)]
-        return drop_points(answers == wanted, logits.argmax(1).numpy() == wanted)
+        dense = as_arrays(self.dense)
+        targets = None if self._targets is None else self._targets[: self.images]
+        before, after = (self._task.marks(one, targets, dense) for one in (dense, as_arrays(outputs)))
+        found: Drop = self._task.drop(before, after)
+        return found
 
     def points(self, kept: Collection[str]) -> float:
         """Return the points lost with these layers float and the others INT8."""
         return self.lost(self.without(kept)).points
 
     def divergence(self, kept: Collection[str]) -> float:
-        """Return how far the answers are from the dense network's: nats an image, on the images for ranking."""
-        logits = self.without(kept, RANKING_IMAGES)
-        wanted = functional.log_softmax(self.dense[: len(logits)], 1)
-        return float(
-            functional.kl_div(functional.log_softmax(logits, 1), wanted, reduction="batchmean", log_target=True)
-        )
+        """Return how far the answers are from the dense network's, an image, on the images for ranking."""
+        outputs = self.without(kept, RANKING_IMAGES)
+        images = len(outputs[0])
+        return float(self._task.divergence(outputs, tuple(one[:images] for one in self.dense))) / images
 
 
 def _rounded_edges(graph: fx.GraphModule, numerics: Numerics, int8: Collection[str]) -> set[str]:
@@ -260,5 +270,5 @@ def _rounded_edges(graph: fx.GraphModule, numerics: Numerics, int8: Collection[s
 
 
 @torch.no_grad()
-def _run(graph: fx.GraphModule, batches: Sequence[Tensor]) -> Tensor:
-    return torch.cat([graph(batch) for batch in batches])
+def _run(graph: fx.GraphModule, batches: Sequence[Tensor]) -> Outputs:
+    return tuple(torch.cat(parts) for parts in zip(*(forward(graph, batch) for batch in batches), strict=True))

@@ -76,7 +76,9 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
         remarks.append(f"{len(selection)} selection images are too few to say whether a layer must stay float")
     elif settings.promote and not context.data.synthetic:
         allowed = context.demand.max_drop_points - model.lost_points
-        promotion = promote(model.graph, quantized, numerics, selection, allowed, context.store, context.progress)
+        promotion = promote(
+            model.graph, quantized, numerics, selection, model.task, allowed, context.store, context.progress
+        )
         if promotion is not None:
             remarks.append(promotion.line(numerics))
             if promotion.layers:

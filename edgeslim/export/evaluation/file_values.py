@@ -111,7 +111,7 @@ def _tflite(path: Path, spelling: Spelling, numerics: Numerics, images: Images) 
     interpreter = Interpreter(str(path), experimental_preserve_all_tensors=True, num_threads=1)
     interpreter.allocate_tensors()
     tensors = {str(t["name"]): t for t in interpreter.get_tensor_details()}
-    fed, grid = interpreter.get_input_details()[0]["index"], tflite_ends(path)[0].grid
+    fed, grid = interpreter.get_input_details()[0]["index"], tflite_ends(path).input.grid
     found: dict[str, list[NDArray[Any]]] = {edge: [] for edge in held}
     for row in images.transpose(0, 2, 3, 1):
         interpreter.set_tensor(fed, np.ascontiguousarray(row if grid is None else grid.codes(row))[None])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,15 @@ from edgeslim.export.evaluation.first_difference import parting_in_file
 from edgeslim.export.evaluation.inputs import first_rows, in_dtype, input_files, write_inputs
 from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.evaluation.ledger import Row, read_ledger
-from edgeslim.export.job import Job, Spelling, Tensor
+from edgeslim.export.job import End, Ends, Job, Spelling
 from edgeslim.export.process import side_by_side
 from edgeslim.formats import FORMATS, RuntimeName
 from edgeslim.grid import Grid, sqnr_db
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.model import Model
-from edgeslim.model.numerics import Numerics
-from edgeslim.tasks.classification import Score, agreement_pct, score
 from edgeslim.tasks.images import ImageSet
+from edgeslim.tasks.task import Score
 
 PARITY_IMAGES = 64
 ORDER = ("fp32", "fp16", "int8")  # of the files of one format: each is compared with the first
@@ -35,19 +35,19 @@ ORDER = ("fp32", "fp16", "int8")  # of the files of one format: each is compared
 
 @dataclass(frozen=True)
 class Judged:
-    """A file, its logits on the evaluation set, and what they are worth; `planned` to `rows` for int8 files only."""
+    """A file, its outputs on the evaluation set, and what they are worth; `planned` to `rows` for int8 files only."""
 
     job: Job
     runtime: RuntimeName
     spelling: Spelling
-    logits: NDArray[np.float32]
+    outputs: tuple[NDArray[np.float32], ...]  # in the network's order, each (images, ...)
     score: Score
     agreement_pct: float  # with the fp32 file of the same format
-    sqnr_db: float  # against the model in PyTorch
+    sqnr_db: tuple[float, ...]  # of each output against the model in PyTorch
     planned: int | None  # layers planned to run on integers
     proven: tuple[str, ...] | None  # those the runtime showed to do so
     rows: tuple[Row, ...]
-    ends: tuple[Tensor, Tensor] | None = None  # input and output of a file that takes and gives int8
+    ends: Ends | None = None  # of a file that takes and gives int8
 
     @property
     def label(self) -> str:
@@ -81,7 +81,7 @@ def judge_all(
     """
     evaluation = context.data.evaluation
     inputs = write_inputs(evaluation, context.work)
-    eager = eager_logits(model, evaluation)
+    eager = eager_outputs(model, evaluation)
     found: dict[int, Judged] = {}
     failures: dict[str, str] = {}
     ordered = sorted(exported, key=lambda e: ORDER.index(e[0].precision))
@@ -98,8 +98,8 @@ def judge_all(
         context.progress(f"evaluating {job.format} {job.precision}", number / len(ordered))
         fed = inputs[FORMATS[job.format].runtime]
         try:
-            one = _judge(job, spelling, twin, fed, eager, evaluation.labels, compressed.numerics, threads)
-            _require_right(one, len(eager), context)
+            one = _judge(job, spelling, twin, fed, eager, evaluation.targets, compressed, threads)
+            _require_right(one, len(eager[0]), context)
             found[number] = one
         except DeviceFailed as error:
             failures[job.format] = f"{job.format} {job.precision}: {error}"
@@ -120,21 +120,24 @@ def _judge(
     spelling: Spelling,
     twin: Judged | None,
     inputs: Path,
-    eager: NDArray[np.float32],
-    labels: NDArray[np.int64] | None,
-    numerics: Numerics | None,
+    eager: Sequence[NDArray[np.float32]],
+    targets: NDArray[Any] | None,
+    compressed: Model,
     threads: int,
 ) -> Judged:
     """Run one file; `twin` is the fp32 file of its format, None for that file itself."""
-    runtime = FORMATS[job.format].runtime
+    runtime, numerics = FORMATS[job.format].runtime, compressed.numerics
     ends = tflite_ends(job.target) if job.io == "int8" else None
     if ends is not None:
-        inputs = in_dtype(inputs, "int8", _grid(ends[0]).codes)
+        inputs = in_dtype(inputs, "int8", _grid(ends.input).codes)
     if job.io == "float16":
         inputs = in_dtype(inputs, "float16", lambda row: row.astype(np.float16))
-    outputs = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads)
-    logits = outputs.astype(np.float32) if ends is None else _grid(ends[1]).real(outputs)
-    parity = sqnr_db(eager, logits[: len(eager)])
+    found = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads, outputs=len(eager))
+    grids = [None] * len(found) if ends is None else [_grid(one) for one in ends.outputs]
+    pairs = zip(found, grids, strict=True)
+    outputs = tuple(one.astype(np.float32) if grid is None else grid.real(one) for one, grid in pairs)
+    _require_shapes(job, outputs, eager)
+    parity = tuple(sqnr_db(wanted, one[: len(wanted)]) for wanted, one in zip(eager, outputs, strict=True))
     planned = proven = None
     rows: tuple[Row, ...] = ()
     if job.precision == "int8" and numerics is not None:
@@ -143,36 +146,56 @@ def _judge(
             executed = execution_graph(runtime, job.target, first_rows(inputs, 1), job.precision)
             proven = tuple(proven_layers(executed, spelling))
         rows = tuple(read_ledger(job.format, job.target, numerics, spelling))
-    reference = logits if twin is None else twin.logits
+    task, reference = compressed.task, outputs if twin is None else twin.outputs
     return Judged(
-        job, runtime, spelling, logits, score(logits, labels, reference), agreement_pct(logits, reference), parity,
-        planned, proven, rows, ends,
-    )  # fmt: skip
+        job=job,
+        runtime=runtime,
+        spelling=spelling,
+        outputs=outputs,
+        score=task.score(outputs, targets, reference),
+        agreement_pct=task.agreement_pct(outputs, reference),
+        sqnr_db=parity,
+        planned=planned,
+        proven=proven,
+        rows=rows,
+        ends=ends,
+    )
+
+
+def _require_shapes(job: Job, outputs: Sequence[NDArray[np.float32]], eager: Sequence[NDArray[np.float32]]) -> None:
+    """Raise Refused where a file gives its outputs in another order or shape than the network."""
+    for name, found, wanted in zip(job.outputs, outputs, eager, strict=True):
+        if found.shape[1:] != wanted.shape[1:]:
+            raise Refused(
+                f"the {job.format} {job.precision} export gives `{name}` as {found.shape[1:]}, the model as "
+                f"{wanted.shape[1:]}"
+            )
 
 
 def _require_right(one: Judged, images: int, context: Context) -> None:
     """Raise Refused for an fp32 file that does not compute what the model does, naming where the two part."""
-    if one.job.precision != "fp32" or one.sqnr_db >= LEAST_DB:
+    if one.job.precision != "fp32" or min(one.sqnr_db) >= LEAST_DB:
         return
+    name = one.job.outputs[int(np.argmin(one.sqnr_db))]
     sample = np.ascontiguousarray(first_rows(input_files(context.work)["onnxruntime"], 1))
     place, unread = try_diagnostic(
         "the node where the two part", lambda: parting_in_file(one.job, sample, context.work)
     )
     raise Refused(
         f"the {one.job.format} fp32 export does not compute what the model does: "
-        f"SQNR {one.sqnr_db} dB over {images} images, {LEAST_DB} dB demanded; "
+        f"SQNR {min(one.sqnr_db)} dB of `{name}` over {images} images, {LEAST_DB} dB demanded; "
         f"{unread[0] if unread else f'the two part at {place}'}"
     )
 
 
-def _grid(end: Tensor) -> Grid:
+def _grid(end: End) -> Grid:
     """Return the grid of an int8 input or output; ToolFailed where the exporter left a float there."""
     if end.grid is None:
         raise ToolFailed(f"the exporter was asked for int8 inputs and outputs and wrote one of {end.dtype}")
     return end.grid
 
 
-def eager_logits(model: Model, images: ImageSet) -> NDArray[np.float32]:
+def eager_outputs(model: Model, images: ImageSet) -> tuple[NDArray[np.float32], ...]:
     """Return what the model must compute, in eager mode in PyTorch, for the first images of a set."""
     return outputs_of(model.reference, next(iter(images.tensors()))[:PARITY_IMAGES])
 

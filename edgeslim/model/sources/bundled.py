@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from edgeslim.model.model import Model
+from edgeslim.model.model import BUNDLED, Model
 from edgeslim.model.sources.weights import load_weights, weights_name
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -26,4 +26,4 @@ def bundled_model(weights: str | None, seed: int) -> Model:
         width=28, height=28, channels=1, resize=28, mean=(0.2860,), std=(0.3530,), color_order="GRAY",
         interpolation="bilinear",
     )  # fmt: skip
-    return Model("default", weights_name(weights, "bundled"), network, preprocessing, FASHION_LABELS)
+    return Model(BUNDLED, weights_name(weights, "bundled"), network, preprocessing, FASHION_LABELS)

@@ -14,6 +14,7 @@ from edgeslim.errors import BadModel, near_misses
 from edgeslim.model.model import Model
 from edgeslim.model.sources.torchvision import make_torchvision_importable
 from edgeslim.model.sources.weights import load_weights, weights_name
+from edgeslim.tasks import DEFAULT_TASK, task_named
 from edgeslim.tasks.preprocessing import Preprocessing
 
 FOREIGN_FORMATS = {".onnx": "ONNX", ".tflite": "TFLite", ".xml": "OpenVINO", ".pt2": "torch.export", ".h5": "Keras"}
@@ -49,15 +50,14 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         raise BadModel("--weights default is for torchvision models; pass a file, `random`, or nothing")
     if weights not in (None, "random"):
         load_weights(network, Path(str(weights)))
-    labels = namespace.get("LABELS")
-    if labels is not None and not (isinstance(labels, list | tuple) and all(isinstance(n, str) for n in labels)):
-        raise BadModel(f"{file} [LABELS]: expected a list of names, one for each class")
     return Model(
         f"{path.name}:{factory}",
         weights_name(weights, "factory"),
         network,
         _preprocessing_in(namespace, file),
-        tuple(labels) if labels else None,
+        _names_in(namespace, file, "LABELS", "one for each class"),
+        task_name=_task_in(namespace, file),
+        output_names=_names_in(namespace, file, "OUTPUTS", "one for each output, in the order they are returned") or (),
     )
 
 
@@ -84,6 +84,24 @@ def _run(path: Path) -> dict[str, Any]:
     except (Exception, SystemExit) as error:
         raise BadModel(f"{path} raised {type(error).__name__} while it was loaded: {error}") from error
     return vars(module)
+
+
+def _names_in(namespace: Mapping[str, Any], file: str, constant: str, what: str) -> tuple[str, ...] | None:
+    """Return a list of names that the file defines, None where it defines none."""
+    names = namespace.get(constant)
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)):
+        raise BadModel(f"{file} [{constant}]: expected a list of names, {what}")
+    return tuple(names) if names else None
+
+
+def _task_in(namespace: Mapping[str, Any], file: str) -> str:
+    """Return the name of the task that the file defines."""
+    name = namespace.get("TASK", DEFAULT_TASK)
+    try:
+        task_named(str(name))
+    except BadModel as error:
+        raise BadModel(f"{file} [TASK]: {error}") from error
+    return str(name)
 
 
 def _preprocessing_in(namespace: Mapping[str, Any], file: str) -> Preprocessing:

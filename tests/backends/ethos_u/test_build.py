@@ -106,7 +106,7 @@ def int8_file(folder: Path, content: bytes) -> Judged:
     target = folder / "model_int8.tflite"
     target.write_bytes(content)
     job = Job("tflite", "int8", Path("in"), target, Path("probe"), io="int8")
-    return judged("tflite", "int8", job=job, logits=np.zeros((2, 4), np.float32))
+    return judged("tflite", "int8", job=job, outputs=(np.zeros((2, 4), np.float32),))
 
 
 def test_a_file_that_cannot_be_compiled_is_a_failure_and_what_is_there_stays(tmp_path):

@@ -20,13 +20,13 @@ def test_the_reference_kernels_answer_as_litert_does_within_a_step(tiny, tmp_pat
 
 def test_a_difference_is_counted_in_steps(tiny, tmp_path):
     model, inputs = tiny("litert").models["int8"], tiny("litert").inputs["int8"]
-    outputs = run_model("litert", model, inputs, precision="int8")
+    (outputs,) = run_model("litert", model, inputs, precision="int8")
     outputs.reshape(-1)[0] ^= 0x40
-    assert micro.compare(model, inputs, outputs, tmp_path).max_lsb >= 63
+    assert micro.compare(model, inputs, [outputs], tmp_path).max_lsb >= 63
 
 
 def test_a_file_the_kernels_cannot_run_is_a_failure_with_a_log(tmp_path):
     junk = tmp_path / "junk.tflite"
     junk.write_bytes(bytes(64))
     with pytest.raises(ToolFailed, match=r"tflite-micro .*tflite_micro\.log"):
-        micro.compare(junk, np.zeros((1, 4), np.int8), np.zeros((1, 4), np.int8), tmp_path)
+        micro.compare(junk, np.zeros((1, 4), np.int8), [np.zeros((1, 4), np.int8)], tmp_path)

@@ -15,6 +15,7 @@ from edgeslim.compress.prune.sizes import sizes_of
 from edgeslim.model.graph import ATEN, batched, layers_of, macs_of, parameter, trace
 from edgeslim.model.reconstruct import side_by_side
 from edgeslim.model.sources.torchvision import torchvision_models
+from edgeslim.tasks import classification
 
 SHAPE = (1, 3, 16, 16)
 
@@ -119,7 +120,7 @@ def test_the_networks_run_side_by_side_where_one_lacks_a_block(network) -> None:
     drop(other, [blocks_of(other)["block blocks.0"]])
     images = [torch.randn(3, 3, 16, 16), torch.randn(3, 3, 16, 16)]
     seen = []
-    one, two = side_by_side(dense, other, images, lambda node, *_: seen.append(node.name))
+    (one,), (two,) = side_by_side(dense, other, images, lambda node, *_: seen.append(node.name))
     for batch, left, right in zip(images, one, two, strict=True):
         assert torch.equal(left, dense(batch))
         assert torch.equal(right, other(batch))
@@ -135,7 +136,7 @@ def test_a_candidate_without_a_block_is_fitted_to_the_dense_network(network) -> 
     block = blocks_of(dense)["block blocks.2"]
     chance = torch.Generator().manual_seed(0)
     images = [Images(tuple(torch.randn(2, 32, 3, 16, 16, generator=chance)), str(n)) for n in range(2)]
-    judge = Judge(dense, images[1])
+    judge = Judge(dense, images[1], classification)
     found = candidate(dense, dense, channels_of(trace(network, SHAPE)), {}, [block], images[0], judge, "", None)
     assert found.dropped == (block,)
     bare = batched(trace(network, SHAPE))

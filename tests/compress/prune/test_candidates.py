@@ -14,7 +14,8 @@ from edgeslim.compress.prune.workbench import images_of
 from edgeslim.errors import ToolFailed
 from edgeslim.model.equivalence import require_equal
 from edgeslim.model.graph import batched, trace
-from edgeslim.tasks.classification import Drop
+from edgeslim.tasks import classification
+from edgeslim.tasks.task import Drop
 from tests.support.small_models import SIDE, WIDE, random_images, randomized, residual
 
 CALIBRATION, SELECTION = images_of(random_images(96)), images_of(random_images(160, seed=1))
@@ -28,7 +29,9 @@ def opened(network: nn.Module):
 def made(dense, channels, removed, store=None, start=None) -> Candidate:
     start = dense if start is None else start
     hashes = f"{graph_sha256(dense)} {graph_sha256(start)}"
-    return candidate(dense, start, channels, removed, (), CALIBRATION, Judge(dense, SELECTION), hashes, store)
+    return candidate(
+        dense, start, channels, removed, (), CALIBRATION, Judge(dense, SELECTION, classification), hashes, store
+    )
 
 
 def thirds(channels) -> dict[str, list[int]]:
@@ -53,7 +56,7 @@ def test_a_candidate_without_a_block_is_masked_without_it_too():
     dense, channels = opened(residual())
     (block,) = blocks_of(dense).values()
     hashes = graph_sha256(dense)
-    judge = Judge(dense, SELECTION)
+    judge = Judge(dense, SELECTION, classification)
     one = candidate(dense, dense, channels, {"stem.0": [0, 5]}, [block], CALIBRATION, judge, hashes, None)
     require_equal("prune", masked(one, dense, channels), one.graph, SELECTION.batches[0])
 
@@ -100,11 +103,11 @@ def test_an_image_counts_as_right_by_its_label_or_by_the_dense_networks_answer()
     answers, wanted = (
         torch.cat([graph(batch) for batch in SELECTION.batches]).argmax(1).numpy() for graph in (one.graph, dense)
     )
-    assert (Judge(dense, SELECTION).right(one.graph) == (answers == wanted)).all()
-    assert Judge(dense, SELECTION).right(dense).all()
+    assert (Judge(dense, SELECTION, classification).marks(one.graph) == 100.0 * (answers == wanted)).all()
+    assert Judge(dense, SELECTION, classification).marks(dense).all()
     labels = np.arange(160) % 4
     labelled = Images(SELECTION.batches, "labelled", labels)
-    assert (Judge(dense, labelled).right(one.graph) == (answers == labels)).all()
+    assert (Judge(dense, labelled, classification).marks(one.graph) == 100.0 * (answers == labels)).all()
     lost = 100 * float((answers != wanted).mean())
     assert one.drop == Drop(pytest.approx(lost), one.drop.at_most)
     assert one.drop.at_most > lost > 0
@@ -115,7 +118,7 @@ def test_an_answer_with_nan_is_no_answer():
     dense, _ = opened(residual())
     labels = np.zeros(len(torch.cat(SELECTION.batches)), np.int64)
     dense.get_parameter("head.2.bias")[2] = float("nan")
-    assert not Judge(dense, Images(SELECTION.batches, "labelled", labels)).right(dense).any()
+    assert not Judge(dense, Images(SELECTION.batches, "labelled", labels), classification).marks(dense).any()
 
 
 def test_the_rows_of_every_parameter_that_stay_are_named():

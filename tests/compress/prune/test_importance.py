@@ -16,6 +16,7 @@ from edgeslim.compress.prune.importance import (  # fmt: skip
 )
 from edgeslim.compress.prune.workbench import images_of
 from edgeslim.model.graph import batched, layers_of, parameter, trace
+from edgeslim.tasks import classification
 from tests.support.small_models import (  # fmt: skip
     SIDE,
     concatenated,
@@ -123,7 +124,9 @@ def test_taylor_orders_channels_by_weight_times_gradient_on_the_networks_own_ans
         logits = network(batch)
         functional.cross_entropy(logits, logits.detach().argmax(1)).backward()
     graph, channels = opened(network)
-    found = criterion_order(graph, channels, channels.groups["0"], "taylor", gradients_of(graph, IMAGES))
+    found = criterion_order(
+        graph, channels, channels.groups["0"], "taylor", gradients_of(graph, IMAGES, classification)
+    )
     assert found == by_hand((network[0].weight * network[0].weight.grad).sum((1, 2, 3)).abs())
     assert all(weight.grad is None for weight in graph.parameters()), "gradients are left in the network itself"
 

@@ -13,9 +13,10 @@ from edgeslim.compress.quantize.promote import promote, sensitivity
 from edgeslim.compress.quantize.rounding import parameters
 from edgeslim.grid import sqnr_db
 from edgeslim.model.fake_quant import part_of, simulate
-from edgeslim.model.graph import copy_of, layers_of, output_of, values_of
+from edgeslim.model.graph import copy_of, layers_of, output_nodes, values_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.progress import silent
+from edgeslim.tasks import classification
 from edgeslim.tasks.classification import agreement_pct
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
@@ -56,15 +57,24 @@ def broken():
 
 def found_for(pair, allowed=5.0, numerics=None, selection=SELECTION, store=None, progress=silent):
     dense, quantized = pair
-    return promote(dense.graph, quantized.graph, numerics or quantized.numerics, selection, allowed, store, progress)
+    return promote(
+        dense.graph,
+        quantized.graph,
+        numerics or quantized.numerics,
+        selection,
+        classification,
+        allowed,
+        store,
+        progress,
+    )
 
 
 def answers_lost_pct(dense, plan) -> float:
     """Return how often a plan, simulated image by image, answers otherwise than the dense network."""
     images = torch.cat(list(SELECTION.tensors()))
-    logits = output_of(dense.graph).name
+    logits = output_nodes(dense.graph)[0].name
     wanted = values_of(dense.graph, images)[logits].numpy()
-    return 100.0 - agreement_pct(wanted, simulate(plan.graph, plan.numerics, [images])[logits].numpy())
+    return 100.0 - agreement_pct([wanted], [simulate(plan.graph, plan.numerics, [images])[logits].numpy()])
 
 
 def test_the_one_layer_that_costs_the_answers_is_kept_float(broken):
@@ -117,7 +127,7 @@ def test_a_plan_that_meets_the_demand_keeps_nothing_float():
 
 
 def test_labels_say_what_is_right_where_there_are_labels(broken):
-    wrong = replace(SELECTION, labels=np.full(len(SELECTION), 99))  # no answer is right, so none can be lost
+    wrong = replace(SELECTION, targets=np.full(len(SELECTION), 99))  # no answer is right, so none can be lost
     assert found_for(broken, selection=wrong) is None
 
 
@@ -140,11 +150,11 @@ def test_what_was_found_is_kept_and_a_changed_network_or_demand_is_looked_at_ane
 
 def test_a_layer_alone_loses_what_the_plan_of_it_alone_does_and_the_broken_one_most(broken, tmp_path):
     dense, quantized = broken
-    found = sensitivity(dense.graph, quantized.graph, quantized.numerics, SELECTION, tmp_path, silent)
+    found = sensitivity(dense.graph, quantized.graph, quantized.numerics, SELECTION, classification, tmp_path, silent)
     assert [one.layer for one in found] == quantized.numerics.integer_layers
     assert max(found, key=lambda one: one.lost.points).layer == "linear"
     images = torch.cat(list(SELECTION.tensors()))
-    logits = output_of(dense.graph).name
+    logits = output_nodes(dense.graph)[0].name
     wanted = values_of(dense.graph, images)[logits].numpy()
     for one in found:
         alone = copy_of(dense.graph)
@@ -157,5 +167,5 @@ def test_a_layer_alone_loses_what_the_plan_of_it_alone_does_and_the_broken_one_m
                 old.copy_(new)
         got = simulate(alone, part_of(quantized.numerics, [one.layer]), [images])[logits].numpy()
         assert one.sqnr_db == pytest.approx(sqnr_db(wanted, got), abs=0.3), one.layer
-    again = sensitivity(dense.graph, quantized.graph, quantized.numerics, SELECTION, tmp_path, silent)
+    again = sensitivity(dense.graph, quantized.graph, quantized.numerics, SELECTION, classification, tmp_path, silent)
     assert again == found, "the kept results are others"

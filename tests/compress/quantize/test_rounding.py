@@ -22,11 +22,10 @@ from edgeslim.compress.quantize.rounding import (
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.grid import sqnr_db
 from edgeslim.model.fake_quant import simulate
-from edgeslim.model.graph import batched, layers_of, output_of, values_of
+from edgeslim.model.graph import batched, layers_of, output_nodes, values_of
 from edgeslim.model.least_squares import gptq, moments_of, rows_of
 from edgeslim.model.load import load_model
 from edgeslim.model.numerics import EdgeNumerics
-from edgeslim.tasks.classification import load_data
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized
 
 IMAGES = list(random_images(12).tensors())
@@ -181,9 +180,9 @@ def test_a_graph_with_grids_computes_what_a_plan_simulated_image_by_image_does()
     surroundings = context(random_images(12))
     model = fold.apply(model_of(of_every_kind()), fold.Settings(), surroundings)
     model = quantize.apply(model, quantize.Settings(), surroundings)
-    wanted = simulate(model.graph, model.numerics, IMAGES)[output_of(model.graph).name]
+    wanted = simulate(model.graph, model.numerics, IMAGES)[output_nodes(model.graph)[0].name]
     found = with_grids(batched(model.graph), model.numerics.edges)(IMAGES[0]).detach()
-    step = model.numerics.edges[output_of(model.graph).name].scale
+    step = model.numerics.edges[output_nodes(model.graph)[0].name].scale
     assert float((found - wanted).abs().max()) <= 1.01 * step, "more than sums in another order explain"
     assert float((found - wanted).abs().mean()) < 0.2 * step
 
@@ -230,7 +229,7 @@ def test_what_cannot_be_rounded_is_refused(bits, method, images, message):
 
 def test_with_four_bits_the_bundled_network_keeps_five_decibels_more_rounded_together():
     model = load_model()
-    data = load_data(None, model.preprocessing, model.classes, bundled=True)
+    data = model.task.read(None, model.facts)
     calibration = list(replace(data.calibration, images=data.calibration.images[:32]).tensors())
     held_out = next(replace(data.evaluation, images=data.evaluation.images[:64]).tensors())
     graph = fold.apply(model, fold.Settings(), context(data.calibration)).graph

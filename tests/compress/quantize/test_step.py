@@ -21,7 +21,6 @@ from edgeslim.model.fake_quant import WEIGHT_LIMIT
 from edgeslim.model.graph import layers_of, observe, parameter
 from edgeslim.model.load import load_model
 from edgeslim.model.numerics import LEVELS, Numerics
-from edgeslim.tasks.classification import load_data
 from tests.support.small_models import Passing, context, headed, model_of, of_every_kind, random_images, randomized
 
 IMAGES = random_images(12)
@@ -228,9 +227,10 @@ def test_pooling_and_flattening_have_the_scale_of_what_they_read():
 
 def test_a_concatenation_and_all_it_reads_share_one_scale_wide_enough_for_each():
     def forward(self, x):
-        return torch.cat([self.wide(x) * 5, self.narrow(x).relu()], 1).flatten(1)
+        return torch.cat([self.wide(x) * self.five, self.narrow(x).relu()], 1).flatten(1)
 
     network = randomized(Passing(forward, wide=nn.Conv2d(3, 2, 1), narrow=nn.Conv2d(3, 2, 1)))
+    network.five = nn.Buffer(torch.full((1, 2, 1, 1), 5.0))
     model = quantized(network, activation_range="minmax")
     edges = model.numerics.edges
     assert edges["mul"] == edges["relu"] == edges["cat"] == edges["flatten"], "the group has several scales"
@@ -384,7 +384,7 @@ def test_a_network_with_every_kind_of_layer_survives_its_plan(activation_range, 
 
 def test_the_bundled_model_survives_its_plan_on_images_it_was_not_calibrated_on():
     dense = load_model()
-    data = load_data(None, dense.preprocessing, dense.classes, bundled=True)
+    data = dense.task.read(None, dense.facts)
     calibration = replace(data.calibration, images=data.calibration.images[:32])
     model = fold.apply(dense, fold.Settings(), context(calibration))
     model = quantize.apply(model, Settings(), context(calibration))

@@ -27,7 +27,7 @@ from edgeslim.model.graph import values_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.report.inspection import DepthRow, own_share_pct
 from edgeslim.report.inspection_tables import depth_table
-from edgeslim.tasks.classification import Score
+from edgeslim.tasks.task import Score
 
 SET = random_images(40)
 BATCH = next(iter(SET.tensors()))[:IMAGES]
@@ -116,11 +116,11 @@ def written(planned, tmp_path_factory) -> tuple[Job, Spelling]:
     np.save(work / "probe.npy", BATCH.numpy())
     planned.numerics.save(work / "numerics.json")
     torch.export.save(program_of(planned.graph, BATCH[:1]), work / "int8.pt2")
-    return export_job("onnx", "int8", work)
+    return export_job("onnx", "int8", work, ["logits"])
 
 
 def judged(job: Job, spelling: Spelling) -> Judged:
-    score = Score("agreement", 100.0, None, (90.0, 100.0), 1)
+    score = Score("agreement", "top-1", 100.0, "%", (90.0, 100.0), 1)
     return Judged(job, "onnxruntime", spelling, np.zeros((1, 4), np.float32), score, 100.0, 30.0, 3, (), ())
 
 
@@ -142,7 +142,7 @@ def test_watching_a_file_changes_none_of_its_logits(planned, written, tmp_path):
 
     job, spelling = written
     files = edge_values(job, spelling, planned.numerics, BATCH.numpy(), tmp_path)
-    logits = run_model("onnxruntime", job.target, BATCH.numpy(), precision="int8")
+    (logits,) = run_model("onnxruntime", job.target, BATCH.numpy(), precision="int8")
     assert np.array_equal(np.load(files["linear"]).reshape(logits.shape), logits)
 
 

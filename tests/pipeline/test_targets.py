@@ -8,9 +8,8 @@ from PIL import Image
 
 from edgeslim.errors import BadData
 from edgeslim.model.load import load_model
-from edgeslim.pipeline.labels import require_fitting_labels
+from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.resources import default_model_folder
-from edgeslim.tasks.classification import load_data
 
 CLASSES = 10
 
@@ -28,11 +27,11 @@ def bundled():
 
 def data_of(model, images, labels, folder):
     np.savez(folder / "set.npz", images=images, labels=labels)
-    return load_data(str(folder / "set.npz"), model.preprocessing, model.classes, bundled=False)
+    return model.task.read(str(folder / "set.npz"), model.facts)
 
 
 def test_labels_that_mean_the_models_classes_pass(model, bundled, tmp_path):
-    require_fitting_labels(model, data_of(model, *bundled, tmp_path))
+    require_fitting_targets(model, data_of(model, *bundled, tmp_path))
 
 
 def test_labels_in_another_order_stop_the_work_and_are_named(model, bundled, tmp_path):
@@ -41,7 +40,7 @@ def test_labels_in_another_order_stop_the_work_and_are_named(model, bundled, tmp
     with pytest.raises(
         BadData, match=r"the labels of set.npz are in another order than the classes of default"
     ) as raised:
-        require_fitting_labels(model, data_of(model, images, shifted, tmp_path))
+        require_fitting_targets(model, data_of(model, images, shifted, tmp_path))
     for words in ("class 0 seems to be `Trouser`", "of 128 images", "--trust-labels", "LABELS"):
         assert words in str(raised.value)
 
@@ -50,15 +49,15 @@ def test_labels_that_say_nothing_of_the_answers_stop_the_work(model, bundled, tm
     images, labels = bundled
     drawn = np.random.default_rng(0).permutation(labels)
     with pytest.raises(BadData, match=r"answers \d+ of 256 images of set.npz as they are labelled, as it might by"):
-        require_fitting_labels(model, data_of(model, images, drawn, tmp_path))
+        require_fitting_targets(model, data_of(model, images, drawn, tmp_path))
 
 
 def test_random_weights_and_unlabelled_images_are_not_asked(model, bundled, tmp_path):
     images, labels = bundled
     wrong = data_of(model, images, (labels + 1) % CLASSES, tmp_path)
-    require_fitting_labels(replace(model, weights_source="random"), wrong)
-    bare = replace(wrong, evaluation=replace(wrong.evaluation, labels=None))
-    require_fitting_labels(model, bare)
+    require_fitting_targets(replace(model, weights_source="random"), wrong)
+    bare = replace(wrong, evaluation=replace(wrong.evaluation, targets=None))
+    require_fitting_targets(model, bare)
 
 
 def test_a_weak_classifier_on_few_images_is_no_guess(model, bundled, tmp_path):
@@ -66,7 +65,7 @@ def test_a_weak_classifier_on_few_images_is_no_guess(model, bundled, tmp_path):
     images, labels = (part[:128] for part in bundled)
     generator = np.random.default_rng(0)
     half = np.where(generator.random(128) < 0.5, labels, generator.integers(0, CLASSES, 128))
-    require_fitting_labels(model, data_of(model, images, half, tmp_path))
+    require_fitting_targets(model, data_of(model, images, half, tmp_path))
 
 
 def test_class_folders_that_no_label_names_are_named_as_they_are(model, bundled, tmp_path):
@@ -76,12 +75,12 @@ def test_class_folders_that_no_label_names_are_named_as_they_are(model, bundled,
         folder = tmp_path / "images" / names[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image.squeeze()).save(folder / f"{number}.png")
-    data = load_data(str(tmp_path / "images"), model.preprocessing, model.classes, bundled=False, names=model.labels)
+    data = model.task.read(str(tmp_path / "images"), model.facts)
     with pytest.raises(BadData, match="class 0 seems to be `h kind`"):
-        require_fitting_labels(model, data)
+        require_fitting_targets(model, data)
 
 
 def test_evaluation_images_are_not_asked(model, bundled, tmp_path):
     right = data_of(model, *bundled, tmp_path)
-    labels = right.evaluation.labels
-    require_fitting_labels(model, replace(right, evaluation=replace(right.evaluation, labels=(labels + 1) % CLASSES)))
+    labels = right.evaluation.targets
+    require_fitting_targets(model, replace(right, evaluation=replace(right.evaluation, targets=(labels + 1) % CLASSES)))
