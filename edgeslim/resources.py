@@ -7,6 +7,9 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
+# torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
+HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
+
 
 def bundled(name: str) -> Path:
     """Return the folder or file `name` ("device_profiles", "runtimes", "LICENSE")."""

@@ -19,9 +19,7 @@ from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
 from edgeslim.cli.options import STDERR
 from edgeslim.errors import DeviceFailed, EdgeslimError
-
-# torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
-HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
+from edgeslim.resources import HUGE_PAGES
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from edgeslim.errors import ToolFailed
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.resources import in_package
+from edgeslim.resources import HUGE_PAGES, in_package
 
 TIMEOUT_S = 1800.0
 Job = TypeVar("Job")
@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 def child_environment() -> dict[str, str]:
     """Return the environment of an exporter process: offline, without telemetry, and repeatable."""
     return {
+        **dict([HUGE_PAGES]),
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "",
         "GLOG_minloglevel": "2",

@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -229,6 +229,23 @@ def output_nodes(graph: fx.GraphModule) -> tuple[fx.Node, ...]:
 def forward(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Return the outputs of a network for images (N, C, H, W), in order, however it packs them."""
     return tuple(tree_leaves(network(images)))
+
+
+def values_before(graph: fx.GraphModule, node: fx.Node, images: Tensor) -> dict[fx.Node, Any]:
+    """Return the values of all nodes before one for images (N, C, H, W); None for what nothing from it on reads."""
+    runner = fx.Interpreter(graph)
+    runner.args_iter = iter((images,))
+    before = list(graph.graph.nodes)[: list(graph.graph.nodes).index(node)]
+    for one in before:
+        runner.env[one] = runner.run_node(one)
+        for read in runner.user_to_last_uses.get(one, ()):
+            del runner.env[read]
+    return {one: runner.env.get(one) for one in before}
+
+
+def outputs_from(graph: fx.GraphModule, before: Mapping[fx.Node, Any]) -> tuple[Tensor, ...]:
+    """Return the outputs of a graph whose first nodes have the values that `values_before` found."""
+    return tuple(tree_leaves(fx.Interpreter(graph).run(initial_env=dict(before))))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from edgeslim.errors import BadModel
-from edgeslim.model.graph import output_nodes
+from edgeslim.model.graph import output_nodes, trace
 from edgeslim.model.model import Model
 from edgeslim.model.sources.bundled import bundled_model
 from edgeslim.model.sources.python_file import from_python_file
@@ -81,15 +81,14 @@ def _with_outputs_named(model: Model) -> Model:
     The network itself is asked: its graph holds the same nodes however they are packed. Raises BadModel for outputs
     that are no tensors of floats, and for names that its files cannot have.
     """
-    nodes = output_nodes(model.graph)  # first of all: a network that cannot be traced is refused with the reason
-    returned = model.network(torch.zeros(model.input_shape))
-    found = tree_leaves(returned)
+    returned = _returned(model)
+    named = replace(model, output_names=model.output_names or _keys(returned))
+    nodes, names, found = output_nodes(named.graph), named.output_names, tree_leaves(returned)
     if foreign := [one for one in found if not isinstance(one, Tensor) or not one.dtype.is_floating_point]:
         told = f"a tensor of {foreign[0].dtype}" if isinstance(foreign[0], Tensor) else f"a {type(foreign[0]).__name__}"
         raise BadModel(f"{model.source} returns {told}; the outputs of a network are tensors of floats")
     if len(set(nodes)) != len(found) or any(node.op == "placeholder" for node in nodes):
         raise BadModel(f"{model.source} returns its input, or one tensor twice; each output is a tensor of its own")
-    names = model.output_names or _keys(returned)
     if names and len(names) != len(nodes):
         raise BadModel(f"{model.source} names {len(names)} outputs, {', '.join(names)}, and returns {len(nodes)}")
     if wrong := [name for name in names if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1]:
@@ -97,7 +96,17 @@ def _with_outputs_named(model: Model) -> Model:
             f"{model.source} calls an output `{wrong[0]}`; expected a name of letters, digits and `_`, another for "
             "each output, and not `input`"
         )
-    return replace(model, output_names=names)
+    return named
+
+
+def _returned(model: Model) -> Any:
+    """Return what the network itself returns for an image of zeros; BadModel where it cannot be traced or run."""
+    model.network.eval()
+    try:
+        return model.network(torch.zeros(model.input_shape))
+    except Exception as error:
+        trace(model.network, model.input_shape)  # says what is wrong, as for a network that runs and is not traced
+        raise BadModel(f"{model.source} cannot be run: {type(error).__name__}: {error}") from error
 
 
 def _keys(returned: Any) -> tuple[str, ...]:

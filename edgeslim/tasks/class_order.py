@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
 
 from edgeslim.errors import BadData
 from edgeslim.tasks.images import Data
@@ -45,6 +43,9 @@ def better_order(answers: NDArray[np.int64], labels: NDArray[np.int64], classes:
     It is fitted on every other image and must win on those between: of the images that only one of the two gets right,
     more than chance allows (sign test, p below 0.001), and more than by naming the most frequent label alone.
     """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.stats import binom  # half a second to import
+
     counts = np.zeros((classes, classes))
     np.add.at(counts, (answers[::2], labels[::2]), 1)
     counts[np.diag_indices(classes)] += 0.5  # what no image says stays as it is
@@ -60,6 +61,8 @@ def better_order(answers: NDArray[np.int64], labels: NDArray[np.int64], classes:
 
 def require_fitting(outputs: Sequence[NDArray[Any]], targets: NDArray[np.int64], facts: ModelFacts, data: Data) -> None:
     """Raise BadData where the labels seem to name other classes than the model does, or say nothing of its answers."""
+    from scipy.stats import binom
+
     answers, labels, classes = outputs[0].argmax(1), targets, facts.outputs[0].shape[1]
     names = data.labels or facts.labels or tuple(str(i) for i in range(classes))
     found = better_order(answers, labels, classes)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from edgeslim.compress.prune.curves import Curve
 from edgeslim.compress.prune.sizes import Sizes, Widths
@@ -92,6 +91,8 @@ def _fits(plan: Plan, budget: float, most_parameters: int | None) -> bool:
 
 
 def _solve(problem: Problem, budget: float, around: Plan, most_parameters: int | None) -> Plan | None:
+    from scipy.optimize import Bounds, LinearConstraint, milp  # a quarter of a second, which not every command needs
+
     choices = [(name, width) for name, curve in problem.curves.items() for width in curve.widths]
     plans = [problem.plan({**around.widths, name: width}) for name, width in choices]
     loss = np.array([plan.divergence - around.divergence for plan in plans])

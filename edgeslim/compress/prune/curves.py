@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,8 +32,10 @@ from edgeslim.model.graph import (
     forward,
     layers_of,
     macs_of,
+    outputs_from,
     parameter,
     two_at_least,
+    values_before,
 )
 from edgeslim.model.least_squares import Moments, from_matrix, matrix, regularized
 from edgeslim.model.reconstruct import reconstruct
@@ -43,6 +46,8 @@ HELD_BYTES = 1 << 30  # moments held at a time; what does not fit is taken in an
 RIDGE = 1e-3
 BLOCK_MACS = 2.5e11  # for the images on which the layers behind a block are refitted
 BLOCK_IMAGES_LEAST = 64
+
+_Version = list[tuple[Tensor, Tensor, Tensor]]  # parameters, what they become, and what they were
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,8 @@ class _Laboratory:
             order = obs_order(self._graph, consumers, self._moments, group.width)
         else:
             order = criterion_order(self._graph, self._channels, group, self._criterion, self._gradients)
-        return _plain(order, [self._loss(consumers, order[: group.width - width]) for width in widths])
+        versions = [self._refitted(consumers, order[: group.width - width]) for width in widths]
+        return _plain(order, self._losses([one.layer for one in consumers], versions))
 
     @torch.no_grad()
     def block_curve(self, block: Block) -> dict[str, Any]:
@@ -188,7 +194,7 @@ class _Laboratory:
         drop(without, [block])
         images = self._calibration.first(max(round(BLOCK_MACS / max(macs_of(self._graph), 1)), BLOCK_IMAGES_LEAST))
         reconstruct(self._graph, without, surviving_rows(self._channels, {}), images.batches)
-        return _plain([0], [self._lost(self._graph), self._lost(without)])
+        return _plain([0], [self._own, self._lost(without)])
 
     def _gather(self, name: str) -> None:
         """Make sure the moments of a group's consumers are there, with those of as many later groups as fit."""
@@ -208,27 +214,58 @@ class _Laboratory:
         inputs = 0 if weight is None else weight[0].numel()
         return 8 * inputs * inputs
 
-    def _loss(self, consumers: Sequence[Consumer], removed: Sequence[int]) -> tuple[float, float]:
-        """Return divergence and score with some channels gone and their consumers refitted."""
-        layers = layers_of(self._copy)
-        for consumer in consumers:
-            _refit(self._copy, layers[consumer.layer], consumer, removed, self._moments[consumer.layer])
-        lost = self._lost(self._copy)
-        for consumer in consumers:
-            _restore(self._graph, self._copy, layers[consumer.layer])
-        return lost
+    def _refitted(self, consumers: Sequence[Consumer], removed: Sequence[int]) -> _Version:
+        """Return the parameters of the layers that read a group, with some channels gone and the rest refitted."""
+        changed: _Version = []
+        for consumer in consumers if removed else ():
+            node = layers_of(self._copy)[consumer.layer]
+            own = _parameters(self._copy, node)
+            before = [one.clone() for one in own]
+            _refit(self._copy, node, consumer, removed, self._moments[consumer.layer])
+            changed += [(one, one.clone(), old) for one, old in zip(own, before, strict=True)]
+            for one, old in zip(own, before, strict=True):
+                one.copy_(old)
+        return changed
+
+    def _losses(self, layers: Sequence[str], versions: Sequence[_Version]) -> list[tuple[float, float]]:
+        """Return divergence and score of the copy in some versions, which differ in some layers.
+
+        What lies before the first of them is computed once for all; without a change nothing is.
+        """
+        narrower = [one for one in versions if one]
+        sums = np.zeros((len(narrower), 2))
+        first = next((node for name, node in layers_of(self._copy).items() if name in layers), None)
+        for number, batch in enumerate(self._selection.batches if narrower else ()):
+            if first is None:
+                raise TypeError("only layers that read a group change with it")
+            before = values_before(self._copy, first, batch)
+            for place, version in enumerate(narrower):
+                for changed, value, _ in version:
+                    changed.copy_(value)
+                sums[place] += self._lost_on(number, outputs_from(self._copy, before))
+                for changed, _, value in version:
+                    changed.copy_(value)
+        found = iter(sums / len(self._selection))
+        return [(float(a), float(b)) for a, b in (next(found) if one else self._own for one in versions)]
+
+    @cached_property
+    def _own(self) -> tuple[float, float]:
+        """What the network loses as it is: nothing, and its score."""
+        return self._lost(self._graph)
 
     def _lost(self, network: fx.GraphModule) -> tuple[float, float]:
-        divergence = marks = 0.0
-        start = 0
-        for batch, dense in zip(self._selection.batches, self._dense, strict=True):
-            outputs = forward(network, batch)
-            divergence += float(self._task.divergence(outputs, dense))
-            targets = self._selection.targets
-            wanted = None if targets is None else targets[start : start + len(batch)]
-            marks += float(self._task.marks(as_arrays(outputs), wanted, as_arrays(dense)).sum())
-            start += len(batch)
-        return divergence / start, marks / start
+        batches = enumerate(self._selection.batches)
+        sums = sum((self._lost_on(number, forward(network, batch)) for number, batch in batches), np.zeros(2))
+        divergence, score = sums / len(self._selection)
+        return float(divergence), float(score)
+
+    def _lost_on(self, number: int, outputs: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Return divergence and marks, summed over one batch of the selection images."""
+        dense, targets = self._dense[number], self._selection.targets
+        start = sum(len(batch) for batch in self._selection.batches[:number])
+        wanted = None if targets is None else targets[start : start + len(outputs[0])]
+        marks = self._task.marks(as_arrays(outputs), wanted, as_arrays(dense))
+        return np.array([float(self._task.divergence(outputs, dense)), float(marks.sum())])
 
 
 def _plain(order: Sequence[int], losses: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -276,12 +313,7 @@ def _mean_carrier(graph: fx.GraphModule, node: fx.Node) -> tuple[Tensor, float] 
     return None
 
 
-def _restore(graph: fx.GraphModule, copy: fx.GraphModule, node: fx.Node) -> None:
-    """Give a layer of the copy its own weights back, and what carries its mean."""
-    original = layers_of(graph)[node.name]
-    weight, dense = parameter(copy, node.args[1]), parameter(graph, original.args[1])
-    if weight is not None and dense is not None:
-        weight.copy_(dense)
-    changed, before = _mean_carrier(copy, node), _mean_carrier(graph, original)
-    if changed is not None and before is not None:
-        changed[0].copy_(before[0])
+def _parameters(graph: fx.GraphModule, node: fx.Node) -> list[Tensor]:
+    """Return what fitting a layer changes: its weight, and what carries its mean."""
+    weight, carrier = parameter(graph, node.args[1]), _mean_carrier(graph, node)
+    return [one for one in (weight, None if carrier is None else carrier[0]) if one is not None]
