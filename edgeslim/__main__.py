@@ -1,5 +1,5 @@
 """`python -m edgeslim` is the command line."""
 
-from edgeslim.cli.main import main
+from edgeslim.cli.main import run
 
-main()
+run()

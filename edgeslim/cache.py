@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from edgeslim.errors import ToolFailed
-from edgeslim.resources import whole_file
+from edgeslim.errors import Recomputed, ToolFailed
+from edgeslim.resources import is_own_file, own_folder, whole_file
 
 VERSION = 3  # of what is kept: a step that computes something else under the same name raises it
 
@@ -34,7 +35,7 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
         return known[0]
     result = compute()
     with _named_when_it_fails(store):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(own_folder(store) / step)
         _write(path, result)
     return result
 
@@ -50,14 +51,19 @@ def _named_when_it_fails(store: Path) -> Iterator[None]:
 
 
 def _look_up(path: Path) -> tuple[Any] | None:
-    """Return what a file holds, None where there is none or it is damaged."""
+    """Return what a file holds, None where there is none; a damaged one, a link or another user's goes, and is told."""
     try:
-        return (_read(path),) if path.is_file() else None
+        if is_own_file(path):
+            return (_read(path),)
+        why = "is a link, no file, or another user's" if path.is_symlink() or path.exists() else None
     except OSError:
         raise
     except Exception:  # noqa: BLE001 - whatever damaged bytes make the reader stumble over
+        why = "is damaged"
+    if why is not None:
+        warnings.warn(f"{path} {why}; it is made anew", Recomputed, stacklevel=2)
         path.unlink(missing_ok=True)
-        return None
+    return None
 
 
 def _read(path: Path) -> Any:

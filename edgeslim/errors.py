@@ -118,6 +118,10 @@ class MissingPackage(ToolFailed):
         super().__init__(f"{package} is not installed; install it with: pip install 'edgeslim[{extra}]'")
 
 
+class Recomputed(UserWarning):
+    """What was kept from an earlier call is not to be trusted, and was made anew."""
+
+
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` for the known names closest to `name`, or an empty string."""
     close = get_close_matches(name, list(known), n=3, cutoff=0.5)

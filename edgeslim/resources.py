@@ -1,6 +1,9 @@
 """Where files lie: those that travel with edgeslim, in its repository or an installed wheel, and those it keeps."""
 
+import errno
 import os
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +12,20 @@ _PACKAGE = Path(__file__).resolve().parent
 
 # torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
 HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def python_command(*words: str) -> list[str]:
+    """Return the command that runs Python with some words, without the folder it is called in among its imports."""
+    return [sys.executable, "-P", *words]
+
+
+def python_path() -> str:
+    """Return PYTHONPATH for a process that runs edgeslim's own code: the package, and what the environment names whole.
+
+    What it names relatively, or as nothing, is the folder that this was called in, whose files are data.
+    """
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([str(_PACKAGE.parent), *(one for one in named if Path(one).is_absolute())])
 
 
 def bundled(name: str) -> Path:
@@ -32,6 +49,30 @@ def default_store() -> Path:
     if own := os.environ.get("EDGESLIM_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeslim"
+
+
+def own_folder(folder: Path) -> Path:
+    """Make a folder for what is kept, for this user's eyes alone, and return it.
+
+    Raises PermissionError where it is a link, another user's, or one that others may write to: what is kept there is
+    run and believed.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, "it is a link, another user's, or others may write to it", str(folder))
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def is_own_file(file: Path) -> bool:
+    """Tell whether a file is there, no link, and this user's."""
+    try:
+        found = file.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 @contextmanager

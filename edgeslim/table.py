@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Table:
     """Rows of text under named columns, a title above and notes below.
 
-    `right` holds the columns that are numbers; `whole` those that are never broken over lines.
+    `right` holds the columns that are numbers; `whole` those that are never broken over lines; `bold` the places of the
+    rows that stand out; `ends` those of the rows after which a line is drawn.
     """
 
     title: str
@@ -16,3 +17,5 @@ class Table:
     notes: tuple[str, ...] = ()
     right: frozenset[str] = frozenset()
     whole: frozenset[str] = frozenset()
+    bold: frozenset[int] = frozenset()
+    ends: frozenset[int] = frozenset()

@@ -13,6 +13,11 @@ _FACTORS: dict[str, dict[str, float]] = {
 }
 
 
+def plain(text: str) -> str:
+    """Return text with its control characters, a terminal's commands among them, spelled out; line ends stay."""
+    return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
 def parse(text: str, kind: str) -> float:
     """Return `text` ("1.8 GHz") in the base unit of `kind` (hertz); ValueError says what was expected."""
     units = _FACTORS[kind]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from edgeslim.cache import graph_sha256, remember
-from edgeslim.errors import ToolFailed
+from edgeslim.errors import Recomputed, ToolFailed
 from edgeslim.model.graph import batched, trace
 from edgeslim.resources import default_store
 from tests.support.small_models import SIDE, plain, randomized
@@ -74,8 +74,32 @@ def test_a_damaged_file_is_computed_anew(tmp_path, damage):
     remember(tmp_path, "curve", 1, lambda: values)
     file = only_file(tmp_path)
     file.write_bytes(damage(file.read_bytes()))
-    assert torch.equal(remember(tmp_path, "curve", 1, values.clone), values)
+    with pytest.warns(Recomputed, match="is damaged; it is made anew"):
+        assert torch.equal(remember(tmp_path, "curve", 1, values.clone), values)
     assert torch.equal(remember(tmp_path, "curve", 1, never), values)
+
+
+def test_a_link_in_the_store_is_not_followed(tmp_path):
+    remember(tmp_path / "store", "curve", 1, lambda: "mine")
+    file = only_file(tmp_path / "store")
+    (tmp_path / "elsewhere").write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(Recomputed, match="is a link, no file, or another user's"):
+        assert remember(tmp_path / "store", "curve", 1, lambda: "new") == "new"
+    assert not file.is_symlink()
+    assert (tmp_path / "elsewhere").exists(), "what the link led to is gone"
+
+
+def test_the_store_is_for_its_user_alone(tmp_path):
+    remember(tmp_path / "store", "curve", 1, lambda: "mine")
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "store", tmp_path / "store" / "curve")} == {0o700}
+    (tmp_path / "store").chmod(0o777)
+    with pytest.raises(ToolFailed, match=r"others may write to it; name another folder in EDGESLIM_CACHE"):
+        remember(tmp_path / "store", "curve", 2, lambda: "mine")
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    with pytest.raises(ToolFailed, match="it is a link"):
+        remember(tmp_path / "link", "curve", 2, lambda: "mine")
 
 
 def test_a_file_with_code_inside_is_not_run(tmp_path):
@@ -85,7 +109,8 @@ def test_a_file_with_code_inside_is_not_run(tmp_path):
 
     remember(tmp_path, "curve", 1, lambda: "good")
     torch.save(Harmful(), only_file(tmp_path))
-    assert remember(tmp_path, "curve", 1, lambda: "good") == "good"
+    with pytest.warns(Recomputed, match="is damaged"):
+        assert remember(tmp_path, "curve", 1, lambda: "good") == "good"
     assert not (tmp_path / "harm").exists()
 
 

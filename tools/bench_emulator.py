@@ -16,7 +16,7 @@ from markdown_table import table
 
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import load_profile
-from edgeslim.emulation.bench import simulate
+from edgeslim.emulation.bench import count_inference
 from edgeslim.emulation.core import Emulator, open_emulator
 from edgeslim.errors import DeviceFailed
 from edgeslim.measure.entries import Entry, entries_of
@@ -48,9 +48,9 @@ def _row_or_reason(entry: Entry, emulator: Emulator) -> list[str]:
 def _row(entry: Entry, emulator: Emulator) -> list[str]:
     inputs = entry.folder / entry.model.inputs[0].golden_inputs
     began_s = time.monotonic()
-    first = simulate(entry.candidate, inputs, emulator)
+    first = count_inference(entry.candidate, inputs, emulator)
     estimate_s = time.monotonic() - began_s
-    again = [simulate(entry.candidate, inputs, emulator) for _ in range(RUNS - 1)]
+    again = [count_inference(entry.candidate, inputs, emulator) for _ in range(RUNS - 1)]
     counted = [one.counts["insns"] for one in (first, *again)]
     emulated_s = _emulated_s(entry, emulator)
     (here,) = measure([entry.candidate], entry.golden_inputs, Workload(processes=PROCESSES))

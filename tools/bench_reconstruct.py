@@ -8,9 +8,14 @@ show. Also printed: how far the logits are from the dense network's before and a
 """
 
 import argparse
+import os
 import resource
 import time
 from collections.abc import Sequence
+
+from edgeslim.resources import HUGE_PAGES
+
+os.environ.setdefault(*HUGE_PAGES)  # as the command line does, before torch is there
 
 import torch
 from torch import Tensor, fx

@@ -24,7 +24,7 @@ from markdown_table import table
 from torch import fx, nn
 
 from edgeslim.compress.prune.allocation import Problem, uniform
-from edgeslim.compress.prune.candidates import Candidate, widened
+from edgeslim.compress.prune.candidates import PrunedNetwork, widened
 from edgeslim.compress.prune.channels import Channels, channels_of, legal_widths, without
 from edgeslim.compress.prune.sizes import sizes_of
 from edgeslim.errors import BadModel, Refused
@@ -105,7 +105,7 @@ def _fault(
         return f"{macs_of(pruned)} multiply-accumulates where {macs} were foretold"
     image = torch.randn(shape_of(input_of(pruned)), generator=torch.Generator().manual_seed(SEED))
     answers = pruned(image)
-    zeros_instead = widened(Candidate(pruned, removed, (), Drop(0.0, 0.0), ()), graph, channels)(image)
+    zeros_instead = widened(PrunedNetwork(pruned, removed, (), Drop(0.0, 0.0), ()), graph, channels)(image)
     if answers.shape != zeros_instead.shape or not bool(answers.isfinite().all()):
         return f"logits of {tuple(answers.shape)} for {tuple(zeros_instead.shape)}, or not all finite"
     off = float((answers - zeros_instead).abs().max() / zeros_instead.abs().max())

@@ -3,10 +3,28 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from edgeslim.errors import BadInput
 from edgeslim.resources import whole_file
+
+Kind = TypeVar("Kind")
+
+
+def text_of(adapter: TypeAdapter[Any], record: object) -> str:
+    """Return a record as JSON text that `read` reads back equal."""
+    return adapter.dump_json(record, indent=2).decode() + "\n"
+
+
+def read(adapter: TypeAdapter[Kind], text: str | bytes, source: str) -> Kind:
+    """Return the record in a text; BadInput names `source` and every missing, unknown or mistyped key."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
+        raise BadInput(f"{source}: {'; '.join(reasons)}") from error
 
 
 class Record(Protocol):

@@ -18,7 +18,7 @@ from edgeslim.cli.emulate import (
     require_believed,
     require_useful,
 )
-from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on, quantity
+from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, progress_on, quantity, show
 from edgeslim.errors import BadInput, Refused
 from edgeslim.measure.measurement import Kind
 from edgeslim.measure.meters import METERS
@@ -33,9 +33,11 @@ OFFLINE_S, SUSTAINED_S = 2.0, 120.0
 
 ON = click.option("--on", default="local", show_default=True, help="local, ssh://user@host:port or fake:FOLDER.")
 ON_ANY = click.option(
-    "--on", default="local", show_default=True,
+    "--on",
+    default="local",
+    show_default=True,
     help="local, ssh://user@host:port, emulator, emulator:DEVICE or fake:FOLDER.",
-)  # fmt: skip
+)
 PROCESSES = click.option(
     "--processes", type=click.IntRange(1), help="Fresh processes for each file (default 9; sustained: 1)."
 )
@@ -51,9 +53,12 @@ MIN_DURATION = click.option(
 @click.argument("artifact", type=click.Path(path_type=Path))
 @ON_ANY
 @click.option(
-    "--scenario", type=click.Choice(["single-stream", "offline", "sustained"]), default="single-stream",
-    show_default=True, help="One after the other; as many streams as cores; for minutes, its end against its start.",
-)  # fmt: skip
+    "--scenario",
+    type=click.Choice(["single-stream", "offline", "sustained"]),
+    default="single-stream",
+    show_default=True,
+    help="One after the other; as many streams as cores; for minutes, its end against its start.",
+)
 @THREADS
 @click.option("--streams", type=click.IntRange(1), help="Copies that run side by side (offline: one for each core).")
 @click.option("--affinity", metavar="CPUS", help="The CPUs to run on: 0,2-3.")
@@ -68,9 +73,12 @@ MIN_DURATION = click.option(
 @LIBRARY
 @ANY_DEVICE
 @click.option(
-    "--fail-on", default=FAIL_ON, show_default=True, metavar="KINDS",
+    "--fail-on",
+    default=FAIL_ON,
+    show_default=True,
+    metavar="KINDS",
     help=f"Exit with 5 for these: {', '.join(KINDS)}, or none.",
-)  # fmt: skip
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
 @TIME_LIMIT
 @RAM
@@ -78,10 +86,22 @@ MIN_DURATION = click.option(
 @QUIET
 @click.pass_context
 def bench(
-    context: click.Context, /, artifact: Path, on: str, fail_on: str, plot: Path | None, as_json: bool, quiet: bool,
-    library: str | None, meter: str | None, require_accelerator: str | None, any_device: bool, time_limit: str | None,
-    ram: str | None, **wishes: Any,
-) -> None:  # fmt: skip
+    context: click.Context,
+    /,
+    artifact: Path,
+    on: str,
+    fail_on: str,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
+    library: str | None,
+    meter: str | None,
+    require_accelerator: str | None,
+    any_device: bool,
+    time_limit: str | None,
+    ram: str | None,
+    **wishes: Any,
+) -> None:
     """Measure latency, memory and power of every file of ARTIFACT on a device, fp32 beside INT8.
 
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
@@ -106,10 +126,15 @@ def bench(
     with progress_on(quiet=quiet or as_json) as progress:
         try:
             report = edgeslim.bench(
-                artifact, on=on, workload=_workload(**wishes), library=library, meter=meter,
-                require_accelerator=require_accelerator, any_device=any_device,
+                artifact,
+                on=on,
+                workload=_workload(**wishes),
+                library=library,
+                meter=meter,
+                require_accelerator=require_accelerator,
+                any_device=any_device,
                 progress=lambda label, done, total: progress(f"timing {label}", done / total),
-            )  # fmt: skip
+            )
         except CutOff as error:
             report, cut = BenchReport(error.measurements, error.folder), error
     measured = report.measurements
@@ -118,7 +143,7 @@ def bench(
     elif measured:
         with open_artifact(artifact) as opened:
             notes = backend_of_artifact(opened.manifest).bench_lines(opened.manifest)
-        STDOUT.print(measurement_table(measured, place_of(measured, artifact), report.folder, notes))
+        show(measurement_table(measured, place_of(measured, artifact), report.folder, notes))
     if cut is not None:
         raise cut
     if plot is not None:
@@ -154,7 +179,7 @@ def compare(a: Path, b: Path, conditions: tuple[str, ...], as_json: bool, quiet:
     if as_json:
         print_json({**comparison_data(found), "violated": broken})
     else:
-        STDOUT.print(comparison_table(found))
+        show(comparison_table(found))
     if broken:
         raise Refused(f"{b} against {a}:", broken)
 
@@ -167,10 +192,14 @@ def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comp
         raise BadInput(f"{a} and {b}: expected two measurements (.json) or two artifacts")
     with progress_on(quiet=quiet) as progress:
         return edgeslim.compare(
-            a, b, on=wishes.pop("on"), library=wishes.pop("library"), any_device=wishes.pop("any_device"),
+            a,
+            b,
+            on=wishes.pop("on"),
+            library=wishes.pop("library"),
+            any_device=wishes.pop("any_device"),
             workload=_workload(**wishes),
             progress=lambda label, done, total: progress(f"timing {label}", done / total),
-        )  # fmt: skip
+        )
 
 
 @click.command()
@@ -186,17 +215,25 @@ def probe(target: str, device: str, library: str | None, as_json: bool) -> None:
     if as_json:
         print_json([asdict(one) for one in findings])
     else:
-        STDOUT.print(probe_table(findings, target, device))
+        show(probe_table(findings, target, device))
     differing = [f"{one.what}: {one.profile} expected; {one.device}" for one in findings if one.state == "differs"]
     if differing:
         raise Refused(f"{target} is not what the profile of {device} says:", differing)
 
 
 def _workload(
-    *, scenario: str = "single-stream", threads: int, streams: int | None = None, affinity: str | None = None,
-    processes: int | None, warmup: int | None = None, min_duration: str | None, max_duration: str | None = None,
-    cool_down: str = "0s", memory_limit: str | None = None,
-) -> "Workload":  # fmt: skip
+    *,
+    scenario: str = "single-stream",
+    threads: int,
+    streams: int | None = None,
+    affinity: str | None = None,
+    processes: int | None,
+    warmup: int | None = None,
+    min_duration: str | None,
+    max_duration: str | None = None,
+    cool_down: str = "0s",
+    memory_limit: str | None = None,
+) -> "Workload":
     """Return the workload of the options; what a scenario implies stands in for what was not said."""
     from edgeslim.measure.harness import Workload
 

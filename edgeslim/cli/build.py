@@ -13,12 +13,13 @@ from edgeslim.cli.options import (
     FORMATS,
     QUIET,
     STDERR,
-    STDOUT,
     TRUST_LABELS,
     WEIGHTS,
+    echo,
     print_json,
     progress_on,
     quantity,
+    show,
 )
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
@@ -84,16 +85,25 @@ def build(
         if as_json:
             print_json(recipe.model_dump(mode="json"))
         else:
-            click.echo(recipe.text(), nl=False)
+            echo(recipe.text(), nl=False)
         return
 
     with progress_on(quiet=quiet or as_json) as progress:
         try:
             report = edgeslim.build(
-                model, device=device, weights=wishes["weights"], data=wishes["data"], recipe=recipe, out=wishes["out"],
-                overwrite=wishes["overwrite"], skip_bad=wishes["skip_bad"], trust_labels=wishes["trust_labels"],
-                operator_times=wishes["operator_times"], estimate=not wishes["no_estimate"], progress=progress,
-            )  # fmt: skip
+                model,
+                device=device,
+                weights=wishes["weights"],
+                data=wishes["data"],
+                recipe=recipe,
+                out=wishes["out"],
+                overwrite=wishes["overwrite"],
+                skip_bad=wishes["skip_bad"],
+                trust_labels=wishes["trust_labels"],
+                operator_times=wishes["operator_times"],
+                estimate=not wishes["no_estimate"],
+                progress=progress,
+            )
             rejected = None
         except (Rejected, Incomplete) as error:
             report, rejected = error.report, error
@@ -110,12 +120,17 @@ def build(
         )
     else:
         summary = build_summary(
-            artifact.folder, artifact.manifest, report.profile, report.measurements, report.warnings, report.times,
+            artifact.folder,
+            artifact.manifest,
+            report.profile,
+            report.measurements,
+            report.warnings,
+            report.times,
             report.data_read,
-        )  # fmt: skip
-        STDOUT.print(summary)
+        )
+        show(summary)
         if verbose:
-            click.echo((artifact.folder / "CHANGELOG.md").read_text())
+            echo((artifact.folder / "CHANGELOG.md").read_text())
     if rejected is not None:
         raise rejected
 
@@ -191,9 +206,9 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
         print_json({"possible": not found.reasons, "reasons": found.reasons, "rewrites": found.rewrites})
     else:
         if not found.reasons:
-            click.echo(f"{shown} can be built for {device}")
+            echo(f"{shown} can be built for {device}")
         for line in found.rewrites:
-            click.echo(f"  rewritten by default: {line}")
+            echo(f"  rewritten by default: {line}")
     if found.reasons:
         raise Refused(f"{shown} cannot be built for {device}:", found.reasons)
 
@@ -232,6 +247,6 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
     if as_json:
         print_json({"folder": str(folder), **asdict(report)})
     else:
-        STDOUT.print(sensitivity_table(report, files[: 2 - len(not_drawn)]))
+        show(sensitivity_table(report, files[: 2 - len(not_drawn)]))
     for line in not_drawn:
         STDERR.print("warning:", line, highlight=False)

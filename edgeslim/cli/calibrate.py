@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, STDOUT, print_json, progress_on
+from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, progress_on, show
 from edgeslim.errors import BadInput
 
 if TYPE_CHECKING:
@@ -27,9 +27,16 @@ if TYPE_CHECKING:
 @AS_JSON
 @QUIET
 def calibrate(
-    on: str, device: str, runtime: str, out: Path, processes: int, accept: str, overwrite: bool, as_json: bool,
+    on: str,
+    device: str,
+    runtime: str,
+    out: Path,
+    processes: int,
+    accept: str,
+    overwrite: bool,
+    as_json: bool,
     quiet: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Fit the estimator of a device on your own board, and write it as a profile laid over the device's."""
     from edgeslim.emulation.calibrate import REFUSED, WORKLOAD
 
@@ -39,18 +46,26 @@ def calibrate(
             raise BadInput(f"--accept `{name}`: expected some of {', '.join(REFUSED)}")
     with progress_on(quiet=quiet or as_json) as progress:
         found = edgeslim.calibrate(
-            on, device=device, out=out, runtime=runtime, workload=replace(WORKLOAD, processes=processes),
-            accept=[kind for kind in REFUSED if kind in kinds], overwrite=overwrite, progress=progress,
-        )  # fmt: skip
+            on,
+            device=device,
+            out=out,
+            runtime=runtime,
+            workload=replace(WORKLOAD, processes=processes),
+            accept=[kind for kind in REFUSED if kind in kinds],
+            overwrite=overwrite,
+            progress=progress,
+        )
     if as_json:
         print_json(
             {
-                "out": str(out), "base": found.base, "calibrated": found.calibrated.model_dump(mode="json"),
+                "out": str(out),
+                "base": found.base,
+                "calibrated": found.calibrated.model_dump(mode="json"),
                 "estimator": found.estimator.model_dump(mode="json"),
             }
-        )  # fmt: skip
+        )
     else:
-        STDOUT.print("\n".join(summary(found)))
+        show(*summary(found))
 
 
 def summary(found: "Calibration") -> list[str]:

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, QUIET, STDOUT, print_json, progress_on, quantity
+from edgeslim.cli.options import AS_JSON, QUIET, print_json, progress_on, quantity, show
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, Refused
 from edgeslim.measure.measurement import Kind
 
@@ -19,7 +19,7 @@ RAM = click.option(
 
 if TYPE_CHECKING:
     from edgeslim.emulation.bench import Skipped
-    from edgeslim.emulation.fits import Fit
+    from edgeslim.emulation.fits import MemoryFit
     from edgeslim.emulation.inference import EmulatedInference
     from edgeslim.measure.measurement import Measurement
 
@@ -51,22 +51,30 @@ def refuse_what_is_of_an_emulator(time_limit: str | None, ram: str | None) -> No
 
 
 def bench_emulated(
-    artifact: Path, device: str | None, threads: int, time_limit: str | None, kinds: tuple[Kind, ...], *,
-    as_json: bool, quiet: bool,
-) -> None:  # fmt: skip
+    artifact: Path,
+    device: str | None,
+    threads: int,
+    time_limit: str | None,
+    kinds: tuple[Kind, ...],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Count what every file of an artifact takes on an emulated core, and print it."""
     from edgeslim.report.emulation import emulation_data, emulation_table
 
     with progress_on(quiet=quiet or as_json) as progress:
         report = edgeslim.emulate(
-            artifact, device=device, threads=threads,
+            artifact,
+            device=device,
+            threads=threads,
             time_limit_s=time_limit_seconds(time_limit),
             progress=lambda label, done, total: progress(f"emulating {label}", done / total),
-        )  # fmt: skip
+        )
     if as_json:
         print_json(emulation_data(report))
     else:
-        STDOUT.print(emulation_table(report))
+        show(emulation_table(report))
     require_believed(report.simulations, kinds)
     require_all_ran(report.skipped)
 
@@ -78,7 +86,7 @@ def require_all_ran(skipped: Sequence["Skipped"]) -> None:
         raise DeviceFailed(f"not every file ran (the reasons are above): {', '.join(unexpected)}")
 
 
-def require_believed(found: Sequence["Measurement | EmulatedInference | Fit"], kinds: tuple[Kind, ...]) -> None:
+def require_believed(found: Sequence["Measurement | EmulatedInference | MemoryFit"], kinds: tuple[Kind, ...]) -> None:
     """Raise InvalidMeasurement where a record has a caution of one of these kinds."""
     failing = [f"{one.label}: {caution.text}" for one in found for caution in one.failing(kinds)]
     if failing:
@@ -106,10 +114,17 @@ def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, a
         )
     if as_json:
         rows = [{**asdict(one), "instructions_per_mac": one.instructions_per_mac} for one in found.operators]
-        print_json({"file": found.file, "device": found.device.name, "emulator": found.emulator, "shares_of": found.by,
-                    "operators": rows})  # fmt: skip
+        print_json(
+            {
+                "file": found.file,
+                "device": found.device.name,
+                "emulator": found.emulator,
+                "shares_of": found.by,
+                "operators": rows,
+            }
+        )
     else:
-        STDOUT.print(profile_table(found))
+        show(profile_table(found))
 
 
 def time_limit_seconds(text: str | None) -> float:
@@ -123,22 +138,32 @@ def time_limit_seconds(text: str | None) -> float:
 
 
 def bench_fits(
-    ram: str, artifact: Path, device: str | None, threads: int, time_limit: str | None, kinds: tuple[Kind, ...], *,
-    as_json: bool, quiet: bool,
-) -> None:  # fmt: skip
+    ram: str,
+    artifact: Path,
+    device: str | None,
+    threads: int,
+    time_limit: str | None,
+    kinds: tuple[Kind, ...],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Run every file of an artifact with so much memory and print what fits; Refused where one does not."""
     from edgeslim.report.emulation import fit_data, fit_table
 
     with progress_on(quiet=quiet or as_json) as progress:
         report = edgeslim.fits(
-            artifact, quantity(ram, "bytes", "--ram"), device=device, threads=threads,
+            artifact,
+            quantity(ram, "bytes", "--ram"),
+            device=device,
+            threads=threads,
             time_limit_s=time_limit_seconds(time_limit),
             progress=lambda label, done, total: progress(f"running {label}", done / total),
-        )  # fmt: skip
+        )
     if as_json:
         print_json(fit_data(report))
     else:
-        STDOUT.print(fit_table(report))
+        show(fit_table(report))
     require_believed(report.found, kinds)
     reasons = [f"{one.label}: {one.reason}" for one in report.found if not one.fits]
     if reasons:

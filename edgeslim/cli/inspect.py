@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, STDOUT, print_json
+from edgeslim.cli.options import AS_JSON, echo, print_json, show
 from edgeslim.devices.profile import all_profiles, describe, load_profile
 
 
@@ -22,7 +22,6 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     """
     from edgeslim.report.inspection_tables import depth_table, inspection_data, ledger_table, trials_table
     from edgeslim.report.plots import inspection_plot, require_matplotlib
-    from edgeslim.report.tables import rendered
 
     if plot is not None:
         require_matplotlib()
@@ -32,11 +31,11 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     if as_json:
         print_json(inspection_data(found))
     else:
-        STDOUT.print(trials_table(found.trials))
-        STDOUT.print(depth_table(found.error_by_depth, found.error_images))
+        show(trials_table(found.trials))
+        show(depth_table(found.error_by_depth, found.error_images))
         for table in found.accelerator.tables:
-            STDOUT.print(rendered(table))
-        STDOUT.print(ledger_table(found.ledger, everything=everything))
+            show(table)
+        show(ledger_table(found.ledger, everything=everything))
 
 
 @click.command()
@@ -55,7 +54,7 @@ def verify(artifact: Path, as_json: bool) -> None:
     if as_json:
         print_json(verify_data(report))
     else:
-        STDOUT.print(verify_text(report))
+        show(verify_text(report))
     if failed is not None:
         raise failed
 
@@ -71,7 +70,7 @@ def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
         if as_json:
             print_json({"profile": str(validate), "valid": True, "device": device})
         else:
-            click.echo(f"{validate}: a valid profile of {device}")
+            echo(f"{validate}: a valid profile of {device}")
         return
     if as_json:
         profiles = [load_profile(name)] if name else all_profiles()
@@ -79,7 +78,7 @@ def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
         return
     from edgeslim.report.devices import devices_table, facts_table
 
-    STDOUT.print(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
+    show(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
 
 
 @click.command()
@@ -93,4 +92,4 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json([asdict(one) for one in findings])
     else:
-        STDOUT.print(findings_table(findings))
+        show(findings_table(findings))

@@ -4,10 +4,14 @@ stdout is the result, stderr progress and errors.
 """
 
 import os
+import re
 import signal
 import sys
 import tempfile
 import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
 import click
@@ -17,9 +21,12 @@ from edgeslim.cli.build import build, check, sensitivity
 from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
-from edgeslim.cli.options import STDERR
-from edgeslim.errors import DeviceFailed, EdgeslimError
+from edgeslim.cli.options import STDERR, keep_stdout, no_document_yet, print_json, printed_json
+from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
 from edgeslim.resources import HUGE_PAGES
+from edgeslim.units import plain
+
+USAGE, INTERRUPTED = 2, 130  # exit codes beside those of errors.py
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -29,35 +36,83 @@ def commands() -> None:
 
 
 for command in (
-    build, bench, compare, inspect, verify, check, sensitivity, devices, probe, profile, calibrate, doctor,
-):  # fmt: skip
+    build,
+    bench,
+    compare,
+    inspect,
+    verify,
+    check,
+    sensitivity,
+    devices,
+    probe,
+    profile,
+    calibrate,
+    doctor,
+):
     commands.add_command(command)
+
+
+def run() -> NoReturn:
+    """Be the program: keep stdout for results, and run the command line."""
+    keep_stdout()
+    warnings.showwarning = _shown(warnings.showwarning)
+    for command in commands.commands.values():
+        command.callback = _apart(command.callback)
+    try:
+        main()
+    finally:
+        sys.stdout = sys.stderr  # for what the user's code asked to be called at the end
+
+
+def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows a warning: our own as a line of ours, others as `otherwise` does."""
+
+    def show_warning(message: Any, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, Recomputed):
+            STDERR.print("warning:", str(message), highlight=False)
+        else:
+            otherwise(message, category, *where)
+
+    return show_warning
+
+
+def _apart(command: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return a command during which `print` writes to stderr: results go to stdout by other ways."""
+
+    def called(*words: Any, **named: Any) -> Any:
+        with redirect_stdout(sys.stderr):
+            return None if command is None else command(*words, **named)
+
+    return called
 
 
 def main() -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     os.environ.setdefault(*HUGE_PAGES)
+    no_document_yet()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, _interrupt)
     try:
         commands.main(standalone_mode=False)
     except DeviceFailed as error:
-        _fail(f"{error}\nstatus: {error.status}; {error.next_step}", error.exit_code)
+        _fail(error, f"{error}\nstatus: {error.status}; {error.next_step}", error.exit_code, error.next_step)
     except EdgeslimError as error:
-        _fail(str(error), error.exit_code)
+        _fail(error, str(error), error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; nothing half-written was left", 130)
+        _end(error, error.format_message(), USAGE)
+    except SystemExit as error:
+        _fail(error, "code of the model's ended the program before it was done", BadModel.exit_code)
+    except (KeyboardInterrupt, click.Abort) as error:
+        _fail(error, "interrupted; nothing half-written was left", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read stdout has gone, and Python would complain about it at its exit
         sys.exit(0)
-    except Exception:  # noqa: BLE001 - our bug: the one place that must catch everything
+    except Exception as error:  # noqa: BLE001 - our bug: the one place that must catch everything
         with tempfile.NamedTemporaryFile("w", prefix="edgeslim-report-", suffix=".txt", delete=False) as report:
             report.write(f"edgeslim {sys.argv[1:]}\n{traceback.format_exc()}")
-        _fail(f"a bug in edgeslim; please report it with {report.name}", 1)
+        _fail(error, f"a bug in edgeslim; please report it with {report.name}", 1)
     sys.exit(0)
 
 
@@ -65,6 +120,21 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - the signa
     raise KeyboardInterrupt
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    STDERR.print("error:", message, markup=False, highlight=False)
+def _fail(error: BaseException, message: str, code: int, following: str | None = None) -> NoReturn:
+    STDERR.print("error:", plain(message), markup=False, highlight=False)
+    _end(error, message, code, following)
+
+
+def _end(error: BaseException, message: str, code: int, following: str | None = None) -> NoReturn:
+    """Exit; with --json, and nothing printed yet, what happened is the document."""
+    if "--json" in sys.argv[1:] and not printed_json():
+        print_json(
+            {
+                "kind": re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower(),
+                "exit_code": code,
+                "message": message,
+                "reasons": list(getattr(error, "reasons", ())),
+                "next": following,
+            }
+        )
     sys.exit(code)

@@ -1,8 +1,9 @@
 """What every command shares: where results and progress go, and options that mean the same everywhere."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edgeslim.errors import BadInput
 from edgeslim.progress import silent
+from edgeslim.report.tables import rendered
+from edgeslim.table import Table
 from edgeslim.units import parse
 
 STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False, markup=False)
@@ -29,9 +32,41 @@ WEIGHTS = click.option("--weights", help="random, default (torchvision's local c
 DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
 
 
+def keep_stdout() -> None:
+    """Keep stdout for results: from here on what else writes to it, the user's own code too, writes to stderr."""
+    STDOUT.file = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    sys.stdout = STDOUT.file
+    os.dup2(2, 1)
+
+
+def echo(text: str, *, nl: bool = True) -> None:
+    """Print text on stdout as it is."""
+    click.echo(text, file=STDOUT.file, nl=nl)
+
+
+def show(*shown: Table | str | Sequence[Table | str]) -> None:
+    """Print tables and lines on stdout."""
+    for one in shown:
+        STDOUT.print(rendered(one))
+
+
+_documents: list[Any] = []  # what was printed as JSON: one document at most is
+
+
+def no_document_yet() -> None:
+    """Forget what was printed: a command begins."""
+    _documents.clear()
+
+
+def printed_json() -> bool:
+    """Tell whether a document was printed."""
+    return bool(_documents)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
+    _documents.append(value)
+    echo(json.dumps(value, indent=2, sort_keys=True))
 
 
 @contextmanager

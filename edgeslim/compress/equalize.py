@@ -18,14 +18,30 @@ from torch import Tensor, fx
 
 from edgeslim.errors import BadInput
 from edgeslim.model.context import Context
-from edgeslim.model.graph import ATEN, channel_axis, copy_of, is_folded, layers_of, output_nodes, parameter, shape_of
+from edgeslim.model.graph import (
+    ATEN,
+    arguments,
+    channel_axis,
+    copy_of,
+    is_folded,
+    layers_of,
+    output_nodes,
+    parameter,
+    shape_of,
+)
 from edgeslim.model.model import Model
 
 # What commutes with a positive factor for each channel and leaves channels where they are.
 COMMUTING = {
-    ATEN.relu.default, ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.adaptive_avg_pool2d.default,
-    ATEN.flatten.using_ints, ATEN.dropout.default, ATEN.contiguous.default, ATEN.clone.default,
-}  # fmt: skip
+    ATEN.relu.default,
+    ATEN.max_pool2d.default,
+    ATEN.avg_pool2d.default,
+    ATEN.adaptive_avg_pool2d.default,
+    ATEN.flatten.using_ints,
+    ATEN.dropout.default,
+    ATEN.contiguous.default,
+    ATEN.clone.default,
+}
 MOST_ROUNDS = 100
 SETTLED = 1e-4  # a round that changes no range by more than this share was the last
 # A channel is moved by so much at most: beyond, a nearly dead channel would become the widest activation of its layer.
@@ -84,7 +100,7 @@ def pairs_of(graph: fx.GraphModule) -> list[Pair]:
 def _commutes(node: fx.Node) -> bool:
     """Tell whether scaling each channel before a node equals scaling it behind."""
     if node.target is ATEN.mean.dim:
-        axes = [int(axis) % 4 for axis in node.args[1]]  # type: ignore[union-attr, arg-type] # a list of axes
+        axes = [int(axis) % 4 for axis in arguments(node)[1]]
         return len(shape_of(node.all_input_nodes[0])) == 4 and not {0, 1} & set(axes)
     if node.target in (ATEN.view.default, ATEN.reshape.default):
         before, after = shape_of(node.all_input_nodes[0]), shape_of(node)

@@ -24,6 +24,7 @@ from edgeslim.model.graph import (
     IN_PLACE,
     LAYERS,
     argument,
+    arguments,
     channel_axis,
     drop_unused,
     layers_of,
@@ -82,14 +83,12 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
         node.target = IN_PLACE[node.target]
     if node.target is ATEN.add.Tensor and node.kwargs.get("alpha", 1) != 1:
         _without_factor(graph, node)
-    if node.target is ATEN.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:  # type: ignore[arg-type] # a list of sizes
+    if node.target is ATEN.adaptive_avg_pool2d.default and list(arguments(node)[1]) == [1, 1]:
         node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
-    elif node.target is ATEN.mul.Tensor and _takes_factor(graph, node):
-        layer = node.args[0]
-        node.replace_all_uses_with(layer)  # type: ignore[arg-type] # a layer
-        graph.graph.erase_node(node)
-    elif node.target is ATEN.dropout.default and not argument(node, "train"):
-        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type] # its input
+    elif (node.target is ATEN.mul.Tensor and _takes_factor(graph, node)) or (
+        node.target is ATEN.dropout.default and not argument(node, "train")
+    ):
+        node.replace_all_uses_with(arguments(node)[0])
         graph.graph.erase_node(node)
     elif node.target is ATEN.avg_pool2d.default and not any(window_of(node)[2]):
         node.args = (*(argument(node, name) for name in _POOL[:-2]), True, argument(node, _POOL[-1]))
@@ -115,12 +114,12 @@ def _takes_factor(graph: fx.GraphModule, product: fx.Node) -> bool:
 
 def _without_factor(graph: fx.GraphModule, node: fx.Node) -> None:
     """Write x + alpha y as the sum of x and the product alpha y."""
-    other, alpha = node.args[1], node.kwargs["alpha"]
+    other, alpha = arguments(node)[1], node.kwargs["alpha"]
     if isinstance(other, fx.Node):
         with graph.graph.inserting_before(node):
             scaled: Any = graph.graph.call_function(ATEN.mul.Tensor, (other, alpha))
     else:
-        scaled = other * alpha  # type: ignore[operator] # two numbers
+        scaled = other * alpha
     node.args, node.kwargs = (node.args[0], scaled), {}
 
 

@@ -28,6 +28,7 @@ from edgeslim.model.graph import (
     output_nodes,
     parameter,
     rows,
+    weight_name,
 )
 from edgeslim.model.model import Model
 from edgeslim.model.simulate_fp16 import is_operator, rounded, to_bfloat16, to_half
@@ -175,6 +176,6 @@ def _judged(
         reason = f"{verb} up to {peak:.4g}; with a headroom of {settings.headroom:g} that overflows fp16"
     elif own_db < settings.min_sqnr_db:
         reason = f"SQNR of {own_db:g} dB alone in fp16, {settings.min_sqnr_db:g} dB demanded"
-    weight = str(node.args[1].target) if node.name in layers_of(graph) else None  # type: ignore[union-attr] # a folded layer's
+    weight = weight_name(node) if node.name in layers_of(graph) else None
     operator = str(getattr(getattr(node.target, "overloadpacket", node.target), "__name__", node.target))
     return HalfOperator(node.name, operator, weight, peak, own_db, sqnr_db["bf16", node.name], reason)

@@ -4,14 +4,14 @@ import hashlib
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgeslim.errors import ToolFailed
-from edgeslim.resources import default_store
+from edgeslim.errors import Recomputed, ToolFailed
+from edgeslim.resources import default_store, is_own_file, own_folder, python_command, whole_file
 
 GLIBC = "2.28"  # the oldest that the runtimes' own wheels ask for
 COMPILE_TIMEOUT_S = 300.0
@@ -36,8 +36,8 @@ def compiled(
     folder = default_store() / store / f"{architecture}-{fingerprint}"
     made = folder / name
     try:
-        if not made.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+        own_folder(own_folder(default_store()) / store)
+        if not _is_as_made(own_folder(folder) / name):
             code = [str(source) for source in sources if source.suffix == ".c"]
             _build([*compiler, *flags, *code], libraries, made)
     except OSError as error:
@@ -47,6 +47,22 @@ def compiled(
     return made
 
 
+def _is_as_made(made: Path) -> bool:
+    """Tell whether a program is there, and the one that was made: it is run, here and on boards."""
+    seal = made.with_name(f"{made.name}.sha256")
+    if not made.exists() and not made.is_symlink():
+        return False
+    if is_own_file(made) and is_own_file(seal) and seal.read_text(encoding="ascii", errors="replace") == _sha256(made):
+        return True
+    warnings.warn(f"{made} is not the program that was made there; it is made anew", Recomputed, stacklevel=3)
+    made.unlink()
+    return False
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _compiler(architecture: str) -> list[str]:
     """Return the command that compiles for `architecture`; ToolFailed where there is none.
 
@@ -54,7 +70,7 @@ def _compiler(architecture: str) -> list[str]:
     another one `ziglang` comes first: it builds for a chosen, old glibc, while a Debian cross compiler builds for the
     one it came with, which is newer than many a board's.
     """
-    ziglang = [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-linux-gnu.{GLIBC}"]
+    ziglang = python_command("-m", "ziglang", "cc", "-target", f"{architecture}-linux-gnu.{GLIBC}")
     zig = [ziglang] if find_spec("ziglang") else []
     if architecture == platform.machine():
         candidates = [*_found("cc", "gcc", "clang"), *zig]
@@ -84,6 +100,8 @@ def _build(command: list[str], libraries: Sequence[str], made: Path) -> None:
     with tempfile.TemporaryDirectory(dir=made.parent) as folder:
         part = Path(folder) / made.name
         _run([*command, "-o", str(part), *libraries])
+        with whole_file(made.with_name(f"{made.name}.sha256")) as seal:
+            seal.write_text(_sha256(part), encoding="ascii")
         part.replace(made)
 
 

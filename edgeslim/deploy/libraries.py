@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
 from edgeslim.formats import FORMATS, RUNTIMES
-from edgeslim.resources import default_store
+from edgeslim.resources import default_store, python_command
 
 FETCH_LIMIT_S = 1800.0
 
@@ -160,7 +160,7 @@ def _download(requirement: str, architecture: str, folder: Path) -> Path:
     # The lowest glibc first, which is what pip prefers: it runs on most devices.
     platforms = [f"manylinux2014_{architecture}", *(f"manylinux_2_{n}_{architecture}" for n in range(17, 44))]
     command = [
-        *(sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "download", "--quiet"),
+        *python_command("-m", "pip", "--no-input", "--disable-pip-version-check", "download", "--quiet"),
         *("--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", version),
         *(word for platform_ in platforms for word in ("--platform", platform_)),
         *("--dest", str(folder), requirement),

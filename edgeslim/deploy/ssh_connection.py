@@ -4,10 +4,12 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import IO
 
+from edgeslim.deploy.bounds import MOST_WORDS_BYTES, Watch, tail_of
 from edgeslim.errors import DeviceFailed, ToolFailed
 
 CONNECT_TIMEOUT_S, ALIVE_INTERVAL_S, ALIVE_COUNT = 15, 5, 3
@@ -60,6 +62,7 @@ class Connection:
             *(["-F", str(config)] if config else []),
             *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
             *(["-p", port] if port else []),
+            "--",
             host,
         ]
 
@@ -71,34 +74,44 @@ class Connection:
         with self._words.open("wb") as words:
             # Not in the background by itself: there it would hold the pipes of whoever started it.
             self._master = subprocess.Popen(
-                [self._argv[0], "-M", "-N", *self._argv[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=words, env=_environment(), start_new_session=True,
-            )  # fmt: skip
+                [self._argv[0], "-M", "-N", *self._argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                env=_environment(),
+                start_new_session=True,
+            )
         while not self._socket.exists():
             if self._master.poll() is not None:
                 raise self.failure(self._master.returncode, self._words.read_text(errors="replace"))
             time.sleep(POLL_S)
 
-    def start(self, script: str, stderr: IO[str]) -> "subprocess.Popen[str]":
+    def start(self, script: str, stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
         """Start a script of sh at the other end, with its stdout in a pipe."""
         self.connect()
         return subprocess.Popen(
-            self._command(script), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
-            encoding="utf-8", errors="replace", env=_environment(), start_new_session=True,
-        )  # fmt: skip
+            self._command(script),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=_environment(),
+            start_new_session=True,
+        )
 
     def ask(self, script: str, timeout_s: float) -> str:
         """Run a short script of sh at the other end and return its stdout; DeviceFailed when it fails."""
-        done = self._run(script, timeout_s, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        return bytes(done.stdout).decode("utf-8", errors="replace")
+        with tempfile.TemporaryFile() as answer:
+            self._run(script, timeout_s, subprocess.DEVNULL, answer)
+            answer.seek(0)
+            return answer.read().decode("utf-8", errors="replace")
 
     def copy_in(self, source: IO[bytes], script: str, timeout_s: float) -> None:
         """Run a script that reads the rest of `source` on its stdin."""
         self._run(script, timeout_s, stdin=source, stdout=subprocess.DEVNULL)
 
-    def copy_out(self, script: str, to: IO[bytes], timeout_s: float) -> None:
-        """Run a script and write its stdout to a file."""
-        self._run(script, timeout_s, stdin=subprocess.DEVNULL, stdout=to)
+    def copy_out(self, script: str, to: IO[bytes], timeout_s: float, most_bytes: int) -> None:
+        """Run a script and write its stdout, `most_bytes` at most, to a file."""
+        self._run(script, timeout_s, subprocess.DEVNULL, to, most_bytes)
 
     def drop(self) -> None:
         """End the connection, if there is one."""
@@ -115,18 +128,37 @@ class Connection:
         text = stderr.strip() or f"ssh ended with {returncode}"
         return DeviceFailed(f"{self.address}: {text}", status)
 
-    def _run(self, script: str, timeout_s: float, **streams: int | IO[bytes]) -> "subprocess.CompletedProcess[bytes]":
+    def _run(
+        self,
+        script: str,
+        timeout_s: float,
+        stdin: int | IO[bytes],
+        stdout: int | IO[bytes],
+        most: int = MOST_WORDS_BYTES,
+    ) -> None:
+        """Run a script to its end; DeviceFailed when it fails, takes too long or says more than `most` bytes."""
         self.connect()
-        try:
-            done = subprocess.run(  # type: ignore[call-overload]  # of pipes and files alike
-                self._command(script), stderr=subprocess.PIPE, env=_environment(), timeout=timeout_s, check=False,
-                start_new_session=True, **streams,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise DeviceFailed(f"{self.address}: no answer for {timeout_s:g} s", "timeout") from error
-        if done.returncode:
-            raise self.failure(done.returncode, done.stderr.decode("utf-8", errors="replace"))
-        return done  # type: ignore[no-any-return]
+        with tempfile.TemporaryFile() as stderr:
+            child = subprocess.Popen(
+                self._command(script),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=_environment(),
+                start_new_session=True,
+            )
+            bounds = {stderr: MOST_WORDS_BYTES, **({} if isinstance(stdout, int) else {stdout: most})}
+            try:
+                with Watch(bounds, timeout_s, child.kill) as watch:
+                    child.wait()
+            finally:
+                child.kill()
+                child.wait()
+            watch.require_bounded(self.address)
+            if watch.late:
+                raise DeviceFailed(f"{self.address}: no answer for {timeout_s:g} s", "timeout")
+            if child.returncode:
+                raise self.failure(child.returncode, tail_of(stderr))
 
     def _command(self, script: str) -> list[str]:
         # The login shell may be any; what it is given is one word for sh.

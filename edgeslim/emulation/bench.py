@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeslim.artifact.archive import check_integrity, open_artifact
 from edgeslim.deploy.device import Candidate
 from edgeslim.deploy.libraries import Libraries, libraries
 from edgeslim.deploy.run_model import saving, sha256_of
@@ -15,7 +14,7 @@ from edgeslim.emulation.core import TIME_LIMIT_S, Emulator, open_emulator
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate, estimate, estimate_energy, estimator_of, speedup
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
-from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
+from edgeslim.measure.entries import Entry, golden_doubt, keep, measurable
 from edgeslim.measure.placement import with_placement
 
 SCHEME = "emulator"
@@ -60,14 +59,10 @@ def emulate(
     are, DeviceFailed has every one. Raises BadInput, IntegrityFailed, ToolFailed, and Refused for a number of threads
     whose speed-up nobody knows.
     """
-    with open_artifact(path) as artifact:
-        check_integrity(artifact.folder)
-        if path.is_dir():
-            require_writable(path)
-        profile = load_profile(device or artifact.manifest.compatible.device)
+    with measurable(path) as (manifest, entries):
+        profile = load_profile(device or manifest.compatible.device)
         if profile.estimator is not None:
             speedup(profile.estimator, threads)
-        entries = entries_of(artifact.folder, artifact.manifest)
         found: list[EmulatedInference] = []
         skipped: list[Skipped] = []
         with open_emulator(profile) as emulator:
@@ -92,11 +87,11 @@ def simulated(
     _library(entry.candidate, emulator)
     emulator.run(entry.candidate, ["--inputs", str(inputs), *saving(outputs)], time_limit_s)
     seen = golden_doubt(entry, [np.load(file) for file in outputs], emulator.machine)
-    one = simulate(entry.candidate, inputs, emulator, threads, time_limit_s)
+    one = count_inference(entry.candidate, inputs, emulator, threads, time_limit_s)
     return replace(one, golden_samples=len(entry.golden_inputs), seen=(*seen, *one.seen))
 
 
-def simulate(
+def count_inference(
     candidate: Candidate, inputs: Path, emulator: Emulator, threads: int = 1, time_limit_s: float = TIME_LIMIT_S
 ) -> EmulatedInference:
     """Return what one inference of a file takes on an emulated core, with warm caches; `inputs` is an .npy of samples.

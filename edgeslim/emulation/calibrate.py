@@ -96,9 +96,12 @@ def calibrate(
         inputs = {one.label: array for one, array in models.items()}
         steps = len(models) * workload.processes
         measured = measure(
-            list(models), inputs, workload, device=board,
+            list(models),
+            inputs,
+            workload,
+            device=board,
             progress=lambda label, done, _: progress(f"timing {label}", done / steps),
-        )  # fmt: skip
+        )
         _require_believed(measured, accept)
         calibrated = _calibrated(measured, board, emulator, runtime, workload, accept)
     clock = profile.cores[0].max_clock
@@ -204,9 +207,13 @@ def _require_believed(measured: Sequence[Measurement], accept: Sequence[Kind]) -
 
 
 def _calibrated(
-    measured: Sequence[Measurement], board: Device, emulator: Emulator, runtime: str, workload: Workload,
+    measured: Sequence[Measurement],
+    board: Device,
+    emulator: Emulator,
+    runtime: str,
+    workload: Workload,
     accept: Sequence[Kind],
-) -> Calibrated:  # fmt: skip
+) -> Calibrated:
     first = measured[0]
     seen = {caution.kind for one in measured for caution in one.cautions}
     return Calibrated(

@@ -274,9 +274,14 @@ def _cores(qemu: str) -> list[str]:
 def _asked(*words: str) -> str:
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False,
+            words,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            check=False,
             timeout=ASK_TIMEOUT_S,
-        )  # fmt: skip
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToolFailed(f"{words[0]} cannot be run: {error}") from error
     return done.stdout + done.stderr

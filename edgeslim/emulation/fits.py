@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.artifact.archive import check_integrity, open_artifact
+from edgeslim.artifact.records import text_of
 from edgeslim.deploy.device import Device
 from edgeslim.deploy.run_model import saving, sha256_of
 from edgeslim.deploy.targets.ssh import open_target
@@ -20,7 +20,7 @@ from edgeslim.emulation.bench import SCHEME, Skipped, require_some, skipped_for
 from edgeslim.emulation.core import TIME_LIMIT_S, require_emulation
 from edgeslim.emulation.virtual_machine import REMOTE, require_ram, running_machine
 from edgeslim.errors import DeviceFailed, ToolFailed
-from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
+from edgeslim.measure.entries import Entry, golden_doubt, keep, measurable
 from edgeslim.measure.harness import fetched
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
@@ -32,7 +32,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @validated_dataclass(frozen=True, config=_STRICT)
-class Fit:
+class MemoryFit:
     """Whether one model runs in one runtime in a machine's memory, with its processor and memory emulated.
 
     The sizes are simulated: a real Linux counted them, on emulated hardware; they are None where the kernel ended the
@@ -71,10 +71,10 @@ class Fit:
 
     def to_json(self) -> str:
         """Return everything as JSON text."""
-        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+        return text_of(_ADAPTER, self)
 
 
-_ADAPTER = TypeAdapter(Fit)
+_ADAPTER = TypeAdapter(MemoryFit)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class FitReport:
     """What was found, a file each, and which files could not be asked; `folder` holds it too, None for an archive."""
 
     device: DeviceProfile
-    found: tuple[Fit, ...]
+    found: tuple[MemoryFit, ...]
     skipped: tuple[Skipped, ...]
     folder: Path | None
 
@@ -105,13 +105,9 @@ def fits(
     ToolFailed.
     """
     require_ram(ram_bytes)
-    with open_artifact(path) as artifact:
-        check_integrity(artifact.folder)
-        if path.is_dir():
-            require_writable(path)
-        profile = load_profile(device or artifact.manifest.compatible.device)
-        entries = entries_of(artifact.folder, artifact.manifest)
-        found: list[Fit] = []
+    with measurable(path) as (manifest, entries):
+        profile = load_profile(device or manifest.compatible.device)
+        found: list[MemoryFit] = []
         skipped: list[Skipped] = []
         with open_machine(profile, ram_bytes) as opened:
             free_bytes = available_bytes(opened.target.look([MEMINFO]))
@@ -141,7 +137,7 @@ def open_machine(profile: DeviceProfile, ram_bytes: int) -> Iterator[Device]:
 
 def _fit(
     entry: Entry, device: Device, profile: DeviceProfile, memory: tuple[int, int], threads: int, time_limit_s: float
-) -> Fit:
+) -> MemoryFit:
     """Run one file; `memory` is the whole and what is available, in bytes."""
     candidate, target = entry.candidate, device.target
     deployed = device.deployed(candidate.runtime)
@@ -161,7 +157,7 @@ def _fit(
         with TemporaryDirectory() as folder:
             seen = golden_doubt(entry, fetched(target, made, Path(folder)), device.machine)
         seen += placement_doubts(candidate.precision, session.precision_actual or "not reported", session.executors)
-    return Fit(
+    return MemoryFit(
         label=candidate.label,
         runtime=candidate.runtime,
         runtime_version=(session.hello.runtime_version if session else None) or deployed.version,

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from edgeslim.artifact.records import text_of
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate
 from edgeslim.measure.measurement import Caution, Kind
 
@@ -70,7 +71,7 @@ class EmulatedInference:
 
     def to_json(self) -> str:
         """Return everything as JSON text."""
-        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+        return text_of(_ADAPTER, self)
 
 
 _ADAPTER = TypeAdapter(EmulatedInference)

@@ -26,9 +26,13 @@ REMOTE = "/root/edgeslim"  # on its disk, which survives a reboot
 # What runs a machine, and what makes one -> the Debian package.
 TO_RUN = {"qemu-system-aarch64": "qemu-system-arm", "ssh": "openssh-client", "setpriv": "util-linux"}
 TO_MAKE = {
-    "ssh-keygen": "openssh-client", "apt-get": "apt", "dpkg-deb": "dpkg", "cpio": "cpio", "mke2fs": "e2fsprogs",
+    "ssh-keygen": "openssh-client",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "cpio": "cpio",
+    "mke2fs": "e2fsprogs",
     "gzip": "gzip",
-}  # fmt: skip
+}
 
 
 class VirtualMachine:
@@ -56,9 +60,13 @@ class VirtualMachine:
         self._log.unlink(missing_ok=True)
         with self._errors.open("wb") as stderr:
             self._qemu = subprocess.Popen(
-                [*self._command(ram_bytes, kernel_words), *options], stdin=subprocess.DEVNULL, stdout=stderr,
-                stderr=stderr, env={**os.environ, "TMPDIR": str(self._folder)}, start_new_session=True,
-            )  # fmt: skip
+                [*self._command(ram_bytes, kernel_words), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                env={**os.environ, "TMPDIR": str(self._folder)},
+                start_new_session=True,
+            )
         self.wait_for_boots(1, timeout_s)
         self._trust()
 
@@ -208,9 +216,13 @@ def _run(command: list[str], work: Path) -> None:
     """Run a program that leaves nothing behind, even when it is interrupted; ToolFailed with its words if it fails."""
     with (work / "words").open("w+b") as words:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=words, stderr=words,
-            env={**os.environ, "TMPDIR": str(work), "LC_ALL": "C"}, start_new_session=True,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=words,
+            env={**os.environ, "TMPDIR": str(work), "LC_ALL": "C"},
+            start_new_session=True,
+        )
         try:
             code = child.wait(MAKE_TIMEOUT_S)
         except BaseException as error:

@@ -34,9 +34,21 @@ OPSET = 20
 LAYER_OPERATORS = ("Conv", "Gemm", "MatMul")
 # What the runtimes run on integers between a DequantizeLinear and a QuantizeLinear.
 _BOTH = (
-    *LAYER_OPERATORS, "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Concat", "Reshape", "Flatten",
-    "Transpose", "Slice", "Split", "Pad", "Squeeze", "Unsqueeze",
-)  # fmt: skip
+    *LAYER_OPERATORS,
+    "Add",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Concat",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Slice",
+    "Split",
+    "Pad",
+    "Squeeze",
+    "Unsqueeze",
+)
 INTEGER_OPERATORS = {"onnxruntime": (*_BOTH, "Sigmoid", "Mul"), "openvino": _BOTH}
 CLIPPING_OPERATORS = ("Relu", "Clip")
 

@@ -16,11 +16,35 @@ from edgeslim.model.fp16_plan import LARGEST, HalfPlan
 # Operators that compute in whichever float type they are given; others stay fp32, between casts.
 GENERIC = frozenset(
     {
-        "Add", "AveragePool", "Clip", "Concat", "Conv", "Div", "Flatten", "Gemm", "GlobalAveragePool", "HardSigmoid",
-        "HardSwish", "Identity", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice",
-        "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+        "Add",
+        "AveragePool",
+        "Clip",
+        "Concat",
+        "Conv",
+        "Div",
+        "Flatten",
+        "Gemm",
+        "GlobalAveragePool",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Pad",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Sigmoid",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Tanh",
+        "Transpose",
+        "Unsqueeze",
     }
-)  # fmt: skip
+)
 _SHORT: dict[int, str] = {TensorProto.FLOAT16: "fp16", TensorProto.FLOAT: "fp32"}
 
 

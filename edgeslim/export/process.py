@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import TypeVar
 
 from edgeslim.errors import ToolFailed
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.resources import HUGE_PAGES, in_package
+from edgeslim.resources import HUGE_PAGES, python_command, python_path
 
 TIMEOUT_S = 1800.0
 Job = TypeVar("Job")
@@ -38,7 +37,7 @@ def child_environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",  # several work side by side
         "ORT_DISABLE_TELEMETRY": "1",
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join([str(in_package().parent), *sys.path[1:]]),
+        "PYTHONPATH": python_path(),
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TRANSFORMERS_OFFLINE": "1",
     }
@@ -172,12 +171,15 @@ class _Server:
             raise
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # -P: the folder that this was called in is no place to import from.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "edgeslim.export.server", *self._modules],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=child_environment(),
-            cwd=tempfile.gettempdir(), start_new_session=True,
-        )  # fmt: skip
+            python_command("-m", "edgeslim.export.server", *self._modules),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            cwd=tempfile.gettempdir(),
+            start_new_session=True,
+        )
         _Server.live.add(self)
         self._listener = threading.Thread(target=self._listen, args=(self._process,), daemon=True)
         self._listener.start()

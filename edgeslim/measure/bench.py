@@ -10,7 +10,7 @@ from edgeslim.deploy.device import Device, open_device
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.measure.comparison import Comparison
 from edgeslim.measure.comparison import compare as compared
-from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, require_writable
+from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, measurable
 from edgeslim.measure.harness import Unfinished, Workload, measure, outputs_on
 from edgeslim.measure.measurement import Caution, Measurement, load
 from edgeslim.measure.meters.find import Metering, find_meter
@@ -60,20 +60,15 @@ def bench(
     read). Raises BadInput, IntegrityFailed, and DeviceFailed; CutOff, a kind of it, has what was complete before.
     """
     workload = workload or Workload()
-    with open_artifact(path) as artifact:
-        check_integrity(artifact.folder)
-        if path.is_dir():
-            require_writable(path)
-        entries = entries_of(artifact.folder, artifact.manifest)
-        with open_device(on, library) as device:
-            require_architecture(device, artifact.manifest, any_device=any_device)
-            metering = _metering(device, meter)
-            if metering is not None:
-                workload = metered(workload)
-            try:
-                measured = bench_entries(entries, device, workload, metering, progress, require_accelerator)
-            except Unfinished as error:
-                raise CutOff(error, keep(error.measurements, path, on, error.lines)) from error
+    with measurable(path) as (manifest, entries), open_device(on, library) as device:
+        require_architecture(device, manifest, any_device=any_device)
+        metering = _metering(device, meter)
+        if metering is not None:
+            workload = metered(workload)
+        try:
+            measured = bench_entries(entries, device, workload, metering, progress, require_accelerator)
+        except Unfinished as error:
+            raise CutOff(error, keep(error.measurements, path, on, error.lines)) from error
     return BenchReport(tuple(measured), keep(measured, path, on))
 
 

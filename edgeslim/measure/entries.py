@@ -2,14 +2,15 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from edgeslim.artifact.archive import MEASUREMENTS
+from edgeslim.artifact.archive import MEASUREMENTS, check_integrity, open_artifact
 from edgeslim.artifact.golden import golden_fault
 from edgeslim.artifact.manifest import Manifest, ModelFile
 from edgeslim.artifact.records import Record, save
@@ -35,6 +36,19 @@ class Entry:
     def golden_inputs(self) -> np.ndarray:
         """The golden inputs in this file's layout and type, samples on axis 0."""
         return np.asarray(np.load(self.folder / self.model.inputs[0].golden_inputs))
+
+
+@contextmanager
+def measurable(path: Path) -> Iterator[tuple[Manifest, list[Entry]]]:
+    """Open an artifact that is whole, whose runtimes are here and whose measurements can be kept: what is measured.
+
+    Raises as `open_artifact`, `check_integrity`, `require_writable` and `entries_of`.
+    """
+    with open_artifact(path) as artifact:
+        check_integrity(artifact.folder)
+        if path.is_dir():
+            require_writable(path)
+        yield artifact.manifest, entries_of(artifact.folder, artifact.manifest)
 
 
 def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> list[Entry]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from edgeslim.artifact.records import read, text_of
 from edgeslim.errors import BadInput, InvalidMeasurement
 
 BOOTSTRAP_RESAMPLES = 10_000
@@ -315,7 +316,7 @@ class Measurement:
 
     def to_json(self) -> str:
         """Return everything, raw times included, as JSON text that `from_json` reads back equal."""
-        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+        return text_of(_ADAPTER, self)
 
     @staticmethod
     def from_json(text: str, source: str = "measurement") -> "Measurement":
@@ -328,12 +329,9 @@ class Measurement:
                 f"{source}: was written by another edgeslim ({version}; this one reads {FORMAT}); measure again"
             )
         try:
-            return _ADAPTER.validate_json(text)
+            return read(_ADAPTER, text, source)
         except InvalidMeasurement as error:
             raise BadInput(f"{source}: {error}") from error
-        except ValidationError as error:
-            reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
-            raise BadInput(f"{source}: {'; '.join(reasons)}") from error
 
 
 _ADAPTER = TypeAdapter(Measurement)

@@ -18,9 +18,16 @@ KERNEL_SHARE = 0.25  # of the RAM a board is sold with, firmware, graphics and k
 
 # What a profile calls an instruction set -> the flag in /proc/cpuinfo.
 FLAGS: dict[Isa, str] = {
-    "neon": "asimd", "fp16": "asimdhp", "bf16": "bf16", "dotprod": "asimddp", "i8mm": "i8mm", "avx2": "avx2",
-    "avx_vnni": "avx_vnni", "avx512f": "avx512f", "avx512_vnni": "avx512_vnni",
-}  # fmt: skip
+    "neon": "asimd",
+    "fp16": "asimdhp",
+    "bf16": "bf16",
+    "dotprod": "asimddp",
+    "i8mm": "i8mm",
+    "avx2": "avx2",
+    "avx_vnni": "avx_vnni",
+    "avx512f": "avx512f",
+    "avx512_vnni": "avx512_vnni",
+}
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,11 @@ def _machine(device: Device, profile: DeviceProfile) -> Iterator[Finding]:
     ram = profile.memory.ram
     enough = ram.value is not None and machine.ram_bytes >= (1 - KERNEL_SHARE) * ram.value
     yield Finding(
-        "RAM, at least", ram.shown, f"{machine.ram_bytes / 2**30:.2f} GiB",
+        "RAM, at least",
+        ram.shown,
+        f"{machine.ram_bytes / 2**30:.2f} GiB",
         "unknown" if ram.value is None else "same" if enough else "differs",
-    )  # fmt: skip
+    )
     yield Finding("system", "any Linux", f"{machine.os_name or 'no name'}, kernel {machine.kernel}", "same")
     yield Finding("glibc", "what its runtimes need", machine.glibc or "not told", "unknown")
 

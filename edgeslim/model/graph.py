@@ -158,6 +158,16 @@ def argument(node: fx.Node, name: str) -> Any:
     raise TypeError(f"{node.target} has no parameter {name}")
 
 
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """Return what an operator is given in its places: nodes, numbers and lists of them, whatever its schema says."""
+    return tuple(node.args)
+
+
+def weight_name(layer: fx.Node) -> str:
+    """Return the qualified name of a layer's weight."""
+    return str(arguments(layer)[1].target)
+
+
 def window_of(node: fx.Node) -> tuple[list[int], list[int], list[int]]:
     """Return kernel, stride and padding of a pooling, two numbers each."""
     kernel = _pair(argument(node, "kernel_size"))

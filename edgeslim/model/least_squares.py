@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from edgeslim.errors import BadModel
-from edgeslim.model.graph import ATEN, channel_axis
+from edgeslim.model.graph import ATEN, arguments, channel_axis
 
 MOST_ROWS = 40_000  # places of a layer that are looked at; more change nothing that 16-bit weights could hold
 BLOCK = 64  # inputs rounded before what they cost is passed on to all later ones at once
@@ -37,9 +37,13 @@ class Moments:
 
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(
-            self.rows + other.rows, self.x + other.x, self.y + other.y, self.xx + other.xx, self.xy + other.xy,
+            self.rows + other.rows,
+            self.x + other.x,
+            self.y + other.y,
+            self.xx + other.xx,
+            self.xy + other.xy,
             self.yy + other.yy,
-        )  # fmt: skip
+        )
 
     def centred(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return X'X, X'Y and the squares of Y about their means; an input that never changes has zeros."""
@@ -77,7 +81,7 @@ def rows_of(layer: fx.Node, weight: Tensor, x: Tensor, y: Tensor, share: float) 
     """
     if layer.target is ATEN.linear.default:
         return x.reshape(1, -1, x.shape[-1]), y.reshape(1, -1, y.shape[-1])
-    groups = int(layer.args[6]) if len(layer.args) > 6 else 1  # type: ignore[arg-type]
+    groups = int(arguments(layer)[6]) if len(arguments(layer)) > 6 else 1
     windows = _windows(layer, weight, x)
     height, width = windows.shape[2:4]
     places = torch.arange(height * width)
@@ -103,9 +107,13 @@ def _windows(layer: fx.Node, weight: Tensor, x: Tensor) -> Tensor:
     images, channels, rows, columns = padded.shape
     tall, broad = weight.shape[2:]
     size = (
-        images, channels, (rows - dilation[0] * (tall - 1) - 1) // stride[0] + 1,
-        (columns - dilation[1] * (broad - 1) - 1) // stride[1] + 1, tall, broad,
-    )  # fmt: skip
+        images,
+        channels,
+        (rows - dilation[0] * (tall - 1) - 1) // stride[0] + 1,
+        (columns - dilation[1] * (broad - 1) - 1) // stride[1] + 1,
+        tall,
+        broad,
+    )
     image, channel, row, column = padded.stride()
     steps = (image, channel, row * stride[0], column * stride[1], row * dilation[0], column * dilation[1])
     return padded.as_strided(size, steps)

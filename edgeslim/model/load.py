@@ -15,6 +15,7 @@ from edgeslim.model.model import Model
 from edgeslim.model.sources.bundled import bundled_model
 from edgeslim.model.sources.python_file import from_python_file
 from edgeslim.model.sources.torchvision import from_torchvision
+from edgeslim.model.sources.user_code import running_code_of
 
 OUTPUT_NAME = re.compile(r"(?!input$)[A-Za-z][A-Za-z0-9_]{0,62}")
 
@@ -103,10 +104,12 @@ def _returned(model: Model) -> Any:
     """Return what the network itself returns for an image of zeros; BadModel where it cannot be traced or run."""
     model.network.eval()
     try:
-        return model.network(torch.zeros(model.input_shape))
-    except Exception as error:
-        trace(model.network, model.input_shape)  # says what is wrong, as for a network that runs and is not traced
-        raise BadModel(f"{model.source} cannot be run: {type(error).__name__}: {error}") from error
+        with running_code_of(model.source):
+            return model.network(torch.zeros(model.input_shape))
+    except BadModel as error:
+        if isinstance(error.__cause__, Exception):
+            trace(model.network, model.input_shape)  # says what is wrong as for a network that runs and is not traced
+        raise
 
 
 def _keys(returned: Any) -> tuple[str, ...]:

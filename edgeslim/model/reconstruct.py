@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from edgeslim.model.graph import ATEN, LAYERS, output_nodes, parameter
+from edgeslim.model.graph import ATEN, LAYERS, arguments, output_nodes, parameter, weight_name
 from edgeslim.model.least_squares import fit, from_matrix, halves_of, matrix
 
 Batches = list[Tensor]
@@ -145,11 +145,11 @@ def reconstruct(
 
     def adjust(node: fx.Node, entering: Batches, dense_entering: Batches, wanted: Batches) -> None:
         if node.target in LAYERS:
-            name = str(node.args[1].target)  # type: ignore[union-attr] # a parameter
+            name = weight_name(node)
             if readers[name] == 1:  # a layer used twice keeps its weights: no single answer fits both uses
                 _refit(pruned, node, torch.from_numpy(rows[name]), entering, wanted, remarks)
         elif node.target is ATEN.batch_norm.default and readers.get(str(_fitted(node))) == 1:
-            kept = torch.from_numpy(rows[str(node.args[3].target)])  # type: ignore[union-attr]
+            kept = torch.from_numpy(rows[str(arguments(node)[3].target)])
             _restore_statistics(pruned, node, kept, entering, dense_entering)
 
     side_by_side(dense, pruned, images, adjust)

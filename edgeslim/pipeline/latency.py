@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeslim.backends import backend_of
 from edgeslim.deploy.device import Candidate
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
-from edgeslim.emulation.bench import simulate
+from edgeslim.emulation.bench import count_inference
 from edgeslim.emulation.core import open_emulator, require_tools
 from edgeslim.emulation.estimator import calibrated_for, estimator_of, speedup
 from edgeslim.emulation.inference import EmulatedInference
@@ -67,7 +67,9 @@ def device_times(
                 progress(f"emulating {candidate.label}", number / len(files))
                 left_s = TIME_LIMIT_S if budget_s is None else began_s + budget_s - time.monotonic()
                 try:
-                    found.append(simulate(candidate, inputs, emulator, threads, max(min(left_s, TIME_LIMIT_S), 0.1)))
+                    found.append(
+                        count_inference(candidate, inputs, emulator, threads, max(min(left_s, TIME_LIMIT_S), 0.1))
+                    )
                 except DeviceFailed as error:
                     late = budget_s is not None and error.status == "timeout"
                     why = TOO_LONG if late else error

@@ -47,12 +47,43 @@ Rule = Callable[[Request], list[str]]
 # Every operator that all three exporters write and all three runtimes run: each stood in a network that was built.
 OPERATORS = frozenset(
     {
-        "adaptive_avg_pool2d", "add", "add_", "avg_pool2d", "batch_norm", "cat", "chunk", "contiguous", "conv2d",
-        "dropout", "dropout_", "flatten", "getitem", "hardsigmoid", "hardsigmoid_", "hardswish", "hardswish_",
-        "hardtanh", "hardtanh_", "linear", "max_pool2d", "mean", "mul", "mul_", "permute", "relu", "relu6", "relu_",
-        "reshape", "sigmoid", "sigmoid_", "silu", "silu_", "transpose", "view",
+        "adaptive_avg_pool2d",
+        "add",
+        "add_",
+        "avg_pool2d",
+        "batch_norm",
+        "cat",
+        "chunk",
+        "contiguous",
+        "conv2d",
+        "dropout",
+        "dropout_",
+        "flatten",
+        "getitem",
+        "hardsigmoid",
+        "hardsigmoid_",
+        "hardswish",
+        "hardswish_",
+        "hardtanh",
+        "hardtanh_",
+        "linear",
+        "max_pool2d",
+        "mean",
+        "mul",
+        "mul_",
+        "permute",
+        "relu",
+        "relu6",
+        "relu_",
+        "reshape",
+        "sigmoid",
+        "sigmoid_",
+        "silu",
+        "silu_",
+        "transpose",
+        "view",
     }
-)  # fmt: skip
+)
 
 
 def device_class(asked: Request) -> list[str]:

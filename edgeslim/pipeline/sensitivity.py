@@ -211,11 +211,15 @@ def _layers(model: Model, context: Context) -> tuple[LayerLoss, ...]:
     )
     return tuple(
         LayerLoss(
-            one.layer, numerics.layers[one.layer].weight.removesuffix(".weight"), "int8", round(one.sqnr_db, 2),
-            round(one.lost.points, 4), round(one.lost.at_most, 4),
+            one.layer,
+            numerics.layers[one.layer].weight.removesuffix(".weight"),
+            "int8",
+            round(one.sqnr_db, 2),
+            round(one.lost.points, 4),
+            round(one.lost.at_most, 4),
         )
         for one in found
-    )  # fmt: skip
+    )
 
 
 def save(report: SensitivityReport, folder: Path) -> Path:

@@ -2,44 +2,31 @@
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-from rich.table import Table
-
 from edgeslim.devices.profile import DeviceProfile, Fact, describe, overview
-from edgeslim.report.doctor import Finding
+from edgeslim.report.doctor import Diagnosis
+from edgeslim.table import Table
 
 
-def devices_table(profiles: Sequence[DeviceProfile]) -> RenderableType:
+def devices_table(profiles: Sequence[DeviceProfile]) -> Table:
     """Return one line a device."""
-    table = Table()
-    for column in ("device", "aliases", "class", "SoC", "runtimes, preferred first"):
-        table.add_column(column)
-    for one in profiles:
-        table.add_row(*overview(one))
-    return table
+    columns = ("device", "aliases", "class", "SoC", "runtimes, preferred first")
+    return Table("", columns, tuple(tuple(overview(one)) for one in profiles))
 
 
-def facts_table(profile: DeviceProfile) -> RenderableType:
+def facts_table(profile: DeviceProfile) -> Table:
     """Return everything known about a device, each fact with its source."""
-    table = Table(title=f"{profile.name}: {profile.title}", title_justify="left")
-    for column in ("", "fact", "value", "source"):
-        table.add_column(column, overflow="fold")
-    section = None
+    rows, section = [], None
     for fact in describe(profile):
-        table.add_row(fact.section if fact.section != section else "", *_fact(fact))
+        rows.append((fact.section if fact.section != section else "", *_fact(fact)))
         section = fact.section
-    return table
+    return Table(f"{profile.name}: {profile.title}", ("", "fact", "value", "source"), tuple(rows))
 
 
 def _fact(fact: Fact) -> tuple[str, str, str]:
     return fact.name, fact.value, fact.source or ""
 
 
-def findings_table(findings: Sequence[Finding]) -> RenderableType:
+def findings_table(findings: Sequence[Diagnosis]) -> Table:
     """Return what is installed and usable, with the command that would enable what is not."""
-    table = Table()
-    for column in ("", "what", "detail", "to enable it"):
-        table.add_column(column)
-    for one in findings:
-        table.add_row(one.state, one.what, one.detail, one.cure or "")
-    return table
+    rows = tuple((one.state, one.what, one.detail, one.cure or "") for one in findings)
+    return Table("", ("", "what", "detail", "to enable it"), rows)

@@ -23,6 +23,7 @@ from edgeslim.emulation.virtual_machine import cure, missing_tools
 from edgeslim.errors import ToolFailed
 from edgeslim.export.process import child_environment
 from edgeslim.formats import FORMATS, FormatName
+from edgeslim.resources import python_command
 
 IMPORT_TIMEOUT_S = 120.0
 RAM_WANTED_BYTES = 3e9  # the default build; a network of the size of resnet50 takes twice that
@@ -41,7 +42,7 @@ _OTHER_EXTRAS = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at; `cure` is the command that would make it "ok", where there is one."""
 
     what: str
@@ -59,7 +60,7 @@ class Package:
     fault: str | None = None
 
 
-def diagnose(root: Path = Path("/")) -> list[Finding]:
+def diagnose(root: Path = Path("/")) -> list[Diagnosis]:
     """Return what was found out about this Python, its packages, the formats and the machine.
 
     Every package is imported in a process of its own, which takes some seconds each. `root` is where /proc lies.
@@ -70,7 +71,7 @@ def diagnose(root: Path = Path("/")) -> list[Finding]:
         packages = dict(zip(names, pool.map(examine, names), strict=True))
     found = {extra: [packages[name] for name in names] for extra, names in extras.items()}
     return [
-        Finding("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
+        Diagnosis("Python", "ok", f"{platform.python_version()}, {sys.executable}"),
         of_packages("torch", [packages["torch"]], "pip install edgeslim"),
         *(of_packages(f"extra {extra}", of, f"pip install 'edgeslim[{extra}]'") for extra, of in found.items()),
         *(of_format(name, found[form.extra]) for name, form in FORMATS.items()),
@@ -96,7 +97,7 @@ def fault_of(code: str, timeout_s: float = IMPORT_TIMEOUT_S) -> str | None:
     """Run a line of Python as an exporter process would run it; return why it failed, or None."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE + code],
+            python_command("-c", _PROBE + code),
             env=child_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -113,106 +114,108 @@ def fault_of(code: str, timeout_s: float = IMPORT_TIMEOUT_S) -> str | None:
     return lines[-1] if done.returncode else None
 
 
-def of_packages(what: str, packages: Sequence[Package], install: str) -> Finding:
+def of_packages(what: str, packages: Sequence[Package], install: str) -> Diagnosis:
     """Return the state of packages that serve one purpose; `install` is the command for those that are absent."""
     present = ", ".join(f"{package.name} {package.version}" for package in packages if package.version)
     absent = [package.name for package in packages if package.version is None]
     broken = [package for package in packages if package.fault]
     if absent:
         there = f" ({present} is there)" if present else ""
-        return Finding(what, "missing", f"not installed: {', '.join(absent)}{there}", install)
+        return Diagnosis(what, "missing", f"not installed: {', '.join(absent)}{there}", install)
     if broken:
         faults = "; ".join(f"{package.name} {package.version}: {package.fault}" for package in broken)
         again = " ".join(f"{package.name}=={package.version}" for package in broken)
-        return Finding(what, "missing", f"broken: {faults}", f"pip install --force-reinstall --no-deps {again}")
-    return Finding(what, "ok", present)
+        return Diagnosis(what, "missing", f"broken: {faults}", f"pip install --force-reinstall --no-deps {again}")
+    return Diagnosis(what, "ok", present)
 
 
-def of_format(name: FormatName, packages: Sequence[Package]) -> Finding:
+def of_format(name: FormatName, packages: Sequence[Package]) -> Diagnosis:
     """Return whether files of a format can be written and run here; "limited": existing ones can be run."""
     form = FORMATS[name]
     state = of_packages(name, packages, f"pip install 'edgeslim[{form.extra}]'")
     runtime = f"{form.runtime} {runtime_available(form.runtime)}"
     if state.state == "ok":
-        return Finding(f"format {name}", "ok", f"can be written, and run in {runtime}")
+        return Diagnosis(f"format {name}", "ok", f"can be written, and run in {runtime}")
     if runtime_available(form.runtime) and not any(package.fault for package in packages):
-        return Finding(f"format {name}", "limited", f"can be run in {runtime}, not written; {state.detail}", state.cure)
-    return Finding(f"format {name}", "missing", f"can be neither written nor run; {state.detail}", state.cure)
+        return Diagnosis(
+            f"format {name}", "limited", f"can be run in {runtime}, not written; {state.detail}", state.cure
+        )
+    return Diagnosis(f"format {name}", "missing", f"can be neither written nor run; {state.detail}", state.cure)
 
 
-def of_agent(architecture: str) -> Finding:
+def of_agent(architecture: str) -> Diagnosis:
     """Return whether the agent in C that runs on devices of an architecture can be compiled here, by compiling it."""
     what = f"agent for {architecture}"
     try:
         program = agent_program(architecture)
     except ToolFailed as error:
-        return Finding(what, "limited", f"{error}; the agent in Python takes over", "pip install ziglang")
-    return Finding(what, "ok", f"{program.stat().st_size / 1e3:.0f} kB, {program}")
+        return Diagnosis(what, "limited", f"{error}; the agent in Python takes over", "pip install ziglang")
+    return Diagnosis(what, "ok", f"{program.stat().st_size / 1e3:.0f} kB, {program}")
 
 
-def of_ssh() -> Finding:
+def of_ssh() -> Diagnosis:
     """Return whether a device can be reached with OpenSSH's client."""
     found = shutil.which("ssh")
     if found is None:
-        return Finding(
+        return Diagnosis(
             "ssh", "missing", "no OpenSSH client, so no device can be reached", "apt-get install openssh-client"
         )
-    return Finding("ssh", "ok", found)
+    return Diagnosis("ssh", "ok", found)
 
 
-def of_emulator() -> Finding:
+def of_emulator() -> Diagnosis:
     """Return whether a device's core can be emulated here, by building the plugin that counts."""
     try:
         tools = require_tools()
     except ToolFailed as error:
-        return Finding("emulated core", "missing", str(error), "sudo tools/install_emulator")
-    return Finding("emulated core", "ok", f"{tools.qemu} {tools.version}, libraries in {tools.libraries}")
+        return Diagnosis("emulated core", "missing", str(error), "sudo tools/install_emulator")
+    return Diagnosis("emulated core", "ok", f"{tools.qemu} {tools.version}, libraries in {tools.libraries}")
 
 
-def of_virtual_machine() -> Finding:
+def of_virtual_machine() -> Diagnosis:
     """Return whether a machine can be emulated, to deploy to and to find out what fits into how much memory."""
     missing = missing_tools()
     if missing:
         absent = f"not installed: {', '.join(missing)}; no machine can be emulated (bench --on emulator --ram)"
-        return Finding("emulated machine", "missing", absent, cure(missing))
-    return Finding("emulated machine", "ok", "qemu-system-aarch64 and what makes the machine are there")
+        return Diagnosis("emulated machine", "missing", absent, cure(missing))
+    return Diagnosis("emulated machine", "ok", "qemu-system-aarch64 and what makes the machine are there")
 
 
-def of_cpu(machine: Machine) -> Finding:
+def of_cpu(machine: Machine) -> Diagnosis:
     """Return the processor and, where it lacks instructions for INT8, what that means for figures taken here."""
     detail = f"{machine.cpu_model}, {machine.cores} cores"
     if machine.architecture == "x86_64" and not machine.has_vnni:
-        return Finding(
+        return Diagnosis(
             "CPU",
             "limited",
             f"{detail}, no VNNI: INT8 is slower than elsewhere, its sums saturate in OpenVINO, and in ONNX Runtime in "
             "sessions that do not set `session.x64quantprecision` to 1, as edgeslim does",
         )
-    return Finding("CPU", "ok", detail + (", VNNI" if machine.has_vnni else ""))
+    return Diagnosis("CPU", "ok", detail + (", VNNI" if machine.has_vnni else ""))
 
 
-def of_ram(machine: Machine) -> Finding:
+def of_ram(machine: Machine) -> Diagnosis:
     """Return how much memory the machine has, held against what a default build takes."""
     if machine.ram_bytes >= RAM_WANTED_BYTES:
-        return Finding("RAM", "ok", _gigabytes(machine.ram_bytes))
-    return Finding("RAM", "limited", f"{_gigabytes(machine.ram_bytes)}; a build takes {_gigabytes(RAM_WANTED_BYTES)}")
+        return Diagnosis("RAM", "ok", _gigabytes(machine.ram_bytes))
+    return Diagnosis("RAM", "limited", f"{_gigabytes(machine.ram_bytes)}; a build takes {_gigabytes(RAM_WANTED_BYTES)}")
 
 
-def of_machine(root: Path) -> list[Finding]:
+def of_machine(root: Path) -> list[Diagnosis]:
     """Return processor and memory as /proc under `root` tells them, or the one finding that it cannot be read."""
     try:
         machine = this_machine(root)
     except ToolFailed as error:
-        return [Finding("machine", "limited", str(error))]
+        return [Diagnosis("machine", "limited", str(error))]
     return [of_cpu(machine), of_ram(machine)]
 
 
-def _disk(folder: Path, use: str) -> Finding:
+def _disk(folder: Path, use: str) -> Diagnosis:
     free = shutil.disk_usage(folder).free
     detail = f"{_gigabytes(free)} free for {use} in {folder}"
     if free >= DISK_WANTED_BYTES:
-        return Finding("disk", "ok", detail)
-    return Finding("disk", "limited", f"{detail}; a build takes {_gigabytes(DISK_WANTED_BYTES)}")
+        return Diagnosis("disk", "ok", detail)
+    return Diagnosis("disk", "limited", f"{detail}; a build takes {_gigabytes(DISK_WANTED_BYTES)}")
 
 
 def _gigabytes(count: float) -> str:

@@ -5,34 +5,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from edgeslim.devices.emulation import MISSES
 from edgeslim.emulation.bench import EmulationReport, Skipped
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate
-from edgeslim.emulation.fits import Fit, FitReport
+from edgeslim.emulation.fits import FitReport, MemoryFit
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.emulation.operator_profile import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
 from edgeslim.pipeline.latency import DeviceTimes
+from edgeslim.table import Table
 from edgeslim.units import show_bytes
 
 LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))
 
 
-def emulation_table(report: EmulationReport) -> RenderableType:
+def emulation_table(report: EmulationReport) -> Table:
     """Return counts and estimates of every file, how they were obtained, and what could not be run."""
-    table = Table()
-    for column in ("file", "ran as", "multiplies with", "instructions", "read and written", "misses", "golden", "time"):
-        table.add_column(column, no_wrap=column == "file")
-    for one in report.simulations:
-        golden = "wrong" if one.failing(("golden",)) else f"{one.golden_samples} of {one.golden_samples}"
-        table.add_row(
-            one.label, one.precision_actual, ", ".join(one.kernels), show_count(one.counts["insns"]),
-            show_bytes(one.counts.get("mem_bytes", 0)), misses(one.counts), golden, time(one.estimate),
-        )  # fmt: skip
-    return Group(table, *(Text(line) for line in _lines(report)))
+    columns = ("file", "ran as", "multiplies with", "instructions", "read and written", "misses", "golden", "time")
+    rows = tuple(
+        (
+            one.label,
+            one.precision_actual,
+            ", ".join(one.kernels),
+            show_count(one.counts["insns"]),
+            show_bytes(one.counts.get("mem_bytes", 0)),
+            misses(one.counts),
+            "wrong" if one.failing(("golden",)) else f"{one.golden_samples} of {one.golden_samples}",
+            time(one.estimate),
+        )
+        for one in report.simulations
+    )
+    return Table("", columns, rows, tuple(_lines(report)), whole=frozenset({"file"}))
 
 
 def time(one: Estimate | None) -> str:
@@ -74,18 +76,23 @@ def emulation_data(report: EmulationReport) -> dict[str, Any]:
     }
 
 
-def profile_table(found: OperatorProfile) -> RenderableType:
+def profile_table(found: OperatorProfile) -> Table:
     """Return what every operator takes, how that came about, and what to try with those that are worth it."""
-    table = Table()
-    for column in ("operator", "is", "in", "time", "instructions", "a MAC", "moved", "missed", "of bound"):
-        table.add_column(column, no_wrap=True)
-    for one in found.operators:
-        per_mac, moved = one.instructions_per_mac, one.counts.get("mem_bytes", 0)
-        table.add_row(
-            _short(one), one.op, one.precision, f"{one.share:.1%}", show_count(one.counts["insns"]),
-            "" if per_mac is None else f"{per_mac:.2f}", show_bytes(moved), show_bytes(missed_bytes(one.counts)),
+    columns = ("operator", "is", "in", "time", "instructions", "a MAC", "moved", "missed", "of bound")
+    rows = tuple(
+        (
+            _short(one),
+            one.op,
+            one.precision,
+            f"{one.share:.1%}",
+            show_count(one.counts["insns"]),
+            "" if one.instructions_per_mac is None else f"{one.instructions_per_mac:.2f}",
+            show_bytes(one.counts.get("mem_bytes", 0)),
+            show_bytes(missed_bytes(one.counts)),
             "" if one.bound is None else f"{one.bound:.0%}",
-        )  # fmt: skip
+        )
+        for one in found.operators
+    )
     core, device = found.device.cores[0].name, found.device.title
     fitted = "" if found.device.estimator is None else f", with costs fitted on {found.device.estimator.runtime}"
     lines = [
@@ -95,7 +102,7 @@ def profile_table(found: OperatorProfile) -> RenderableType:
         "of bound: the roofline's least time, for the core's peak or the memory's bandwidth, over the estimated one",
         *(f"try: {_short(one)}: {one.advice}" for one in found.operators if one.advice),
     ]
-    return Group(table, *(Text(line) for line in lines))
+    return Table("", columns, rows, tuple(lines), whole=frozenset(columns))
 
 
 def _short(one: OperatorCounts) -> str:
@@ -153,16 +160,20 @@ def _kept(folder: Path | None) -> list[str]:
     return [] if folder is None else [f"all counts: {folder}"]
 
 
-def fit_table(report: FitReport) -> RenderableType:
+def fit_table(report: FitReport) -> Table:
     """Return for every file whether it fits and what it takes, how that was found, and what could not be run."""
-    table = Table()
-    for column in ("file", "", "peak memory", "of it the runtime alone", "tensors", "golden"):
-        table.add_column(column, no_wrap=column in ("file", ""))
-    for one in report.found:
-        table.add_row(
-            one.label, "fits" if one.fits else "DOES NOT FIT", _size(one.peak_rss_bytes, one),
-            _size(one.runtime_rss_bytes, one), _size(one.arena_bytes, one), _golden(one),
-        )  # fmt: skip
+    columns = ("file", "", "peak memory", "of it the runtime alone", "tensors", "golden")
+    rows = tuple(
+        (
+            one.label,
+            "fits" if one.fits else "DOES NOT FIT",
+            _size(one.peak_rss_bytes, one),
+            _size(one.runtime_rss_bytes, one),
+            _size(one.arena_bytes, one),
+            _golden(one),
+        )
+        for one in report.found
+    )
     first = report.found[0]
     lines = [
         f"simulated: a Linux on an emulated {first.core} of a {report.device.title}, with "
@@ -173,7 +184,7 @@ def fit_table(report: FitReport) -> RenderableType:
         *(f"not run: {one.label}: {one.reason}" for one in report.skipped),
         *([] if report.folder is None else [f"kept in: {report.folder}"]),
     ]
-    return Group(table, *(Text(line) for line in lines))
+    return Table("", columns, rows, tuple(lines), whole=frozenset({"file", ""}))
 
 
 def fit_data(report: FitReport) -> dict[str, Any]:
@@ -185,13 +196,13 @@ def fit_data(report: FitReport) -> dict[str, Any]:
     }
 
 
-def _size(count: int | None, of: Fit) -> str:
+def _size(count: int | None, of: MemoryFit) -> str:
     if not of.fits:
         return "unknown"
     return "not told" if count is None else show_bytes(count)
 
 
-def _golden(one: Fit) -> str:
+def _golden(one: MemoryFit) -> str:
     if not one.fits:
         return "unknown"
     return "wrong" if one.failing(("golden",)) else f"{one.golden_samples} of {one.golden_samples}"

@@ -4,81 +4,83 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from edgeslim.artifact.verify import VerifyReport
 from edgeslim.export.evaluation.ledger import Row
 from edgeslim.formats import FORMATS
 from edgeslim.model.trials import Trial, pareto
 from edgeslim.report.inspection import DepthRow, Inspection
+from edgeslim.table import Table
 from edgeslim.units import show_seconds
 
 
-def ledger_table(rows: Mapping[str, Sequence[Row]], *, everything: bool) -> RenderableType:
+def ledger_table(rows: Mapping[str, Sequence[Row]], *, everything: bool) -> list[Table | str]:
     """Return the ledger: a count for each file and the rows that depart from the plan, or all of them."""
-    parts: list[RenderableType] = []
+    parts: list[Table | str] = []
     for path, lines in rows.items():
         count = {state: sum(row.state == state for row in lines) for state in ("same", "absent", "differs")}
         unexplained = sum(row.unexplained for row in lines)
         parts.append(
-            Text(
-                f"{path}: {count['same']} as planned, {count['absent']} absent, {count['differs']} differ; "
-                f"{unexplained} without a stated reason",
-                style="bold",
-            )
+            f"{path}: {count['same']} as planned, {count['absent']} absent, {count['differs']} differ; "
+            f"{unexplained} without a stated reason"
         )
         shown = [row for row in lines if everything or row.state != "same"]
         if shown:
             parts.append(_ledger_rows(shown))
-    return Group(*parts) if parts else Text("this artifact holds no INT8 files")
+    return parts or ["this artifact holds no INT8 files"]
 
 
 def _ledger_rows(rows: Sequence[Row]) -> Table:
-    table = Table()
-    for column in ("", "name", "planned", "operator", "held", "state", "reason"):
-        table.add_column(column)
-    for row in rows:
-        held = "" if row.held_scale is None else f"{row.held_dtype} {row.held_scale:.6g} zp {row.held_zero_point}"
-        table.add_row(
-            row.kind, row.name, f"{row.planned_dtype} {row.planned_scale:.6g} zp {row.planned_zero_point}",
-            row.held_operator or "", held, row.state, row.reason or "",
-        )  # fmt: skip
-    return table
+    shown = tuple(
+        (
+            row.kind,
+            row.name,
+            f"{row.planned_dtype} {row.planned_scale:.6g} zp {row.planned_zero_point}",
+            row.held_operator or "",
+            "" if row.held_scale is None else f"{row.held_dtype} {row.held_scale:.6g} zp {row.held_zero_point}",
+            row.state,
+            row.reason or "",
+        )
+        for row in rows
+    )
+    return Table("", ("", "name", "planned", "operator", "held", "state", "reason"), shown)
 
 
-def depth_table(rows: Sequence[DepthRow], images: int) -> RenderableType:
+def depth_table(rows: Sequence[DepthRow], images: int) -> Table | str:
     """Return where quantization errs: a line a layer, what it adds alone and what has gathered at its output."""
     if not rows:
-        return Text("this artifact notes no error by depth")
+        return "this artifact notes no error by depth"
     formats = [name for name in FORMATS if any(name in row.error.exported_db for row in rows)]
-    table = Table(title="quantization error by depth: SQNR in dB, higher is better", title_justify="left")
-    for column in ("layer", "module"):
-        table.add_column(column, overflow="fold")
-    for column in ("alone", "cumulative", "change", *formats):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("own share of the noise", no_wrap=True)
-    before = None
+    figures, share = ("alone", "cumulative", "change", *formats), "own share of the noise"
+    shown, before = [], None
     for row in rows:
         one = row.error
-        table.add_row(
-            one.name, row.module, _decibels(one.layer_db, "float"), _decibels(one.cumulative_db),
-            "" if before is None else f"{one.cumulative_db - before:+.1f}",
-            *(_decibels(one.exported_db.get(name)) for name in formats), _share(row.own_share_pct),
-        )  # fmt: skip
+        shown.append(
+            (
+                one.name,
+                row.module,
+                _decibels(one.layer_db, "float"),
+                _decibels(one.cumulative_db),
+                "" if before is None else f"{one.cumulative_db - before:+.1f}",
+                *(_decibels(one.exported_db.get(name)) for name in formats),
+                _share(row.own_share_pct),
+            )
+        )
         before = one.cumulative_db
     missing: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for name, why in row.why_none.items():
             missing.setdefault((name, why), []).append(row.error.name)
-    return Group(
-        table,
-        Text(
-            f"alone, cumulative: simulated; the formats: their INT8 files in their runtimes; against the float network "
-            f"before quantization at the layer's output, first {images} images of the selection set"
+    return Table(
+        "quantization error by depth: SQNR in dB, higher is better",
+        ("layer", "module", *figures, share),
+        tuple(shown),
+        (
+            "alone, cumulative: simulated; the formats: their INT8 files in their runtimes; against the float network "
+            f"before quantization at the layer's output, first {images} images of the selection set",
+            *(f"none in {name} for {', '.join(layers)}: {why}" for (name, why), layers in missing.items()),
         ),
-        *(Text(f"none in {name} for {', '.join(layers)}: {why}") for (name, why), layers in missing.items()),
+        right=frozenset(figures),
+        whole=frozenset({*figures, share}),
     )
 
 
@@ -112,37 +114,48 @@ def inspection_data(found: Inspection) -> dict[str, Any]:
     }
 
 
-def trials_table(trials: Sequence[Trial]) -> RenderableType:
+def trials_table(trials: Sequence[Trial]) -> Table | str:
     """Return what pruning tried, the slowest first; a star where no other trial is both as fast and as accurate."""
     if not trials:
-        return Text("no pruned networks were tried, or this is an archive: times lie beside it, in the folder")
-    table = Table(title="pruned networks that were tried (* Pareto)", title_justify="left")
+        return "no pruned networks were tried, or this is an archive: times lie beside it, in the folder"
     how = "estimated for the device" if trials[0].estimated else "measured where it was built"
-    table.add_column(f"INT8 time, by single operators, {how}")
-    for column in ("MACs", "parameters", "lost", "at most (95 %)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("", "without"):
-        table.add_column(column, no_wrap=True)
+    figures = ("MACs", "parameters", "lost", "at most (95 %)")
     best = pareto(trials)
-    for one in sorted(trials, key=lambda trial: -trial.latency_s):
-        gone = ", ".join(name for name, width in one.widths.items() if not width)
-        table.add_row(
-            f"{show_seconds(one.latency_s)}{' *' if one in best else ''}", f"{one.macs:,}", f"{one.parameters:,}",
-            f"{one.drop_points:+.2f} points", f"{one.drop_at_most_points:+.2f} points",
-            "accepted" if one.accepted else "loses too much", gone,
-        )  # fmt: skip
-    return table
+    rows = tuple(
+        (
+            f"{show_seconds(one.latency_s)}{' *' if one in best else ''}",
+            f"{one.macs:,}",
+            f"{one.parameters:,}",
+            f"{one.drop_points:+.2f} points",
+            f"{one.drop_at_most_points:+.2f} points",
+            "accepted" if one.accepted else "loses too much",
+            ", ".join(name for name, width in one.widths.items() if not width),
+        )
+        for one in sorted(trials, key=lambda trial: -trial.latency_s)
+    )
+    return Table(
+        "pruned networks that were tried (* Pareto)",
+        (f"INT8 time, by single operators, {how}", *figures, "", "without"),
+        rows,
+        right=frozenset(figures),
+        whole=frozenset({*figures, "", "without"}),
+    )
 
 
-def verify_text(report: VerifyReport) -> RenderableType:
+def verify_text(report: VerifyReport) -> Table:
     """Return what verification found, file by file."""
-    table = Table(title=f"{report.name} {report.version}: {report.files} files hashed", title_justify="left")
-    for column in ("model", "runtime", "golden vectors", "largest error", "detail"):
-        table.add_column(column)
-    for one in report.replays:
-        error = "" if one.max_abs_error is None else f"{one.max_abs_error:.3g}"
-        table.add_row(one.model, one.runtime, one.status, error, one.detail)
-    return Group(table, *(Text(note) for note in report.notes))
+    rows = tuple(
+        (
+            one.model,
+            one.runtime,
+            one.status,
+            "" if one.max_abs_error is None else f"{one.max_abs_error:.3g}",
+            one.detail,
+        )
+        for one in report.replays
+    )
+    columns = ("model", "runtime", "golden vectors", "largest error", "detail")
+    return Table(f"{report.name} {report.version}: {report.files} files hashed", columns, rows, report.notes)
 
 
 def verify_data(report: VerifyReport) -> dict[str, Any]:

@@ -78,11 +78,19 @@ def _draw_row(axes: Any, row: int, one: Measurement, factor: float) -> None:
     heights = [row + BOXES_TOP + step * (number + 0.5) for number in range(len(one.processes))]
     line = {"color": colour, "linewidth": 0.8}
     axes.boxplot(
-        [factor * np.array(run.samples_s) for run in one.processes], positions=heights, widths=0.75 * step,
-        orientation="horizontal", whis=(5, 95), showfliers=False, patch_artist=True, manage_ticks=False,
-        boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.6}, medianprops={"color": "white"},
-        whiskerprops=line, capprops=line,
-    )  # fmt: skip
+        [factor * np.array(run.samples_s) for run in one.processes],
+        positions=heights,
+        widths=0.75 * step,
+        orientation="horizontal",
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.6},
+        medianprops={"color": "white"},
+        whiskerprops=line,
+        capprops=line,
+    )
     slowest = [factor * max(run.samples_s) for run in one.processes]
     axes.plot(slowest, heights, ".", color=colour, markersize=3.5)
     low, high = (factor * bound for bound in one.median_interval_s)

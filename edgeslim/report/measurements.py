@@ -5,15 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import known_devices, load_profile
 from edgeslim.measure.comparison import Comparison
 from edgeslim.measure.measurement import Measurement, Place
 from edgeslim.measure.probe import Finding
+from edgeslim.table import Table
 from edgeslim.units import show_bytes, show_seconds
 
 MARKS = {"same": "ok", "differs": "DIFFERS", "unknown": "?"}
@@ -61,28 +58,35 @@ def _on_a(device: str, where: Place) -> bool:
 
 def measurement_table(
     measured: Sequence[Measurement], where: str, folder: Path | None = None, notes: Sequence[str] = ()
-) -> RenderableType:
+) -> Table:
     """Return latency, memory and energy of every file, where and how they were taken, and every doubt about them.
 
     `folder` is where the raw times are kept, `notes` what else a reader must know.
     """
-    table = Table()
     metered = any(one.power is not None for one in measured)
-    columns = ["file", "ran as", "median", "p90", "p99", "frames/s", "first", "load", "peak memory"]
-    for column in [*columns, *(["energy, net"] if metered else []), ""]:
-        table.add_column(column, no_wrap=column in ("file", "median"))
-    for one in measured:
-        table.add_row(
-            one.label, one.precision_actual, latency(one), show_seconds(one.p90_s),
-            "too few" if one.p99_s is None else show_seconds(one.p99_s), f"{one.frames_per_second:.4g}",
-            show_seconds(one.first_s), show_seconds(one.init_s), show_bytes(one.peak_rss_bytes),
-            *([_energy(one)] if metered else []), one.status,
-        )  # fmt: skip
+    figures = ("median", "p90", "p99", "frames/s", "first", "load", "peak memory")
+    columns = ("file", "ran as", *figures, *(["energy, net"] if metered else []), "")
+    rows = tuple(
+        (
+            one.label,
+            one.precision_actual,
+            latency(one),
+            show_seconds(one.p90_s),
+            "too few" if one.p99_s is None else show_seconds(one.p99_s),
+            f"{one.frames_per_second:.4g}",
+            show_seconds(one.first_s),
+            show_seconds(one.init_s),
+            show_bytes(one.peak_rss_bytes),
+            *([_energy(one)] if metered else []),
+            one.status,
+        )
+        for one in measured
+    )
     agents = dict.fromkeys(f"{one.runtime}: agent {one.agent}; {one.library}" for one in measured)
     powers = dict.fromkeys(f"energy: {_meter(one)}" for one in measured)
     kept = [] if folder is None else [f"raw times: {folder}"]
-    lines = [f"measured on {where}", *agents, *powers, *_doubts(measured), *notes, *kept]
-    return Group(table, *(Text(line) for line in lines))
+    lines = (f"measured on {where}", *agents, *powers, *_doubts(measured), *notes, *kept)
+    return Table("", columns, rows, lines, whole=frozenset({"file", "median"}))
 
 
 def _doubts(measured: Sequence[Measurement]) -> list[str]:
@@ -155,30 +159,31 @@ def _energy_data(name: str, found: tuple[float, tuple[float, float]] | None) -> 
     return {name: value, f"{name}_interval": interval}
 
 
-def probe_table(findings: Sequence[Finding], target: str, device: str) -> RenderableType:
+def probe_table(findings: Sequence[Finding], target: str, device: str) -> Table:
     """Return every fact of a profile beside the machine's own word."""
-    table = Table(title=f"{target} beside the profile of {device}", title_justify="left")
-    for column in ("", "what", "profile", "the machine"):
-        table.add_column(column, overflow="fold")
-    for one in findings:
-        table.add_row(MARKS[one.state], one.what, one.profile, one.device)
-    return table
+    rows = tuple((MARKS[one.state], one.what, one.profile, one.device) for one in findings)
+    return Table(f"{target} beside the profile of {device}", ("", "what", "profile", "the machine"), rows)
 
 
-def comparison_table(found: Comparison) -> RenderableType:
+def comparison_table(found: Comparison) -> Table:
     """Return each figure of both, the change with its interval, and whether it counts as a difference."""
-    table = Table(title=f"{found.b} against {found.a}", title_justify="left")
-    for column in ("figure", "before", "after", "change", "95 % interval", "p", ""):
-        table.add_column(column, no_wrap=True)
-    for name, change in found.changes.items():
-        low, high = (f"{100 * (ratio - 1):+.1f} %" for ratio in change.interval)
-        table.add_row(
-            name, _shown(name, change.a), _shown(name, change.b), f"{100 * (change.ratio - 1):+.1f} %",
-            f"{low} to {high}", f"{change.p_value:.3f}", "differs" if change.different else "no difference",
-        )  # fmt: skip
+    columns = ("figure", "before", "after", "change", "95 % interval", "p", "")
+    rows = tuple(
+        (
+            name,
+            _shown(name, change.a),
+            _shown(name, change.b),
+            f"{100 * (change.ratio - 1):+.1f} %",
+            " to ".join(f"{100 * (ratio - 1):+.1f} %" for ratio in change.interval),
+            f"{change.p_value:.3f}",
+            "differs" if change.different else "no difference",
+        )
+        for name, change in found.changes.items()
+    )
     how = "interleaved, process by process" if found.paired else "from two runs"
-    without = (Text(f"no {name}: {why}") for name, why in found.missing.items())
-    return Group(table, Text(f"compared {how}"), *without, *(Text(f"note: {note}") for note in found.notes))
+    without = (f"no {name}: {why}" for name, why in found.missing.items())
+    notes = (f"compared {how}", *without, *(f"note: {note}" for note in found.notes))
+    return Table(f"{found.b} against {found.a}", columns, rows, notes, whole=frozenset(columns))
 
 
 def _shown(metric: str, value: float) -> str:

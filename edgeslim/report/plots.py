@@ -112,8 +112,9 @@ def _draw_depth(axes: Any, found: Inspection) -> None:
     axes.set_ylabel("SQNR, dB", fontsize=8)
     axes.set_title(
         f"error of quantization along the depth, on {found.error_images} images; higher is better",
-        fontsize=9, loc="left",
-    )  # fmt: skip
+        fontsize=9,
+        loc="left",
+    )
     axes.legend(fontsize=8)
     axes.grid(lw=0.3)
     axes.tick_params(labelsize=8)
@@ -146,8 +147,9 @@ def _draw_groups(figure: Any, axes: Any, report: SensitivityReport, cells: int) 
         "groups of channels and residual blocks, one narrower or gone at a time: width, "
         f"{report.metric} {report.kind} lost, INT8 time saved\n"
         f"(operators in {report.runtime}, {report.times_are}; dense {show_seconds(report.dense_int8_s or 0)})",
-        fontsize=9, loc="left",
-    )  # fmt: skip
+        fontsize=9,
+        loc="left",
+    )
     bar = figure.colorbar(ScalarMappable(scale, heat), ax=axes, shrink=0.9, pad=0.01)
     bar.set_label("divergence from the dense network", fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -183,5 +185,7 @@ def _draw_layers(axes: Any, report: SensitivityReport) -> None:
     axes.set_xlabel("SQNR at the outputs, dB: the shorter, the more a layer disturbs", fontsize=8)
     axes.set_title(
         f"layers, one at a time as INT8 (simulated): points of {report.metric} {report.kind} lost on {report.images} "
-        "selection images,\nand at most with 95 % confidence", fontsize=9, loc="left",
-    )  # fmt: skip
+        "selection images,\nand at most with 95 % confidence",
+        fontsize=9,
+        loc="left",
+    )

@@ -2,44 +2,48 @@
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from edgeslim.pipeline.sensitivity import SensitivityReport, WidthLoss
+from edgeslim.table import Table
 from edgeslim.tasks.task import points
 from edgeslim.units import show_seconds
 
 
-def sensitivity_table(report: SensitivityReport, files: Sequence[str] = ()) -> RenderableType:
+def sensitivity_table(report: SensitivityReport, files: Sequence[str] = ()) -> list[Table | str]:
     """Return what groups lose at their widths, what layers lose as INT8, on what, and where the files lie."""
-    parts: list[RenderableType] = []
+    parts: list[Table | str] = []
     if report.groups:
         parts.append(_groups_table(report))
     if report.not_pruned is not None:
-        parts.append(Text(f"no groups of channels: {report.not_pruned}"))
+        parts.append(f"no groups of channels: {report.not_pruned}")
     parts.append(_layers_table(report))
     lines = [_where(report) if report.groups else "", _on_what(report), *files]
-    return Group(*parts, *(Text(line) for line in lines if line))
+    return [*parts, *(line for line in lines if line)]
 
 
 def _groups_table(report: SensitivityReport) -> Table:
-    table = Table(
-        title="groups of channels and residual blocks, one narrower or gone at a time (simulated, refitted)",
-        title_justify="left",
-    )
-    table.add_column("group", overflow="fold")
-    lost = f"{report.metric} {report.kind} lost"
-    for column in ("width", "divergence", lost, "INT8 time saved*", "divergence per ms"):
-        table.add_column(column, justify="right", no_wrap=True)
+    figures = ("width", "divergence", f"{report.metric} {report.kind} lost", "INT8 time saved*", "divergence per ms")
+    rows, ends = [], []
     for group in report.groups:
         for number, one in enumerate(group.widths[1:]):
-            table.add_row(
-                group.title if number == 0 else "", one.title, f"{one.divergence:.4f}",
-                points(one.lost_points, report.unit, signed=True), _saved(one, report), _price(one),
-                end_section=number == len(group.widths) - 2,
-            )  # fmt: skip
-    return table
+            rows.append(
+                (
+                    group.title if number == 0 else "",
+                    one.title,
+                    f"{one.divergence:.4f}",
+                    points(one.lost_points, report.unit, signed=True),
+                    _saved(one, report),
+                    _price(one),
+                )
+            )
+        ends.append(len(rows) - 1)
+    return Table(
+        "groups of channels and residual blocks, one narrower or gone at a time (simulated, refitted)",
+        ("group", *figures),
+        tuple(rows),
+        right=frozenset(figures),
+        whole=frozenset(figures),
+        ends=frozenset(ends),
+    )
 
 
 def _saved(one: WidthLoss, report: SensitivityReport) -> str:
@@ -52,17 +56,24 @@ def _price(one: WidthLoss) -> str:
 
 
 def _layers_table(report: SensitivityReport) -> Table:
-    table = Table(title="layers, one at a time as INT8 (simulated)", title_justify="left")
-    for column in ("layer", "module"):
-        table.add_column(column, overflow="fold")
-    for column in ("SQNR at the outputs", f"{report.metric} {report.kind} lost", "at most (95 %)"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for one in report.layers:
-        table.add_row(
-            one.layer, one.module, f"{one.sqnr_db:.1f} dB", points(one.lost_points, report.unit, signed=True),
+    figures = ("SQNR at the outputs", f"{report.metric} {report.kind} lost", "at most (95 %)")
+    rows = tuple(
+        (
+            one.layer,
+            one.module,
+            f"{one.sqnr_db:.1f} dB",
+            points(one.lost_points, report.unit, signed=True),
             points(one.lost_points_at_most, report.unit, signed=True),
-        )  # fmt: skip
-    return table
+        )
+        for one in report.layers
+    )
+    return Table(
+        "layers, one at a time as INT8 (simulated)",
+        ("layer", "module", *figures),
+        rows,
+        right=frozenset(figures),
+        whole=frozenset(figures),
+    )
 
 
 def _where(report: SensitivityReport) -> str:

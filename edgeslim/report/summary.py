@@ -5,59 +5,37 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from edgeslim.artifact.archive import archive_path
-from edgeslim.artifact.manifest import Manifest
+from edgeslim.artifact.manifest import Manifest, ModelFile
 from edgeslim.backends import backend_of_artifact
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.measure.measurement import Measurement
 from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.report.emulation import time_lines
 from edgeslim.report.measurements import latency, measurement_data, place
+from edgeslim.table import Table
 from edgeslim.tasks.task import measured as measured_value
 from edgeslim.units import show_bytes
 
 
 def build_summary(
-    folder: Path, manifest: Manifest, profile: DeviceProfile, measured: Sequence[Measurement],
-    warnings: Sequence[str], times: DeviceTimes, data_read: str | None = None,
-) -> RenderableType:  # fmt: skip
+    folder: Path,
+    manifest: Manifest,
+    profile: DeviceProfile,
+    measured: Sequence[Measurement],
+    warnings: Sequence[str],
+    times: DeviceTimes,
+    data_read: str | None = None,
+) -> Table:
     """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
     here = {m.label: m for m in measured}
-    table = Table(
-        title=f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}", title_justify="left"
-    )
     metric = manifest.models[0].quality.metric
     kind = metric if manifest.data.labelled else f"{metric} as fp32"
-    for column in (
-        "format",
-        "precision",
-        "size",
-        f"{kind}, 95 % interval",
-        "as fp32",
-        "int8 layers",
-        "latency*",
-        "memory*",
-    ):
-        table.add_column(column, no_wrap=True)
-    for model in sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision))):
-        one = here.get(f"{model.format} {model.precision}")
-        quality, layers = model.quality, model.integer_layers
-        table.add_row(
-            model.format,
-            model.precision,
-            show_bytes(model.bytes),
-            f"{measured_value(quality.value, quality.unit)} ({quality.ci95[0]:.4g} to {quality.ci95[1]:.4g})",
-            "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
-            "" if layers is None else f"{layers.proven} of {layers.planned}",
-            latency(one) if one else "not measured",
-            show_bytes(one.peak_rss_bytes) if one else "not measured",
-            style="bold" if model.path == manifest.primary else "",
-            end_section=model.precision == "int8",
-        )
+    columns = (
+        *("format", "precision", "size", f"{kind}, 95 % interval", "as fp32", "int8 layers", "latency*", "memory*"),
+    )
+    models = sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision)))
+    rows = tuple(_row(model, here.get(f"{model.format} {model.precision}")) for model in models)
     data = manifest.data
     lines = [
         f"* measured on {place(measured, profile.name, here=is_this_machine(profile))}" if measured else "",
@@ -81,7 +59,30 @@ def build_summary(
         f"artifact: {folder}",
         f"archive:  {archive_path(folder)}",
     ]
-    return Group(table, *(Text(line) for line in lines if line))
+    return Table(
+        f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}",
+        columns,
+        rows,
+        tuple(line for line in lines if line),
+        whole=frozenset(columns),
+        bold=frozenset(place for place, model in enumerate(models) if model.path == manifest.primary),
+        ends=frozenset(place for place, model in enumerate(models) if model.precision == "int8"),
+    )
+
+
+def _row(model: ModelFile, measured: Measurement | None) -> tuple[str, ...]:
+    """Return what is known of one file."""
+    quality, layers = model.quality, model.integer_layers
+    return (
+        model.format,
+        model.precision,
+        show_bytes(model.bytes),
+        f"{measured_value(quality.value, quality.unit)} ({quality.ci95[0]:.4g} to {quality.ci95[1]:.4g})",
+        "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
+        "" if layers is None else f"{layers.proven} of {layers.planned}",
+        latency(measured) if measured else "not measured",
+        show_bytes(measured.peak_rss_bytes) if measured else "not measured",
+    )
 
 
 def _change(before: int, after: int) -> str:

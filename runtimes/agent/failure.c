@@ -14,8 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "messages.h"
-
 enum { LONGEST_MESSAGE = 8 * 1024 };  // room for a path of any length and what is wrong with it
 
 static const struct {
@@ -56,6 +54,7 @@ static const char *const TOO_OLD[] = {
 static pthread_mutex_t failing = PTHREAD_MUTEX_INITIALIZER;
 static _Thread_local bool fails_here;  // this thread holds `failing`
 static void (*clean_up)(void);
+static void (*tell)(const char *reason, const char *message);
 
 static bool says_one_of(const char *words, const char *const *phrases) {
     for (; *phrases; phrases++)
@@ -77,7 +76,10 @@ _Noreturn void fail(enum Reason reason, const char *format, ...) {
     clean_up = NULL;
     if (clean)
         clean();
-    send_last_words(REASONS[reason].name, message);
+    if (tell)
+        tell(REASONS[reason].name, message);
+    else
+        fprintf(stderr, "%s: %s\n", REASONS[reason].name, message);
     // Not exit: other threads may still be running in a runtime whose destructors would pull the ground from under
     // them.
     _exit(REASONS[reason].exit_code);
@@ -97,6 +99,10 @@ _Noreturn void fail_with_words(enum Reason reason, const char *where, const char
     }
     length -= length && one_line[length - 1] == ' ';
     fail(reason, "%s: %.*s", where, (int)length, one_line);
+}
+
+void tell_failures_with(void (*how)(const char *reason, const char *message)) {
+    tell = how;
 }
 
 void if_failing(void (*clean)(void)) {

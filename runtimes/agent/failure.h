@@ -18,7 +18,10 @@ enum Reason {
     FALLBACK,
 };
 
-// Sends the error message and ends the process with the reason's exit code; safe in every thread.
+// Who says a failure to whoever listens: the reason's name and the message; stderr where nobody was named.
+void tell_failures_with(void (*tell)(const char *reason, const char *message));
+
+// Says the failure and ends the process with the reason's exit code; safe in every thread.
 _Noreturn void fail(enum Reason reason, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 // As `fail`, with a runtime's own words, which may tell a better reason: memory ran out, or, while a model is loaded

@@ -39,7 +39,11 @@ static void fill_standard_files(void) {
     close(file);
 }
 
+// Sends the error message and lets nothing be sent after it; memory may have run out.
+static void send_last_words(const char *reason, const char *message);
+
 void take_stdout(void) {
+    tell_failures_with(send_last_words);
     fill_standard_files();
     out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
     dup2(STDERR_FILENO, STDOUT_FILENO);
@@ -275,7 +279,7 @@ void close_object(struct Line *line) {
     add(line, "}", 1);
 }
 
-void send_last_words(const char *reason, const char *message) {
+static void send_last_words(const char *reason, const char *message) {
     static char text[LAST_WORDS_BYTES];  // room for a message of which every byte is escaped
     pthread_mutex_lock(&speaking);       // for good: nothing comes after the last words
     size_t length = (size_t)sprintf(text, "{\"type\":\"error\",\"reason\":\"%s\",\"message\":\"", reason);

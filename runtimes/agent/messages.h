@@ -11,7 +11,7 @@ struct Line {
     size_t length, capacity;
 };
 
-// Keeps stdout for messages alone: from here on whatever is printed goes to stderr.
+// Keeps stdout for messages alone, a failure's among them: from here on whatever is printed goes to stderr.
 void take_stdout(void);
 
 // Has every message written to `path` and synced before it is sent, and the process survive when stdout is gone.
@@ -35,8 +35,5 @@ void close_list(struct Line *line);
 void open_object(struct Line *line);  // inside a list
 void close_object(struct Line *line);
 void send_line(struct Line *line);  // and frees it
-
-// Sends the error message and lets nothing be sent after it; for `fail` alone, which may be out of memory.
-void send_last_words(const char *reason, const char *message);
 
 #endif

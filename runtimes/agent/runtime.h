@@ -45,6 +45,13 @@ struct Runtime {
     void (*close)(void);
 };
 
+// A runtime's struct, of the functions that its file calls as the fields.
+#define RUNTIME(its_name, opens, closes)                                                                              \
+    {                                                                                                                 \
+        .name = its_name, .open = opens, .load = load, .bind = bind, .run = run, .output = output,                    \
+        .arena_bytes = arena_bytes, .graph = graph, .unload = unload, .close = closes                                 \
+    }
+
 extern const struct Runtime ONNXRUNTIME, OPENVINO, LITERT;
 
 // Frees what every model has: its inputs, their names and their memory.

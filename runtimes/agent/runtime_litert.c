@@ -364,15 +364,4 @@ static void close_litert(void) {
     lrt.LiteRtDestroyEnvironment(env);
 }
 
-const struct Runtime LITERT = {
-    .name = "litert",
-    .open = open_litert,
-    .load = load,
-    .bind = bind,
-    .run = run,
-    .output = output,
-    .arena_bytes = arena_bytes,
-    .graph = graph,
-    .unload = unload,
-    .close = close_litert,
-};
+const struct Runtime LITERT = RUNTIME("litert", open_litert, close_litert);

@@ -328,15 +328,4 @@ static void close_onnxruntime(void) {
     ort.ReleaseEnv(env);
 }
 
-const struct Runtime ONNXRUNTIME = {
-    .name = "onnxruntime",
-    .open = open_onnxruntime,
-    .load = load,
-    .bind = bind,
-    .run = run,
-    .output = output,
-    .arena_bytes = arena_bytes,
-    .graph = graph,
-    .unload = unload,
-    .close = close_onnxruntime,
-};
+const struct Runtime ONNXRUNTIME = RUNTIME("onnxruntime", open_onnxruntime, close_onnxruntime);

@@ -322,15 +322,4 @@ static void close_openvino(void) {
     ov.ov_core_free(core);
 }
 
-const struct Runtime OPENVINO = {
-    .name = "openvino",
-    .open = open_openvino,
-    .load = load,
-    .bind = bind,
-    .run = run,
-    .output = output,
-    .arena_bytes = arena_bytes,
-    .graph = graph,
-    .unload = unload,
-    .close = close_openvino,
-};
+const struct Runtime OPENVINO = RUNTIME("openvino", open_openvino, close_openvino);

@@ -22,22 +22,9 @@ from hypothesis import strategies as st
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from edgeslim.artifact.archive import Artifact, archive_path, check_destination, check_integrity, open_artifact, pack
-from edgeslim.artifact.manifest import MANIFEST, SUMS, Manifest, read_manifest
+from edgeslim.artifact.archive import archive_path, check_destination, check_integrity, open_artifact, pack
+from edgeslim.artifact.manifest import MANIFEST, SUMS, read_manifest
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
-from tests.support.small_artifact import stage
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory) -> tuple[Path, Manifest]:
-    staging = tmp_path_factory.mktemp("staged") / "staging"
-    return staging, stage(staging)
-
-
-@pytest.fixture(scope="module")
-def packed(staged, tmp_path_factory) -> Artifact:
-    """One packed artifact for all tests that only read it, or put back what they change."""
-    return pack(*staged, tmp_path_factory.mktemp("packed") / "tiny")
 
 
 @pytest.fixture

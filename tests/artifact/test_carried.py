@@ -11,21 +11,8 @@ from PIL import Image
 pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim[all]'")
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
-from edgeslim.artifact.archive import Artifact, check_integrity, pack
-from edgeslim.artifact.manifest import Manifest
-from tests.support.small_artifact import IMAGES, LABELS, expected_outputs, stage
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory) -> tuple[Path, Manifest]:
-    staging = tmp_path_factory.mktemp("staged") / "staging"
-    return staging, stage(staging)
-
-
-@pytest.fixture(scope="module")
-def packed(staged, tmp_path_factory) -> Artifact:
-    """One packed artifact for all tests that only read it, or put back what they change."""
-    return pack(*staged, tmp_path_factory.mktemp("packed") / "tiny")
+from edgeslim.artifact.archive import check_integrity, pack
+from tests.support.small_artifact import IMAGES, LABELS, expected_outputs
 
 
 def run_example(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

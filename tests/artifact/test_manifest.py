@@ -11,10 +11,9 @@ pytest.importorskip("onnx", reason="onnx is not installed; pip install 'edgeslim
 pytest.importorskip("openvino", reason="openvino is not installed; pip install 'edgeslim[all]'")
 
 from edgeslim.artifact import manifest as manifest_module
-from edgeslim.artifact.archive import Artifact, _contradictions, pack
+from edgeslim.artifact.archive import _contradictions
 from edgeslim.artifact.manifest import MANIFEST, Manifest, manifest_text, read_manifest, schema_text
 from edgeslim.errors import IntegrityFailed
-from tests.support.small_artifact import stage
 
 
 def _first_input(manifest: dict, **changes: object) -> dict:
@@ -33,18 +32,6 @@ def compiled(made_from: str = "models/tiny_int8.onnx", **changes: object) -> dic
         "cpu_operators": [], "npu_pct": 100.0, "reports": [],
         "simulated": dict.fromkeys(figures, 1) | {"known_error": "none known"}, **changes,
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory) -> tuple[Path, Manifest]:
-    staging = tmp_path_factory.mktemp("staged") / "staging"
-    return staging, stage(staging)
-
-
-@pytest.fixture(scope="module")
-def packed(staged, tmp_path_factory) -> Artifact:
-    """One packed artifact for all tests that only read it, or put back what they change."""
-    return pack(*staged, tmp_path_factory.mktemp("packed") / "tiny")
 
 
 def test_the_manifest_follows_its_published_schema(packed):

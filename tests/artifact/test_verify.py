@@ -17,13 +17,7 @@ from edgeslim.artifact.verify import ReplayFailed, VerifyReport, verify
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import IntegrityFailed
-from tests.support.small_artifact import STEP, stage
-
-
-@pytest.fixture(scope="module")
-def staged(tmp_path_factory) -> tuple[Path, Manifest]:
-    staging = tmp_path_factory.mktemp("staged") / "staging"
-    return staging, stage(staging)
+from tests.support.small_artifact import STEP
 
 
 def only(manifest: Manifest, path: str) -> Manifest:

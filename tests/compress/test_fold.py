@@ -103,6 +103,27 @@ def test_a_sum_with_a_factor_has_a_product_before_it(other):
     assert not any(node.kwargs for node in graph.graph.nodes), "a factor is left"
 
 
+@pytest.mark.parametrize("factor", [100, 0.25, -3.0])
+def test_a_layer_times_a_number_is_a_layer_and_the_given_one_keeps_its_weights(factor):
+    body = nn.Conv2d(3, 4, 3)
+    network = randomized(Passing(lambda self, x: (self.body(x) * factor).flatten(1), body=body))
+    before = body.weight.clone()
+    graph = assert_unchanged(network)
+    assert all(node.target is not ATEN.mul.Tensor for node in graph.graph.nodes), "the product is left"
+    folded(network)
+    assert torch.equal(body.weight, before), "the module that was given has other weights"
+
+
+@pytest.mark.parametrize("product", ["of what others read", "of two"])
+def test_a_product_that_is_no_factor_of_one_layer_alone_stays(product):
+    def forward(self, x):
+        value = self.body(x)
+        return (value * 2 + value if product == "of what others read" else value * self.other(x)).flatten(1)
+
+    graph = assert_unchanged(randomized(Passing(forward, body=nn.Conv2d(3, 4, 3), other=nn.Conv2d(3, 4, 3))))
+    assert any(node.target is ATEN.mul.Tensor for node in graph.graph.nodes)
+
+
 def test_an_average_counts_padding_where_there_is_none():
     graph = assert_unchanged(randomized(headed(nn.Conv2d(3, 6, 1), nn.AvgPool2d(2, count_include_pad=False))))
     (pool,) = [node for node in graph.graph.nodes if node.target is ATEN.avg_pool2d.default]

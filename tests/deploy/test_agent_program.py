@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from edgeslim.deploy.agent_program import agent_program
-from edgeslim.errors import BadInput, ToolFailed
+from edgeslim.errors import BadInput, Recomputed, ToolFailed
 
 OWN = platform.machine()
 FOREIGN = {"x86_64": "aarch64", "aarch64": "x86_64"}.get(OWN, "aarch64")
@@ -86,7 +86,29 @@ def test_what_was_built_once_is_not_built_again(tools):
     assert agent_program(OWN) == first
     assert len(compilations(calls)) == 1, "it was compiled a second time"
     assert os.access(first.parent, os.W_OK)
-    assert [file.name for file in first.parent.iterdir()] == [first.name], "something beside the program was left"
+    kept = sorted(file.name for file in first.parent.iterdir())
+    assert kept == [first.name, f"{first.name}.sha256"], "something beside the program and its hash was left"
+
+
+@pytest.mark.parametrize("spoil", ["changed", "linked", "unsealed"])
+def test_a_program_that_is_not_the_one_that_was_made_is_made_anew(tools, tmp_path, spoil):
+    calls = tools("cc")
+    program = agent_program(OWN)
+    good = program.read_bytes()
+    if spoil == "linked":
+        (tmp_path / "other").write_bytes(good)
+        program.unlink()
+        program.symlink_to(tmp_path / "other")
+    elif spoil == "changed":
+        program.write_bytes(good + b"more")
+    else:
+        program.with_name(f"{program.name}.sha256").unlink()
+    with pytest.warns(Recomputed, match="is not the program that was made there; it is made anew"):
+        again = agent_program(OWN)
+    assert (again.read_bytes(), again.is_symlink()) == (good, False)
+    assert len(compilations(calls)) == 2
+    assert agent_program(OWN) == again, "it is made a third time"
+    assert len(compilations(calls)) == 2
 
 
 def test_another_version_of_the_compiler_builds_anew(tools):

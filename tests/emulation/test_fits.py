@@ -15,7 +15,7 @@ import pytest
 from edgeslim.artifact.archive import MEASUREMENTS, pack
 from edgeslim.devices.profile import load_profile
 from edgeslim.emulation.bench import Skipped
-from edgeslim.emulation.fits import Fit, FitReport
+from edgeslim.emulation.fits import FitReport, MemoryFit
 from edgeslim.formats import RUNTIMES
 from tests.support.command_line import HEEDING_CTRL_C, call
 from tests.support.emulated_machine import MIB, require_emulator
@@ -162,7 +162,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_runs(options, words, tm
     assert (code, out, words in err) == (2, "", True), err
 
 
-FITS = Fit(
+FITS = MemoryFit(
     label="tflite int8", runtime="litert", runtime_version="2.3.0", library="brought", model="m.tflite",
     model_sha256="0", precision_requested="int8", precision_actual="int8", executors={"XNNPACK": 21},
     device="raspberry-pi-4", core="Cortex-A72", threads=1,
@@ -172,12 +172,12 @@ FITS = Fit(
 
 
 def test_the_table_says_what_fits_what_does_not_and_what_was_not_asked(capsys):
-    from edgeslim.cli.options import STDOUT
+    from edgeslim.cli.options import show
     from edgeslim.report.emulation import fit_table
 
     large = replace(FITS, label="onnx fp32", fits=False, reason="out of memory", peak_rss_bytes=None)
     report = FitReport(load_profile("raspberry-pi-4"), (FITS, large), (Skipped("openvino int8", "it throws"),), None)
-    STDOUT.print(fit_table(report))
+    show(fit_table(report))
     words = " ".join(capsys.readouterr().out.split())
     for wanted in (
         "│ tflite int8 │ fits │ 9.2 MB │ 3.3 MB │ not told │ 8 of 8 │",

@@ -100,6 +100,7 @@ def test_a_random_network_keeps_its_signal():
         (source("odd_names"), r"odd_names calls an output `a b`; expected a name of letters, digits and `_`"),
         (source("one_logit"), r"one_logit has one class; .* at least two"),
         (source("five_classes"), "five_classes has 4 labels and 5 classes"),
+        (source("fails_when_it_runs"), r"torch\.export cannot trace the model .* no such size"),
         (source("depends_on_data"), r"torch\.export cannot trace the model for an input of \(1, 3, 8, 8\)"),
         (source("broken"), r"weight `0\.weight` of small_models\.py:broken holds NaN or infinite values"),
         (

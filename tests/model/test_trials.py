@@ -14,6 +14,7 @@ from edgeslim.model.trials import Trial, load_trials, pareto, save_trials
 from edgeslim.report.inspection import DepthRow, Inspection
 from edgeslim.report.inspection_tables import trials_table
 from edgeslim.report.plots import inspection_plot
+from edgeslim.report.tables import rendered
 
 
 def tried(latency_us: float, lost: float, widths: dict[str, int] | None = None) -> Trial:
@@ -54,7 +55,7 @@ def test_without_trials_there_is_no_file(tmp_path: Path) -> None:
 def shown(trials: list[Trial]) -> str:
     console = Console(width=140)
     with console.capture() as capture:
-        console.print(trials_table(trials))
+        console.print(rendered(trials_table(trials)))
     return capture.get()
 
 

@@ -22,6 +22,7 @@ from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.pipeline.sensitivity import SensitivityReport, save
 from edgeslim.report.plots import sensitivity_plot
 from edgeslim.report.sensitivity import sensitivity_table
+from edgeslim.report.tables import rendered
 from edgeslim.resources import bundled
 
 MODELS = TESTS / "support" / "small_models.py"
@@ -184,7 +185,7 @@ def test_without_matplotlib_it_is_said_which_extra_brings_it(report, tmp_path, m
 def shown(report: SensitivityReport) -> str:
     console = Console(width=140)
     with console.capture() as capture:
-        console.print(sensitivity_table(report, ["a file"]))
+        console.print(rendered(sensitivity_table(report, ["a file"])))
     return capture.get()
 
 

@@ -10,7 +10,7 @@ from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.devices.machine import this_machine
 from edgeslim.export import FORMATS
 from edgeslim.report.doctor import (
-    Finding,
+    Diagnosis,
     Package,
     diagnose,
     examine,
@@ -30,7 +30,7 @@ BROKEN = Package("onnxruntime", "1.32.0", "ImportError: libgomp.so.1: cannot ope
 
 
 @pytest.fixture(scope="module")
-def findings() -> dict[str, Finding]:
+def findings() -> dict[str, Diagnosis]:
     """Return what is found here, by subject; of the two disks the last."""
     return {finding.what: finding for finding in diagnose()}
 
@@ -120,7 +120,7 @@ def test_where_there_is_no_linux_the_machine_is_one_limited_finding(tmp_path: Pa
     assert "proc/cpuinfo cannot be read" in finding.detail, finding.detail
 
 
-def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Finding]) -> None:
+def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Diagnosis]) -> None:
     extras = {f"extra {form.extra}" for form in FORMATS.values()} | {
         "extra torchvision",
         "extra ethos-u",
@@ -132,12 +132,12 @@ def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Find
     assert set(findings) == expected, "a subject is missing or unknown"
 
 
-def test_whatever_is_missing_here_has_a_cure(findings: dict[str, Finding]) -> None:
+def test_whatever_is_missing_here_has_a_cure(findings: dict[str, Diagnosis]) -> None:
     without = [finding for finding in findings.values() if finding.state == "missing" and not finding.cure]
     assert not without, f"no command for {without}"
 
 
-def test_torchvision_works_wherever_it_is_installed(findings: dict[str, Finding]) -> None:
+def test_torchvision_works_wherever_it_is_installed(findings: dict[str, Diagnosis]) -> None:
     if "not installed" in findings["extra torchvision"].detail:
         pytest.skip("torchvision is not installed; pip install 'edgeslim[torchvision]'")
     assert findings["extra torchvision"].state == "ok", findings["extra torchvision"].detail

@@ -10,6 +10,7 @@ from rich.console import Console
 from edgeslim.artifact.manifest import MANIFEST, manifest_text
 from edgeslim.measure.comparison import METRICS, compare
 from edgeslim.measure.probe import Finding
+from edgeslim.report import tables
 from edgeslim.report.measurements import (
     comparison_data,
     comparison_table,
@@ -26,9 +27,9 @@ QUIET = [0.001] * 9
 
 
 def rendered(table):
-    """What `STDOUT` in `cli_common` would print of it, on a wide page."""
+    """What the terminal shows of it, on a wide page."""
     page = io.StringIO()
-    Console(file=page, width=250, highlight=False, markup=False).print(table)
+    Console(file=page, width=250, highlight=False, markup=False).print(tables.rendered(table))
     return page.getvalue()
 
 

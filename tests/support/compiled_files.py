@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgeslim.backends.ethos_u.compile import Compiled
-from edgeslim.backends.ethos_u.vela_report import Estimate, Placement
+from edgeslim.backends.ethos_u.vela_report import Placement, VelaEstimate
 from edgeslim.devices.profile import Compiler, load_profile
 from edgeslim.devices.sourced import Bytes
 
@@ -18,5 +18,5 @@ def limited(*, sram: str | None = None, flash: str | None = None) -> Compiler:
 def compiled(folder: Path, goal: str, inference_s: float, sram_bytes: int) -> Compiled:
     file = folder / f"{goal}.tflite"
     file.write_bytes(bytes(1000))
-    estimate = Estimate(inference_s, 1, sram_bytes, 0, 0, 0, 0, 0)
+    estimate = VelaEstimate(inference_s, 1, sram_bytes, 0, 0, 0, 0, 0)
     return Compiled(goal, file, file, file, file, Placement(()), estimate)

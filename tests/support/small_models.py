@@ -146,6 +146,13 @@ def logits_in_a_dictionary() -> nn.Module:
     return Passing(lambda self, x: {"what": self.net(x), "where": x.mean((1, 2))}, net=plain())
 
 
+def fails_when_it_runs() -> nn.Module:
+    def forward(self, x):
+        raise ValueError("no such size")
+
+    return Passing(forward, net=plain())
+
+
 def odd_names() -> nn.Module:
     return Passing(lambda self, x: {"a b": self.net(x)}, net=plain())
 

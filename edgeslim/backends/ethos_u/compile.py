@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from edgeslim.backends.ethos_u.vela_config import CONFIG
-from edgeslim.backends.ethos_u.vela_report import Estimate, Placement, read_estimate, read_placement
+from edgeslim.backends.ethos_u.vela_report import Placement, VelaEstimate, read_estimate, read_placement
 from edgeslim.devices.profile import Compiler
 from edgeslim.errors import MissingPackage, Refused, ToolFailed
 from edgeslim.export import tflite_ends
 from edgeslim.export.process import run_tool
+from edgeslim.resources import python_command
 from edgeslim.units import show_bytes, show_seconds
 
 PACKAGE, VERSION, EXTRA = "ethos-u-vela", "5.2.0", "ethos-u"
@@ -37,7 +38,7 @@ class Compiled:
     summary: Path
     log: Path
     placement: Placement
-    estimate: Estimate
+    estimate: VelaEstimate
 
     @property
     def flash_bytes(self) -> int:
@@ -130,7 +131,7 @@ def _compile(model: Path, compiler: Compiler, goal: Goal, folder: Path) -> Compi
 
 def _command(model: str, compiler: Compiler, goal: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "ethosu.vela", model),
+        *python_command("-m", "ethosu.vela", model),
         *("--config", f"./{CONFIG.name}"),
         *("--accelerator-config", compiler.accelerator_config),
         *("--system-config", compiler.system_config),

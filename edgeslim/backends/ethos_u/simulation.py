@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
+from edgeslim.artifact.records import read, text_of
 from edgeslim.errors import BadInput
 
 FILE = "simulated-vela.json"
@@ -71,16 +72,10 @@ _ADAPTER = TypeAdapter(Simulation)
 
 def save_simulation(one: Simulation, folder: Path) -> None:
     """Write a simulation into a folder of measurements."""
-    (folder / FILE).write_text(_ADAPTER.dump_json(one, indent=2).decode() + "\n", encoding="utf-8")
+    (folder / FILE).write_text(text_of(_ADAPTER, one), encoding="utf-8")
 
 
 def load_simulation(folder: Path) -> Simulation | None:
     """Return the simulation in a folder of measurements, None where there is none; BadInput for one that is damaged."""
     file = folder / FILE
-    if not file.is_file():
-        return None
-    try:
-        return _ADAPTER.validate_json(file.read_bytes())
-    except ValidationError as error:
-        reasons = [f"{'.'.join(map(str, fault['loc'])) or 'text'}: {fault['msg']}" for fault in error.errors()]
-        raise BadInput(f"{file}: {'; '.join(reasons)}") from error
+    return read(_ADAPTER, file.read_bytes(), str(file)) if file.is_file() else None

@@ -43,9 +43,13 @@ def simulation_table(found: Simulation) -> Table:
     rows = []
     for one in found.goals:
         sizes = (
-            one.sram_bytes, one.flash_bytes, one.dram_bytes,
-            one.sram_moved_bytes, one.flash_moved_bytes, one.dram_moved_bytes,
-        )  # fmt: skip
+            one.sram_bytes,
+            one.flash_bytes,
+            one.dram_bytes,
+            one.sram_moved_bytes,
+            one.flash_moved_bytes,
+            one.dram_moved_bytes,
+        )
         name = f"{one.goal}{' *' if one.kept else ''}"
         rows.append((name, show_seconds(one.inference_s), f"{one.cycles:,}", *map(show_bytes, sizes)))
     return Table(

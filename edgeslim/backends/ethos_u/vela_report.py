@@ -26,7 +26,7 @@ _ANY_CURE = "replace it by an operator the NPU runs (`edgeslim check`), or lower
 
 
 @dataclass(frozen=True)
-class Operator:
+class PlacedOperator:
     """One operator as Vela placed it; `reason` says why one is on the CPU."""
 
     name: str  # the tensor it writes
@@ -47,15 +47,15 @@ class Operator:
 class Placement:
     """Where the operators of a compiled network run."""
 
-    operators: tuple[Operator, ...]
+    operators: tuple[PlacedOperator, ...]
 
     @property
-    def on_npu(self) -> tuple[Operator, ...]:
+    def on_npu(self) -> tuple[PlacedOperator, ...]:
         """Those on the NPU."""
         return tuple(one for one in self.operators if one.on_npu)
 
     @property
-    def on_cpu(self) -> tuple[Operator, ...]:
+    def on_cpu(self) -> tuple[PlacedOperator, ...]:
         """Those left to the CPU."""
         return tuple(one for one in self.operators if not one.on_npu)
 
@@ -66,7 +66,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class VelaEstimate:
     """What Vela simulates for one inference: seconds, cycles of the NPU, peak bytes in and bytes moved by each memory.
 
     Nothing of it is measured.
@@ -82,7 +82,7 @@ class Estimate:
     dram_moved_bytes: int
 
 
-def counts(operators: Iterable[Operator]) -> dict[str, int]:
+def counts(operators: Iterable[PlacedOperator]) -> dict[str, int]:
     """Return how many operators there are of each name, most frequent first."""
     return dict(Counter(one.original for one in operators).most_common())
 
@@ -93,22 +93,22 @@ def read_placement(per_layer: str, log: str) -> Placement:
     return Placement(tuple(_operator(row, reasons) for row in _rows(per_layer, "per-layer CSV")))
 
 
-def _operator(row: dict[str, str], reasons: dict[str, str]) -> Operator:
+def _operator(row: dict[str, str], reasons: dict[str, str]) -> PlacedOperator:
     name, target = _cell(row, "Name", "per-layer CSV"), _cell(row, "Target", "per-layer CSV")
     if target not in ("NPU", "CPU"):
         raise ToolFailed(f"Vela's per-layer CSV places `{name}` on `{target}`; expected NPU or CPU")
     on_npu = target == "NPU"
-    return Operator(
+    return PlacedOperator(
         name=name,
-        original=_cell(row, "Original Operator", "per-layer CSV"),
-        operator=_cell(row, "NNG Operator", "per-layer CSV"),
+        original=_cell(row, "Original PlacedOperator", "per-layer CSV"),
+        operator=_cell(row, "NNG PlacedOperator", "per-layer CSV"),
         on_npu=on_npu,
         cycles=int(_number(row, "Op Cycles", "per-layer CSV")),
         reason=None if on_npu else reasons.get(name, NOT_TOLD),
     )
 
 
-def read_estimate(summary: str) -> Estimate:
+def read_estimate(summary: str) -> VelaEstimate:
     """Return the estimate from the text of the summary CSV; ToolFailed for another layout."""
     rows = _rows(summary, "summary CSV")
     if len(rows) != 1:
@@ -124,7 +124,7 @@ def read_estimate(summary: str) -> Estimate:
         return round(sum(number(f"{memory}_total_bytes") for memory in memories))
 
     flash = ("on_chip_flash", "off_chip_flash")
-    return Estimate(
+    return VelaEstimate(
         inference_s=number("inference_time"),
         cycles=round(number("cycles_total")),
         sram_bytes=peak("sram"),

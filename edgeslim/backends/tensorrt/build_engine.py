@@ -135,8 +135,12 @@ def build(command: list[str], engine: Path) -> None:
         with log.open("wb") as output:
             done = subprocess.run(
                 [*command, f"--saveEngine={part}", "--skipInference"],
-                stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False,
-            )  # fmt: skip
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
         if done.returncode or not part.is_file():
             raise Unable(f"trtexec ended with {done.returncode} and made no engine; its log: {log}")
         part.replace(engine)

@@ -49,13 +49,18 @@ def fp16_table(rows: Sequence[Fp16Row]) -> Table:
         columns=("operator", "kind", "planned", "weight held in", "peak", "fp16", "bf16", "reason"),
         rows=tuple(
             (
-                row.planned.name, row.planned.operator, row.planned.precision, row.held or "",
-                f"{row.planned.peak:.4g}", f"{row.planned.sqnr_db:.1f}", f"{row.planned.bf16_sqnr_db:.1f}",
+                row.planned.name,
+                row.planned.operator,
+                row.planned.precision,
+                row.held or "",
+                f"{row.planned.peak:.4g}",
+                f"{row.planned.sqnr_db:.1f}",
+                f"{row.planned.bf16_sqnr_db:.1f}",
                 row.planned.reason or "" if row.as_planned else f"DIFFERS; {row.planned.reason or ''}",
             )
             for row in rows
         ),
-    )  # fmt: skip
+    )
 
 
 def fp16_rows(manifest: Manifest, folder: Path) -> list[Fp16Row]:

@@ -42,8 +42,13 @@ from edgeslim.model.graph import (
 CONVOLUTIONS = (ATEN.conv2d.default, ATEN.conv2d.padding)
 # What the converter merges a clip into, and through what it looks for that.
 MERGING = (
-    *LAYERS, ATEN.add.Tensor, ATEN.mul.Tensor, ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.mean.dim,
-)  # fmt: skip
+    *LAYERS,
+    ATEN.add.Tensor,
+    ATEN.mul.Tensor,
+    ATEN.max_pool2d.default,
+    ATEN.avg_pool2d.default,
+    ATEN.mean.dim,
+)
 RESHAPING = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)
 MERGED_BOUNDS = ((0.0, 6.0), (-1.0, 1.0))
 
@@ -240,9 +245,19 @@ def clips(asked: Request) -> Iterator[Finding]:
 
 
 RULES: tuple[Rule, ...] = (
-    one_image, operators, dtypes, channels, weight_sums, convolution_strides, pooling_strides, windows, padded_averages,
-    adaptive_pooling, means, clips,
-)  # fmt: skip
+    one_image,
+    operators,
+    dtypes,
+    channels,
+    weight_sums,
+    convolution_strides,
+    pooling_strides,
+    windows,
+    padded_averages,
+    adaptive_pooling,
+    means,
+    clips,
+)
 
 
 def violations(graph: fx.GraphModule, profile: DeviceProfile) -> list[Violation]:

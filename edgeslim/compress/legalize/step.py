@@ -19,7 +19,7 @@ from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused, near_misses
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import worst_db
-from edgeslim.model.graph import (  # fmt: skip
+from edgeslim.model.graph import (
     batched,
     copy_of,
     drop_unused,
@@ -29,6 +29,7 @@ from edgeslim.model.graph import (  # fmt: skip
     parameter,
     trace,
     two_at_least,
+    weight_name,
 )
 from edgeslim.model.model import Model
 from edgeslim.model.reconstruct import reconstruct
@@ -152,7 +153,7 @@ def _recovered(
     done = _rewrite(rewritten, planned, limits)
     fitted = copy_of(rewritten)
     rows = {
-        str(node.args[1].target): np.arange(len(weight))  # type: ignore[union-attr] # a parameter
+        weight_name(node): np.arange(len(weight))
         for node in layers_of(fitted).values()
         if (weight := parameter(fitted, node.args[1])) is not None
     }

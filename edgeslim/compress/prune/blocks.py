@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from edgeslim.model.graph import ATEN, IN_PLACE, drop_unused, is_activation, layers_of, shape_of
+from edgeslim.model.graph import ATEN, IN_PLACE, drop_unused, is_activation, layers_of, shape_of, weight_name
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def blocks_of(graph: fx.GraphModule) -> dict[str, Block]:
         if len(layers[0]) == len(layers[1]):
             continue
         branch = 0 if len(layers[0]) > len(layers[1]) else 1
-        weights = [str(layers_of(graph)[name].args[1].target) for name in layers[branch]]  # type: ignore[union-attr]
+        weights = [weight_name(layers_of(graph)[name]) for name in layers[branch]]
         name = _name(weights, node.name, found)
         found[name] = Block(name, node.name, 1 - branch, frozenset(sides[branch]))
     return found
@@ -43,10 +43,14 @@ def blocks_of(graph: fx.GraphModule) -> dict[str, Block]:
 def _joins_alike(node: fx.Node) -> bool:
     """Tell whether a sum is one of two activations (N, C, H, W) of one shape."""
     arguments = node.args[:2]
-    return all(
-        isinstance(a, fx.Node) and a.op == "call_function" and is_activation(a) and shape_of(a) == shape_of(node)
-        for a in arguments
-    ) and len(shape_of(node)) == 4 and arguments[0] is not arguments[1]  # fmt: skip
+    return (
+        all(
+            isinstance(a, fx.Node) and a.op == "call_function" and is_activation(a) and shape_of(a) == shape_of(node)
+            for a in arguments
+        )
+        and len(shape_of(node)) == 4
+        and arguments[0] is not arguments[1]
+    )
 
 
 def _only_for(end: fx.Node, argument: Any) -> set[str]:

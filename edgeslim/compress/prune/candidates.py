@@ -22,7 +22,7 @@ from edgeslim.tasks.task import Drop
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PrunedNetwork:
     """A pruned and reconstructed network, its nodes named as the dense one's; `drop` on the selection images."""
 
     graph: fx.GraphModule  # takes batches
@@ -68,7 +68,7 @@ def candidate(
     judge: Judge,
     network: str,
     store: Path | None,
-) -> Candidate:
+) -> PrunedNetwork:
     """Return the network without some channels and blocks, reconstructed on calibration, judged on selection images.
 
     Both graphs take batches and have the same shapes: `start` is where the weights come from before they are fitted to
@@ -90,10 +90,10 @@ def candidate(
         return asdict(judge.lost(pruned))
 
     verdict = Drop(**remember(store, "judged", [*depends_on, judge.images.sha256, judge.task.__name__], lost))
-    return Candidate(pruned, plain, tuple(dropped), verdict, tuple(found["remarks"]))
+    return PrunedNetwork(pruned, plain, tuple(dropped), verdict, tuple(found["remarks"]))
 
 
-def masked(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
+def masked(one: PrunedNetwork, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
     """Return a candidate in the dense network's shapes, without the blocks it does without: what its cut must compute.
 
     Its nodes are the dense one's, traced for one image or taking batches as that does.
@@ -103,7 +103,7 @@ def masked(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.Grap
     return wide
 
 
-def widened(one: Candidate, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
+def widened(one: PrunedNetwork, dense: fx.GraphModule, channels: Channels) -> fx.GraphModule:
     """Return a candidate in the dense network's shapes: what it computes, with zeros where channels are gone."""
     wide = copy_of(dense)
     stays = channels.kept(one.removed)

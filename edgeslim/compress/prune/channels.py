@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.compress.prune.labels import FIXED, Labels, groups_of, labels_of
 from edgeslim.errors import BadInput, near_misses
-from edgeslim.model.graph import ATEN, WITH_SIZES, copy_of, drop_unused, input_of, shape_of, trace
+from edgeslim.model.graph import ATEN, WITH_SIZES, arguments, copy_of, drop_unused, input_of, shape_of, trace
 
 Removed = Mapping[str, Collection[int]]  # a group's name -> indices below its width
 PIECES = {ATEN.chunk.default, ATEN.split.Tensor, ATEN.split_with_sizes.default}
@@ -171,15 +171,15 @@ def _rewrite(node: fx.Node, activations: Mapping[str, Tensor], stays: NDArray[np
         return [sum(_kept_along(labels, axis, stays)) for axis in range(labels.dim())]
 
     if node.target in WITH_SIZES:
-        batch = node.args[1][0]  # type: ignore[index] # a list of sizes
+        batch = arguments(node)[1][0]
         node.args = (node.args[0], [batch, *sizes(node.name)[1:]])
     elif node.target in PIECES:
-        axis = int(node.args[2]) if len(node.args) > 2 else 0  # type: ignore[arg-type] # an integer
+        axis = int(arguments(node)[2]) if len(arguments(node)) > 2 else 0
         count = sum(name.startswith(f"{node.name}[") for name in activations)
         node.target = ATEN.split_with_sizes.default
         node.args = (node.args[0], [sizes(f"{node.name}[{i}]")[axis] for i in range(count)], axis)
     elif node.target is ATEN.slice.Tensor:
-        axis, start = (int(a) for a in (*node.args[1:3], 0, 0)[:2])  # type: ignore[arg-type]
+        axis, start = (int(a) for a in (*arguments(node)[1:3], 0, 0)[:2])
         begin = sum(_kept_along(activations[str(node.args[0])], axis, stays)[:start])
         node.args = (node.args[0], axis, begin, begin + sizes(node.name)[axis])
     elif node.target in (ATEN.conv2d.default, ATEN.conv2d.padding) and groups_of(node) > 1:

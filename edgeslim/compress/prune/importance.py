@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from edgeslim.compress.prune.channels import Channels, Group
 from edgeslim.compress.prune.labels import groups_of
 from edgeslim.errors import Refused
-from edgeslim.model.graph import ATEN, LAYERS, copy_of, forward, layers_of, parameter
+from edgeslim.model.graph import ATEN, LAYERS, arguments, copy_of, forward, layers_of, parameter, weight_name
 from edgeslim.model.least_squares import MOST_ROWS, Moments, matrix, moments_at, regularized
 
 RIDGE = 1e-4
@@ -33,7 +33,7 @@ def consumers_of(graph: fx.GraphModule, channels: Channels, group: Group) -> lis
     found = []
     seen = set()
     for name, node in layers_of(graph).items():
-        target = str(node.args[1].target)  # type: ignore[union-attr] # followed by labels.py
+        target = weight_name(node)
         line = channels.labels.parameters[target][1]
         if line is None or target in seen:
             continue
@@ -61,7 +61,7 @@ class _Watching(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.name in self._see:
-            self._see[n.name](n, self.env[n.args[0]], value)  # type: ignore[index] # a layer's input is a node
+            self._see[n.name](n, self.env[arguments(n)[0]], value)
         return value
 
 

@@ -16,34 +16,77 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.errors import Refused
-from edgeslim.model.graph import ATEN, LAYERS, channel_axis, output_nodes, parameter, shape_of
+from edgeslim.model.graph import ATEN, LAYERS, arguments, channel_axis, output_nodes, parameter, shape_of, weight_name
 
 CANNOT = "its channels cannot be pruned:"
 FIXED = 0  # the label of what must stay: the input's channels, all outputs
 
 UNARY = {
-    ATEN.relu.default, ATEN.relu6.default, ATEN.hardtanh.default, ATEN.sigmoid.default, ATEN.silu.default,
-    ATEN.hardswish.default, ATEN.hardsigmoid.default, ATEN.gelu.default, ATEN.tanh.default, ATEN.elu.default,
-    ATEN.leaky_relu.default, ATEN.dropout.default, ATEN.feature_dropout.default, ATEN.contiguous.default,
-    ATEN.clone.default, ATEN.alias.default, ATEN.relu_.default, ATEN.hardtanh_.default, ATEN.sigmoid_.default,
-    ATEN.silu_.default, ATEN.hardswish_.default, ATEN.hardsigmoid_.default, ATEN.dropout_.default, ATEN.elu_.default,
+    ATEN.relu.default,
+    ATEN.relu6.default,
+    ATEN.hardtanh.default,
+    ATEN.sigmoid.default,
+    ATEN.silu.default,
+    ATEN.hardswish.default,
+    ATEN.hardsigmoid.default,
+    ATEN.gelu.default,
+    ATEN.tanh.default,
+    ATEN.elu.default,
+    ATEN.leaky_relu.default,
+    ATEN.dropout.default,
+    ATEN.feature_dropout.default,
+    ATEN.contiguous.default,
+    ATEN.clone.default,
+    ATEN.alias.default,
+    ATEN.relu_.default,
+    ATEN.hardtanh_.default,
+    ATEN.sigmoid_.default,
+    ATEN.silu_.default,
+    ATEN.hardswish_.default,
+    ATEN.hardsigmoid_.default,
+    ATEN.dropout_.default,
+    ATEN.elu_.default,
     ATEN.leaky_relu_.default,
-}  # fmt: skip
+}
 BINARY = {
-    ATEN.add.Tensor, ATEN.add_.Tensor, ATEN.mul.Tensor, ATEN.mul_.Tensor, ATEN.sub.Tensor, ATEN.sub_.Tensor,
-    ATEN.div.Tensor, ATEN.div_.Tensor, ATEN.maximum.default, ATEN.minimum.default,
-}  # fmt: skip
+    ATEN.add.Tensor,
+    ATEN.add_.Tensor,
+    ATEN.mul.Tensor,
+    ATEN.mul_.Tensor,
+    ATEN.sub.Tensor,
+    ATEN.sub_.Tensor,
+    ATEN.div.Tensor,
+    ATEN.div_.Tensor,
+    ATEN.maximum.default,
+    ATEN.minimum.default,
+}
 SPATIAL = {
-    ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.adaptive_avg_pool2d.default,
-    ATEN.upsample_nearest2d.vec, ATEN.upsample_bilinear2d.vec, ATEN.pad.default,
-}  # fmt: skip
+    ATEN.max_pool2d.default,
+    ATEN.avg_pool2d.default,
+    ATEN.adaptive_avg_pool2d.default,
+    ATEN.upsample_nearest2d.vec,
+    ATEN.upsample_bilinear2d.vec,
+    ATEN.pad.default,
+}
 NORMS = {ATEN.batch_norm.default}
 MEANS = {ATEN.mean.dim}
 MOVING = {
-    ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints, ATEN.permute.default, ATEN.transpose.int,
-    ATEN.cat.default, ATEN.chunk.default, ATEN.split.Tensor, ATEN.split_with_sizes.default, ATEN.slice.Tensor,
-    ATEN.select.int, ATEN.unsqueeze.default, ATEN.squeeze.dim, ATEN.expand.default, operator.getitem,
-}  # fmt: skip
+    ATEN.view.default,
+    ATEN.reshape.default,
+    ATEN.flatten.using_ints,
+    ATEN.permute.default,
+    ATEN.transpose.int,
+    ATEN.cat.default,
+    ATEN.chunk.default,
+    ATEN.split.Tensor,
+    ATEN.split_with_sizes.default,
+    ATEN.slice.Tensor,
+    ATEN.select.int,
+    ATEN.unsqueeze.default,
+    ATEN.squeeze.dim,
+    ATEN.expand.default,
+    operator.getitem,
+}
 REASONS = {
     ATEN.layer_norm.default: "a LayerNorm mixes all channels it normalizes: without some of them the others change",
     ATEN.group_norm.default: "a GroupNorm mixes the channels of a group: without some of them the others change",
@@ -124,7 +167,7 @@ class _Follower:
         return labels
 
     def _spatial(self, node: fx.Node) -> Tensor:
-        if node.target is ATEN.pad.default and len(node.args[1]) > 4:  # type: ignore[arg-type] # a list of sizes
+        if node.target is ATEN.pad.default and len(arguments(node)[1]) > 4:
             raise Refused(f"{CANNOT} `{node.name}` pads them")
         line = self._line(self._labels(node.args[0], node), 1)
         return line.view(1, -1, 1, 1).expand(shape_of(node))
@@ -152,7 +195,7 @@ class _Follower:
         linear = node.target is ATEN.linear.default
         entering = self._line(labels, channel_axis(node))
         groups = 1 if linear else groups_of(node)
-        target = str(node.args[1].target)  # type: ignore[union-attr] # a parameter
+        target = weight_name(node)
         leaving = self._producers.setdefault(target, self._new(len(weight)))
         self._tie_groups(entering.view(groups, -1), leaving.view(groups, -1), groups)
         inner = None if weight.shape[1] == 1 and groups > 1 else entering.view(groups, -1)[0]
@@ -213,7 +256,7 @@ class _Follower:
 
     def _mean(self, node: fx.Node) -> Tensor:
         labels = first = self._labels(node.args[0], node)
-        axes = {int(axis) % labels.dim() for axis in node.args[1]}  # type: ignore[arg-type,union-attr] # integers
+        axes = {int(axis) % labels.dim() for axis in arguments(node)[1]}
         if axes & _varying(labels):
             self._join(labels, torch.zeros_like(labels))  # it mixes channels: they stay
         for axis in axes:
@@ -230,12 +273,12 @@ class _Follower:
                 return self._of[argument]
             raise Refused(f"{CANNOT} `{node.name}` moves `{argument}`, which is no activation")
 
-        arguments = fx.node.map_arg(node.args, labels)
+        given = fx.node.map_arg(node.args, labels)
         move: Any = ATEN.reshape.default if node.target is ATEN.view.default else node.target  # labels lie scattered
-        moved = move(*arguments, **node.kwargs)
+        moved = move(*given, **node.kwargs)
         if node.target is ATEN.select.int:
             source = self._labels(node.args[0], node)
-            if int(node.args[1]) % source.dim() in _varying(source):  # type: ignore[arg-type] # an integer
+            if int(arguments(node)[1]) % source.dim() in _varying(source):
                 self._join(source, torch.zeros_like(source))  # an index into channels: none may move
         pieces = moved if isinstance(moved, list | tuple) else (moved,)
         tidy = tuple(self._rectangular(piece) for piece in pieces)
@@ -334,4 +377,4 @@ def _varying(labels: Tensor) -> set[int]:
 
 def groups_of(node: fx.Node) -> int:
     """Return the number of groups of a convolution."""
-    return int(node.args[6]) if len(node.args) > 6 else 1  # type: ignore[arg-type] # an integer
+    return int(arguments(node)[6]) if len(arguments(node)) > 6 else 1

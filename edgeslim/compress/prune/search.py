@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from edgeslim.compress.prune.allocation import Plan, Problem, best_within, netadapt
-from edgeslim.compress.prune.candidates import Candidate
+from edgeslim.compress.prune.candidates import PrunedNetwork
 from edgeslim.compress.prune.sizes import Widths
 from edgeslim.compress.prune.workbench import Workbench
 from edgeslim.model.trials import Trial
@@ -14,7 +14,7 @@ SEARCH_STEPS = 5
 WEIGHTS_SHARE = 0.9  # of an INT8 file that its weights may take; the rest is scales, biases and structure
 
 
-def fastest_fitting(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[Candidate | None, list[Trial]]:
+def fastest_fitting(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[PrunedNetwork | None, list[Trial]]:
     """Return the fastest candidate that meets every demand, and all that were tried.
 
     The time is halved between what was too much and what was not; every candidate is reconstructed and judged. Where
@@ -30,10 +30,10 @@ def fastest_fitting(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[
     dense = path[0]
     limit = min(dense.cost, demand.max_latency_s or dense.cost)
     low, high = path[-1].cost, limit
-    best: Candidate | None = None
+    best: PrunedNetwork | None = None
     trials = [_trial(bench, Drop(0.0, 0.0), dense)]
 
-    def look(plans: list[Plan]) -> tuple[Candidate, Trial]:
+    def look(plans: list[Plan]) -> tuple[PrunedNetwork, Trial]:
         found = [(bench.candidate(plan, curves), plan) for plan in plans]
         tried = [(one, _trial(bench, one.drop, plan)) for one, plan in found]
         trials.extend(trial for _, trial in tried)

@@ -12,7 +12,7 @@ from torch import fx
 from edgeslim.compress.prune.blocks import Block
 from edgeslim.compress.prune.channels import Channels
 from edgeslim.compress.prune.labels import groups_of
-from edgeslim.model.graph import ATEN, IN_PLACE, channel_axis, layers_of, shape_of
+from edgeslim.model.graph import ATEN, IN_PLACE, arguments, channel_axis, layers_of, shape_of, weight_name
 from edgeslim.model.least_squares import geometry, more_behind
 from edgeslim.model.operator import Operator
 
@@ -111,11 +111,11 @@ def sizes_of(
     blocks = blocks or {}
     places = []
     for node in layers_of(graph).values():
-        lines = channels.labels.parameters[str(node.args[1].target)]  # type: ignore[union-attr] # followed before
+        lines = channels.labels.parameters[weight_name(node)]
         leaving = _side(lines[0], owner, channels)
         source = channels.labels.activations[str(node.args[0])]
         entering = _side(_line(source, channel_axis(node)), owner, channels)
-        weight = str(node.args[1].target)  # type: ignore[union-attr] # followed before
+        weight = weight_name(node)
         operator = _operator(graph, node, entering, leaving, channels)
         places.append(Place(operator, entering, leaving, weight, _blocks_with(node, blocks)))
     for node in graph.graph.nodes:
@@ -162,10 +162,10 @@ def _operator(graph: fx.GraphModule, node: fx.Node, entering: Side, leaving: Sid
     counts = (entering.count(widths), leaving.count(widths))
     if node.target is ATEN.linear.default:
         return Operator("linear", 1, 1, *counts)
-    weight = graph.get_parameter(str(node.args[1].target))  # type: ignore[union-attr] # followed before
+    weight = graph.get_parameter(weight_name(node))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     stride, padding, dilation = geometry(node, weight)
-    source = shape_of(node.args[0])  # type: ignore[arg-type] # a layer's input is a node
+    source = shape_of(arguments(node)[0])
     more = more_behind(node, weight)  # which an Operator has as input
     return Operator(
         "conv", source[2] + more[0], source[3] + more[1], *counts, kernel, stride, padding, dilation, groups_of(node)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgeslim.compress.prune.allocation import Plan, Problem, netadapt, uniform
 from edgeslim.compress.prune.blocks import drop
-from edgeslim.compress.prune.candidates import Candidate, masked, widened
+from edgeslim.compress.prune.candidates import PrunedNetwork, masked, widened
 from edgeslim.compress.prune.channels import cut, legal_widths
 from edgeslim.compress.prune.importance import CRITERIA
 from edgeslim.compress.prune.search import fastest_fitting, proposed_networks
@@ -125,7 +125,7 @@ def _require_enough_images(marks: NDArray[np.float64], task: ModuleType, demand:
         )
 
 
-def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], float], amount: str) -> Candidate:
+def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], float], amount: str) -> PrunedNetwork:
     """Return the candidate of a given amount, reached in equal factors."""
     share = float(getattr(settings, amount))
     start, found = bench.graph, None
@@ -154,7 +154,7 @@ def _plans(bench: Workbench, settings: Settings, problem: Problem, budget: float
     return proposed_networks(problem, netadapt(problem), bench.blocks, None)(budget)
 
 
-def _finished(model: Model, bench: Workbench, chosen: Candidate | None, how: str) -> Model:
+def _finished(model: Model, bench: Workbench, chosen: PrunedNetwork | None, how: str) -> Model:
     """Return the model that a candidate is, traced for one image, with what was done to it."""
     if chosen is None:
         return model.after(

@@ -11,7 +11,7 @@ from torch import fx
 from edgeslim.cache import graph_sha256
 from edgeslim.compress.prune.allocation import Plan
 from edgeslim.compress.prune.blocks import Block, blocks_of
-from edgeslim.compress.prune.candidates import Candidate, Judge, candidate
+from edgeslim.compress.prune.candidates import Judge, PrunedNetwork, candidate
 from edgeslim.compress.prune.channels import Channels, channels_of
 from edgeslim.compress.prune.curves import Curve, Images, studied_widths, study
 from edgeslim.compress.prune.sizes import Sizes, Times, grid, sizes_of, times_of
@@ -53,9 +53,17 @@ class Workbench:
     def curves(self, graph: fx.GraphModule | None = None) -> dict[str, Curve]:
         """Return the curves of the network, or of what became of it in the same shapes."""
         return study(
-            graph or self.graph, self.channels, self.blocks, self.criterion, self.latency.multiple, self.calibration,
-            self.studied, self.judge.task, self.context.store, self.context.progress,
-        )  # fmt: skip
+            graph or self.graph,
+            self.channels,
+            self.blocks,
+            self.criterion,
+            self.latency.multiple,
+            self.calibration,
+            self.studied,
+            self.judge.task,
+            self.context.store,
+            self.context.progress,
+        )
 
     def times(self) -> Times:
         """Return the INT8 times of the network's operators at the studied widths."""
@@ -64,15 +72,22 @@ class Workbench:
         operators = {one for place in rows for row in place for one in row}
         return times_of(self.sizes, rows, self.latency.seconds(operators))
 
-    def candidate(self, plan: Plan, curves: Mapping[str, Curve], start: fx.GraphModule | None = None) -> Candidate:
+    def candidate(self, plan: Plan, curves: Mapping[str, Curve], start: fx.GraphModule | None = None) -> PrunedNetwork:
         """Return the reconstructed network of a plan; its weights come from `start`, from the dense one without it."""
         removed = {name: curve.removed(plan.widths[name]) for name, curve in curves.items() if name not in self.blocks}
         dropped = [block for name, block in self.blocks.items() if not plan.widths[name]]
         network = self._sha256 if start is None else f"{self._sha256} from {graph_sha256(start)}"
         return candidate(
-            self.graph, start or self.graph, self.channels, removed, dropped, self.calibration, self.judge, network,
+            self.graph,
+            start or self.graph,
+            self.channels,
+            removed,
+            dropped,
+            self.calibration,
+            self.judge,
+            network,
             self.context.store,
-        )  # fmt: skip
+        )
 
 
 def workbench_of(model: Model, criterion: str, context: Context, *, blocks: bool, timed: bool) -> Workbench:

@@ -3,16 +3,30 @@
 from torch import fx
 
 from edgeslim.compress.quantize.ranges import affine, centred
-from edgeslim.model.graph import ATEN, CLIPPING, is_activation
+from edgeslim.model.graph import ATEN, CLIPPING, arguments, is_activation
 from edgeslim.model.numerics import EdgeNumerics
 
 # Operators that move values without computing: what comes out has the scale of what went in.
 PASSING = {
-    ATEN.max_pool2d.default, ATEN.avg_pool2d.default, ATEN.flatten.using_ints, ATEN.view.default, ATEN.reshape.default,
-    ATEN.permute.default, ATEN.transpose.int, ATEN.contiguous.default, ATEN.clone.default, ATEN.slice.Tensor,
-    ATEN.select.int, ATEN.squeeze.dim, ATEN.unsqueeze.default, ATEN.pad.default, ATEN.dropout.default,
-    ATEN.chunk.default, ATEN.split.Tensor, ATEN.split_with_sizes.default,
-}  # fmt: skip
+    ATEN.max_pool2d.default,
+    ATEN.avg_pool2d.default,
+    ATEN.flatten.using_ints,
+    ATEN.view.default,
+    ATEN.reshape.default,
+    ATEN.permute.default,
+    ATEN.transpose.int,
+    ATEN.contiguous.default,
+    ATEN.clone.default,
+    ATEN.slice.Tensor,
+    ATEN.select.int,
+    ATEN.squeeze.dim,
+    ATEN.unsqueeze.default,
+    ATEN.pad.default,
+    ATEN.dropout.default,
+    ATEN.chunk.default,
+    ATEN.split.Tensor,
+    ATEN.split_with_sizes.default,
+}
 # Operators whose integer kernels fix the scale of what they produce: (scale, zero point).
 FIXED = {
     ATEN.sigmoid.default: (1 / 256, 0),
@@ -54,7 +68,7 @@ def tie(graph: fx.GraphModule) -> dict[str, str]:
 def tied_inputs(node: fx.Node) -> list[fx.Node]:
     """Return the activations that must share the scale of what `node` produces."""
     if node.target is ATEN.cat.default:
-        return list(node.args[0])  # type: ignore[arg-type]
+        return list(arguments(node)[0])
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node):
         return []

@@ -7,13 +7,14 @@ still to come, then its bias gives back the mean (model/least_squares.py: `fit`,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.model.fake_quant import to_grid
-from edgeslim.model.graph import batched, channel_axis, copy_of, layers_of, parameter, two_at_least
+from edgeslim.model.graph import arguments, batched, channel_axis, copy_of, layers_of, parameter, two_at_least
 from edgeslim.model.least_squares import fit, from_matrix, gptq, halves_of, matrix
 from edgeslim.model.numerics import EdgeNumerics
 from edgeslim.model.reconstruct import Batches, side_by_side
@@ -197,7 +198,8 @@ def _scales(weight: Tensor, limit: int, per_channel: bool) -> Tensor:
 
 def _mean_output(node: fx.Node, mean_input: Tensor, weight: Tensor) -> Tensor:
     """Return what `weight` yields on average per output channel for the mean image."""
-    output: Tensor = node.target(mean_input, weight, None, *node.args[3:])  # type: ignore[operator]
+    operator: Any = node.target
+    output: Tensor = operator(mean_input, weight, None, *arguments(node)[3:])
     axis = channel_axis(node)
     return output.mean([other for other in range(output.ndim) if other != axis])
 

@@ -22,15 +22,7 @@ from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put,
 from edgeslim.errors import BadInput
 from edgeslim.model.context import Context
 from edgeslim.model.fake_quant import WEIGHT_LIMIT
-from edgeslim.model.graph import (
-    batched,
-    copy_of,
-    first_of,
-    is_folded,
-    layers_of,
-    observe,
-    rows,
-)
+from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
 
@@ -127,7 +119,7 @@ class _Calibrated:
         scales = self._round(graph, [name for name in layers_of(graph) if name not in kept])
         layers = {
             name: LayerNumerics(
-                str(node.args[1].target),  # type: ignore[union-attr] # a folded layer reads its weight
+                weight_name(node),
                 "int8" if name in scales else "fp32",
                 str(node.args[0]),
                 fused_output(node).name,
@@ -158,7 +150,7 @@ class _Calibrated:
 
 
 def _kept_float(graph: fx.GraphModule, patterns: Iterable[str]) -> set[str]:
-    named = {name: str(node.args[1].target).removesuffix(".weight") for name, node in layers_of(graph).items()}  # type: ignore[union-attr]
+    named = {name: weight_name(node).removesuffix(".weight") for name, node in layers_of(graph).items()}
     kept = set()
     for pattern in patterns:
         fits = {name for name, module in named.items() if re.search(pattern, module)}

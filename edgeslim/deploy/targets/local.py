@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from edgeslim.deploy.exit_status import ended, timed_out
+from edgeslim.deploy.bounds import MOST_WORDS_BYTES, Watch, lines_of, tail_of
+from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.devices.machine import small_files
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.resources import whole_file
@@ -25,7 +26,7 @@ class LocalTarget:
 
     def __init__(self, work: Path, root: Path) -> None:
         self._work, self._root = work, root
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def push(self, *files: Path, keep: bool = False) -> str:  # noqa: ARG002 - what is here stays here
         """Return the absolute path of the first file; all are here already. BadInput if one is not."""
@@ -41,27 +42,23 @@ class LocalTarget:
         or this process is interrupted. Raises DeviceFailed, with the reason the agent gave and the end of its stderr,
         when the program does not end with exit code 0 in time or cannot be started.
         """
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        with tempfile.TemporaryFile() as stderr:
             child = _start(argv, stderr)
             self._running.add(child)
-            late = threading.Event()
-            timer = threading.Timer(timeout_s, _stop, (child, late))
-            timer.start()
             last = ""
-            try:
-                for line in child.stdout or ():
-                    last = line.rstrip("\n")
-                    yield last
-                # Waits without reaping, so that the group's number cannot belong to another before it is killed below.
-                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-            finally:
-                timer.cancel()
-                timer.join()
-                self._end(child)
-            if late.is_set():
-                raise timed_out(argv, timeout_s, _text(stderr))
+            with Watch({stderr: MOST_WORDS_BYTES}, timeout_s, partial(_kill_group, child)) as watch:
+                try:
+                    for last in lines_of(child.stdout, program(argv)) if child.stdout else ():
+                        yield last
+                    # Waits without reaping: the group's number cannot be another's before it is killed below.
+                    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+                finally:
+                    self._end(child)
+            watch.require_bounded(program(argv))
+            if watch.late:
+                raise timed_out(argv, timeout_s, tail_of(stderr))
             if child.returncode != 0:
-                raise ended(argv, child.returncode, last, _text(stderr), out_of_memory=False)
+                raise ended(argv, child.returncode, last, tail_of(stderr), out_of_memory=False)
 
     def pull(self, remote: str, to: Path) -> None:
         """Copy `remote` to `to` through a `.part` file; DeviceFailed if it does not exist."""
@@ -91,7 +88,7 @@ class LocalTarget:
         for child in tuple(self._running):
             self._end(child)
 
-    def _end(self, child: "subprocess.Popen[str]") -> None:
+    def _end(self, child: "subprocess.Popen[bytes]") -> None:
         if child in self._running:
             self._running.remove(child)
             _kill_group(child)
@@ -124,31 +121,19 @@ def stop_all() -> None:
         target.kill()
 
 
-def _start(argv: Sequence[str], stderr: IO[str]) -> "subprocess.Popen[str]":
+def _start(argv: Sequence[str], stderr: IO[bytes]) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            encoding="utf-8",
-            errors="replace",
             start_new_session=True,
         )
     except OSError as error:
         raise DeviceFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
 
 
-def _stop(child: "subprocess.Popen[str]", late: threading.Event) -> None:
-    late.set()
-    _kill_group(child)
-
-
-def _kill_group(child: "subprocess.Popen[str]") -> None:
+def _kill_group(child: "subprocess.Popen[bytes]") -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-
-
-def _text(stderr: IO[str]) -> str:
-    stderr.seek(0)
-    return stderr.read()

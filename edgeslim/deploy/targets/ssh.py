@@ -8,14 +8,15 @@ import secrets
 import shlex
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from edgeslim.deploy.exit_status import ended, timed_out
+from edgeslim.deploy.bounds import MOST_WORDS_BYTES, Watch, lines_of, tail_of
+from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.deploy.ssh_connection import Connection
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.resources import whole_file
@@ -23,11 +24,13 @@ from edgeslim.resources import whole_file
 COMMAND_TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 3600.0
 RETRY_S = 1.0
+MOST_DIGITS = 15  # of a file's size in bytes
 SPARE_BYTES = 1 << 20  # left free on the device beyond what is sent
 LARGEST_LOOK_BYTES = 65536
 TRAILER = "edgeslim-ended"
 
-_ADDRESS = re.compile(r"ssh://(?:([^@/:]+)@)?([^@/:]+|\[[0-9a-fA-F:]+\])(?::(\d+))?/?")
+_WORD = r"[A-Za-z0-9_.][A-Za-z0-9_.%+-]*"  # of a user or a host: nothing that ssh or a shell takes for more than a name
+_ADDRESS = re.compile(rf"ssh://(?:({_WORD})@)?({_WORD}|\[[0-9a-fA-F:]+\])(?::(\d{{1,5}}))?/?")
 
 # Runs a program in a session of its own, where it outlives the connection and can be killed as a whole; the last line
 # of stderr says how it ended, and whether the kernel's log names it as killed for want of memory.
@@ -105,28 +108,23 @@ class SshTarget:
         pid_file = f"pid-{self._runs}"
         words = shlex.join(argv)
         script = _RUN.format(folder=shlex.quote(self._run_folder), pid_file=pid_file, words=words, trailer=TRAILER)
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr:
+        with tempfile.TemporaryFile() as stderr:
             child = self._connection.start(script, stderr)
-            late = threading.Event()
-            timer = threading.Timer(timeout_s, self._stop, (child, pid_file, late))
-            timer.start()
             last, complete = "", False
-            try:
-                for line in child.stdout or ():
-                    last = line.rstrip("\n")
-                    yield last
-                child.wait()
-                complete = True
-            finally:
-                timer.cancel()
-                timer.join()
-                if not complete:
-                    self._stop(child, pid_file, threading.Event())
-                if child.stdout is not None:
-                    child.stdout.close()
-            stderr.seek(0)
-            words_of_stderr = stderr.read()
-        if late.is_set():
+            with Watch({stderr: MOST_WORDS_BYTES}, timeout_s, partial(self._stop, child, pid_file)) as watch:
+                try:
+                    for last in lines_of(child.stdout, program(argv)) if child.stdout else ():
+                        yield last
+                    child.wait()
+                    complete = True
+                finally:
+                    if not complete:
+                        self._stop(child, pid_file)
+                    if child.stdout is not None:
+                        child.stdout.close()
+            words_of_stderr = tail_of(stderr)
+        watch.require_bounded(program(argv))
+        if watch.late:
             raise timed_out(argv, timeout_s, words_of_stderr)
         self._require_success(argv, child.returncode, last, words_of_stderr)
 
@@ -142,9 +140,11 @@ class SshTarget:
         ).split()
         if not told:
             raise DeviceFailed(f"{remote} does not exist on {self.address}")
+        if not told[-1].isdecimal() or len(told[-1]) > MOST_DIGITS:
+            raise DeviceFailed(f"{self.address} tells no size of {remote}: {told[-1][:40]!r}", "protocol")
         with whole_file(to) as part:
             with part.open("wb") as stream:
-                self._connection.copy_out(f"head -c {told[-1]} {file}", stream, TRANSFER_TIMEOUT_S)
+                self._connection.copy_out(f"head -c {told[-1]} {file}", stream, TRANSFER_TIMEOUT_S, int(told[-1]))
             if _File.of(part).sha256 != told[0]:
                 raise DeviceFailed(f"{remote} changed or was damaged on its way from {self.address}", "lost")
 
@@ -230,9 +230,8 @@ class SshTarget:
             self._connection.copy_in(stream, f"cat {'>>' if begun_bytes else '>'}{part}", TRANSFER_TIMEOUT_S)
         return self._connection.ask(f"sha256sum {part}", COMMAND_TIMEOUT_S).partition(" ")[0]
 
-    def _stop(self, child: "subprocess.Popen[str]", pid_file: str, late: threading.Event) -> None:
+    def _stop(self, child: "subprocess.Popen[bytes]", pid_file: str) -> None:
         """Kill a program on the device and the ssh that waits for it."""
-        late.set()
         with contextlib.suppress(DeviceFailed):
             folder = shlex.quote(self._run_folder)
             self._connection.ask(f"cd {folder} && kill -9 -$(cat {pid_file}) 2>/dev/null; true", COMMAND_TIMEOUT_S)
@@ -269,6 +268,10 @@ def open_target(
         host = f"{user}@{host.strip('[]')}" if user else host.strip("[]")
         connection = Connection(called, host, port, Path(folder), config)
         wanted = root or os.environ.get("EDGESLIM_REMOTE")
+        if wanted is not None and not wanted.isprintable():
+            raise BadInput(
+                f"EDGESLIM_REMOTE is {wanted!r}; expected one folder of the device, without control characters"
+            )
         top_folder = shlex.quote(wanted) if wanted else "${XDG_CACHE_HOME:-$HOME/.cache}/edgeslim"
         name = f"run-{secrets.token_hex(8)}"
         try:

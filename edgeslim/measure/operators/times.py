@@ -3,8 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +19,7 @@ from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.measure.operators.table import STRICT, OperatorTime, damaged, file_name, load_table, save_table
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
-from edgeslim.resources import in_package
+from edgeslim.resources import in_package, python_command, python_path
 
 METHOD = 1  # a change of how operators are timed makes older tables useless
 PRECISIONS = ("int8", "fp32")
@@ -156,9 +154,8 @@ def _measure(
 
 def _command(job: Path) -> list[str]:
     # -P: the worker's own folder, whose modules have the names of libraries, stays out of the search path.
-    search = os.pathsep.join([str(in_package().parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     worker = in_package("measure/operators/worker.py")
-    return ["env", f"PYTHONPATH={search}", sys.executable, "-P", str(worker), str(job)]
+    return ["env", f"PYTHONPATH={python_path()}", *python_command(str(worker), str(job))]
 
 
 def _save(file: Path, conditions: _Table, known: Mapping[Operator, float]) -> None:

@@ -10,8 +10,17 @@ from edgeslim.resources import default_model_folder
 from edgeslim.tasks.preprocessing import Preprocessing
 
 FASHION_LABELS = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-)  # fmt: skip
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 def bundled_model(weights: str | None, seed: int) -> Model:
@@ -23,7 +32,13 @@ def bundled_model(weights: str | None, seed: int) -> Model:
     if weights != "random":
         load_weights(network, Path(weights) if weights else default_model_folder() / "weights.safetensors")
     preprocessing = Preprocessing(
-        width=28, height=28, channels=1, resize=28, mean=(0.2860,), std=(0.3530,), color_order="GRAY",
+        width=28,
+        height=28,
+        channels=1,
+        resize=28,
+        mean=(0.2860,),
+        std=(0.3530,),
+        color_order="GRAY",
         interpolation="bilinear",
-    )  # fmt: skip
+    )
     return Model(BUNDLED, weights_name(weights, "bundled"), network, preprocessing, FASHION_LABELS)

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from edgeslim.errors import BadModel, near_misses
 from edgeslim.model.model import Model
 from edgeslim.model.sources.torchvision import make_torchvision_importable
+from edgeslim.model.sources.user_code import running_code_of
 from edgeslim.model.sources.weights import load_weights, weights_name
 from edgeslim.tasks import DEFAULT_TASK, task_named
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -35,15 +36,13 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
     if not path.is_file():
         raise BadModel(f"{file} does not exist or is no file")
     torch.manual_seed(seed)
-    with _importing_from(path.resolve().parent), redirect_stdout(sys.stderr):  # what it prints is no result of ours
+    with _importing_from(path.resolve().parent):
         namespace = _run(path)
         if factory not in namespace:
             known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
             raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
-        try:
+        with running_code_of(source):
             network = namespace[factory]()
-        except (Exception, SystemExit) as error:
-            raise BadModel(f"{source} raised {type(error).__name__}: {error}") from error
     if not isinstance(network, nn.Module):
         raise BadModel(f"{source} returned a {type(network).__name__}, expected a torch.nn.Module")
     if weights == "default":
@@ -79,10 +78,8 @@ def _run(path: Path) -> dict[str, Any]:
         raise BadModel(f"{path} cannot be loaded as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
+    with running_code_of(str(path), " while it was loaded"):
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise BadModel(f"{path} raised {type(error).__name__} while it was loaded: {error}") from error
     return vars(module)
 
 

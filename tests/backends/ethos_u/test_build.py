@@ -11,7 +11,7 @@ import pytest
 from edgeslim.backends.ethos_u.build import default_recipe, deliver, recipe_faults
 from edgeslim.backends.ethos_u.compile import Compiled, compile_network
 from edgeslim.backends.ethos_u.compiled import NpuFile, compile_best, unfit
-from edgeslim.backends.ethos_u.vela_report import Operator, Placement
+from edgeslim.backends.ethos_u.vela_report import PlacedOperator, Placement
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
@@ -67,7 +67,7 @@ def test_a_float_network_given_to_the_gate_is_refused_layer_by_layer_with_cures(
 
 
 def test_the_gate_allows_exactly_what_the_recipe_asks_for(tmp_path):
-    operators = (Operator("a", "Conv2D", "Conv2D", True, 1), Operator("b", "Mean", "Mean", False, 0, "no"))
+    operators = (PlacedOperator("a", "Conv2D", "Conv2D", True, 1), PlacedOperator("b", "Mean", "Mean", False, 0, "no"))
     best = compiled(tmp_path, "Size", 1.0, 1)
     half = made(Compiled(best.goal, best.file, best.file, best.file, best.file, Placement(operators), best.estimate))
     assert unfit(half, with_settings(RECIPE, min_npu_ops_pct=50.0)) == []

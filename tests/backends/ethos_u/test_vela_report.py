@@ -2,7 +2,14 @@
 
 import pytest
 
-from edgeslim.backends.ethos_u.vela_report import NOT_TOLD, Estimate, Operator, counts, read_estimate, read_placement
+from edgeslim.backends.ethos_u.vela_report import (
+    NOT_TOLD,
+    PlacedOperator,
+    VelaEstimate,
+    counts,
+    read_estimate,
+    read_placement,
+)
 from edgeslim.errors import ToolFailed
 from tests.support import TESTS
 
@@ -56,7 +63,7 @@ def test_an_operator_without_a_warning_says_that_there_is_no_reason():
     ],
 )
 def test_a_cure_answers_what_vela_objects_to(original, reason, cure):
-    assert cure in Operator("x", original, "Passthrough", False, 0, reason).cure
+    assert cure in PlacedOperator("x", original, "Passthrough", False, 0, reason).cure
 
 
 def test_a_name_with_commas_is_read_whole():
@@ -67,7 +74,7 @@ def test_a_name_with_commas_is_read_whole():
 
 
 def test_the_estimate_is_in_seconds_and_bytes():
-    assert read_estimate(recorded("float_ends_summary.csv")) == Estimate(
+    assert read_estimate(recorded("float_ends_summary.csv")) == VelaEstimate(
         inference_s=0.000304656, cycles=304_656, sram_bytes=102_000, flash_bytes=0, dram_bytes=362_640,
         sram_moved_bytes=1_469_696, flash_moved_bytes=0, dram_moved_bytes=400_320,
     )  # fmt: skip
@@ -87,7 +94,7 @@ def test_a_float_network_costs_the_npu_nothing():
     ("text", "message"),
     [
         ("", "per-layer CSV is empty"),
-        ("Original Operator,Target,Name\nConv2D,NPU,x\n", "no column `NNG Operator`"),
+        ("Original PlacedOperator,Target,Name\nConv2D,NPU,x\n", "no column `NNG PlacedOperator`"),
         ("Target,Name\nTPU,x\n", "places `x` on `TPU`; expected NPU or CPU"),
         ("Target,Name\nNPU\n", "a line with fewer than 2 columns"),
     ],

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgeslim.cache import graph_sha256
 from edgeslim.compress.prune.blocks import blocks_of
-from edgeslim.compress.prune.candidates import Candidate, Judge, candidate, masked, surviving_rows, widened
+from edgeslim.compress.prune.candidates import Judge, PrunedNetwork, candidate, masked, surviving_rows, widened
 from edgeslim.compress.prune.channels import channels_of
 from edgeslim.compress.prune.curves import Images
 from edgeslim.compress.prune.workbench import images_of
@@ -26,7 +26,7 @@ def opened(network: nn.Module):
     return dense, channels_of(dense)
 
 
-def made(dense, channels, removed, store=None, start=None) -> Candidate:
+def made(dense, channels, removed, store=None, start=None) -> PrunedNetwork:
     start = dense if start is None else start
     hashes = f"{graph_sha256(dense)} {graph_sha256(start)}"
     return candidate(

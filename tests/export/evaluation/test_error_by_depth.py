@@ -27,6 +27,7 @@ from edgeslim.model.graph import values_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.report.inspection import DepthRow, own_share_pct
 from edgeslim.report.inspection_tables import depth_table
+from edgeslim.report.tables import rendered
 from edgeslim.tasks.task import Score
 
 SET = random_images(40)
@@ -177,7 +178,7 @@ def test_the_table_shows_the_drop_and_why_a_figure_is_missing():
     ]
     console = Console(width=150)
     with console.capture() as capture:
-        console.print(depth_table(shown, 8))
+        console.print(rendered(depth_table(shown, 8)))
     text = capture.get()
     assert "39.5" in text
     assert "-8.5" in text

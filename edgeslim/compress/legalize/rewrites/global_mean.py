@@ -13,13 +13,20 @@ from edgeslim.model.graph import ATEN, argument, shape_of
 EXACT = True
 # What is always laid out with channels last, and what loses a layout.
 FIXING = (
-    ATEN.conv2d.default, ATEN.conv2d.padding, ATEN.max_pool2d.default, ATEN.avg_pool2d.default,
+    ATEN.conv2d.default,
+    ATEN.conv2d.padding,
+    ATEN.max_pool2d.default,
+    ATEN.avg_pool2d.default,
     ATEN.adaptive_avg_pool2d.default,
-)  # fmt: skip
+)
 LOSING = (
-    ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints, ATEN.expand.default, ATEN.permute.default,
+    ATEN.view.default,
+    ATEN.reshape.default,
+    ATEN.flatten.using_ints,
+    ATEN.expand.default,
+    ATEN.permute.default,
     ATEN.transpose.int,
-)  # fmt: skip
+)
 
 
 def applies(node: fx.Node, limits: NpuLimits) -> bool:

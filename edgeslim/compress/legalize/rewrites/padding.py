@@ -29,7 +29,12 @@ def rewrite(graph: fx.GraphModule, node: fx.Node, limits: NpuLimits) -> None:
         own = own if len(own) == 2 else own * 2
         bias = layer.args[2] if len(layer.args) > 2 else None
         layer.args = (
-            node.args[0], layer.args[1], bias, argument(layer, "stride"), [own[0] + height, own[1] + width],
-            argument(layer, "dilation"), argument(layer, "groups"),
-        )  # fmt: skip
+            node.args[0],
+            layer.args[1],
+            bias,
+            argument(layer, "stride"),
+            [own[0] + height, own[1] + width],
+            argument(layer, "dilation"),
+            argument(layer, "groups"),
+        )
     graph.graph.erase_node(node)

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.model.graph import ATEN, insert_convolution, shape_of
+from edgeslim.model.graph import ATEN, arguments, insert_convolution, shape_of
 
 EXACT = True
 _VIEWS = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)
@@ -40,7 +40,7 @@ def _shuffled(node: fx.Node) -> tuple[fx.Node, int] | None:
     exchange = node.all_input_nodes[0]
     while exchange.target in _COPIES:
         exchange = exchange.all_input_nodes[0]
-    if exchange.target is not ATEN.transpose.int or sorted(a % 5 for a in exchange.args[1:3]) != [1, 2]:  # type: ignore[operator]
+    if exchange.target is not ATEN.transpose.int or sorted(a % 5 for a in arguments(exchange)[1:3]) != [1, 2]:
         return None
     grouped = exchange.all_input_nodes[0]
     if grouped.target not in _VIEWS or len(shape_of(grouped)) != 5:

@@ -1,0 +1,40 @@
+"""Code of the user's: the file of a model, its factory, its forward. What it prints or ends is no result of ours."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import NoReturn
+
+from edgeslim.errors import BadModel
+
+
+class _Left(BaseException):
+    """The code asked for the end of the process."""
+
+
+@contextmanager
+def running_code_of(what: str, when: str = "") -> Iterator[None]:
+    """Run code of the user's: what it prints goes to stderr, and however it ends itself, this process goes on.
+
+    Raises BadModel, naming `what` and `when`, for whatever it raises but an interrupt: for an exit too, even a hard
+    one.
+    """
+    leave, own = os._exit, os.getpid()
+
+    def refuse(code: int) -> NoReturn:
+        if os.getpid() != own:  # a process that it forked may end as it likes
+            leave(code)
+        raise _Left(f"os._exit({code})")
+
+    os._exit = refuse  # type: ignore[assignment] # for as long as the code runs
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (KeyboardInterrupt, BadModel):
+        raise
+    except BaseException as error:
+        name = "an early end of the process" if isinstance(error, _Left) else type(error).__name__
+        raise BadModel(f"{what} raised {name}{when}: {error}") from error
+    finally:
+        os._exit = leave
