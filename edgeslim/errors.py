@@ -124,7 +124,7 @@ class Recomputed(UserWarning):
 
 def near_misses(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean ...?` for the known names closest to `name`, or an empty string."""
-    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    close = get_close_matches(str(name), list(known), n=3, cutoff=0.5)  # a key of a file may be a number
     return f"; did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 

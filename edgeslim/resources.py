@@ -1,9 +1,14 @@
 """Where files lie: those that travel with edgeslim, in its repository or an installed wheel, and those it keeps."""
 
 import errno
+import glob
 import os
+import shutil
+import signal
 import stat
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +17,10 @@ _PACKAGE = Path(__file__).resolve().parent
 
 # torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
 HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
+
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OWNER = "owner"  # the file that names the process a folder is of
 
 
 def python_command(*words: str) -> list[str]:
@@ -73,6 +82,58 @@ def is_own_file(file: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+@contextmanager
+def signals_deferred() -> Iterator[None]:
+    """Hold back what would interrupt this process until the end, and have it happen then."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda one, _: came.append(one)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for one in came[:1]:
+        signal.raise_signal(one)
+
+
+@contextmanager
+def folder_of_this_process(within: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
+    """Yield a new folder that goes with the context; those of the same names whose process has gone are removed first.
+
+    A process that was killed could not. OSError where none can be made.
+    """
+    for left in abandoned(within, prefix, suffix):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=within, prefix=prefix, suffix=suffix) as made:
+        Path(made, OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="ascii")
+        yield Path(made)
+
+
+def abandoned(within: Path, prefix: str, suffix: str = "") -> list[Path]:
+    """Return the folders of `folder_of_this_process` whose process has gone."""
+    return [one for one in within.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}") if _is_abandoned(one)]
+
+
+def _is_abandoned(folder: Path) -> bool:
+    owner = folder / OWNER
+    try:
+        pid, started = owner.read_text(encoding="ascii").split()
+        return is_own_file(owner) and _started(int(pid)) != started
+    except (OSError, ValueError):
+        return False
+
+
+def _started(pid: int) -> str:
+    """Return when a process began, in the kernel's ticks; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return "gone"
 
 
 @contextmanager

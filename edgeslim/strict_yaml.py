@@ -8,10 +8,27 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from edgeslim.bounds import MOST_YAML_BYTES, content_of
 from edgeslim.errors import BadInput, near_misses
 
-# The C loader is about ten times faster; it is absent where PyYAML was built without libyaml.
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPER = re.compile(r"[\[{]|- (?=- )")  # what begins a list or a mapping within a line
+MANY = 500  # of them; more may lie so deep that the C loader overruns its stack
+
+
+def _loader_for(text: str) -> Any:
+    """Return a loader of what JSON could hold too: a date is text.
+
+    The one in C is about ten times faster; it is absent where PyYAML was built without libyaml.
+    """
+    many = sum(1 for _ in _DEEPER.finditer(text)) > MANY
+    kind = yaml.SafeLoader if many else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = kind(text)
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+        for first, found in kind.yaml_implicit_resolvers.items()
+    }
+    return loader
+
 
 _Ours = Literal["no_mapping", "unknown_key"]
 
@@ -57,18 +74,20 @@ def validated(written: Any, file: Path, kind: type[_SectionT], error: type[BadIn
 def read_document(file: Path, error: type[BadInput]) -> Any:
     """Return what a YAML file holds; raises `error` where it cannot be read, or a key stands twice in it."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as unreadable:
+        text = content_of(file, MOST_YAML_BYTES).decode("utf-8")
+    except (OSError, ValueError) as unreadable:
         raise error(f"{file}: cannot be read: {unreadable}") from unreadable
     try:
-        loader = _LOADER(text)
+        loader = _loader_for(text)
         try:
             document = loader.get_single_node()
             _refuse_keys_twice(document, file.name, error)
             return None if document is None else loader.construct_document(document)
         finally:
             loader.dispose()
-    except yaml.YAMLError as broken:
+    except RecursionError as deep:
+        raise error(f"{file.name}: not read: its lists and mappings lie too deep inside one another") from deep
+    except (yaml.YAMLError, ValueError) as broken:  # a number of thousands of digits is the latter
         raise error(f"{file.name}: not YAML: {broken}") from broken
 
 

@@ -12,7 +12,8 @@ from edgeslim.resources import bundled
 from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "edgeslim"
-GROUND = "errors units progress strict_yaml formats recipe resources cache grid table"  # plain files; all may use them
+# Plain files; all may use them.
+GROUND = "errors units progress strict_yaml formats recipe resources cache grid table bounds"
 # What a room may import: these rooms, what those may import in turn, itself and the ground.
 MAY_IMPORT = {
     "devices": "",

@@ -17,6 +17,7 @@ import estimator_page
 from markdown_table import table
 from prune_table import Row, load
 
+from edgeslim import bounds as limits
 from edgeslim import errors
 from edgeslim.compress import known_steps, technique
 from edgeslim.compress.legalize import rules as npu_rules
@@ -27,6 +28,7 @@ from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
 from edgeslim.recipe import Recipe
 from edgeslim.strict_yaml import Section
+from edgeslim.units import show_bytes
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -52,6 +54,20 @@ def profile_keys() -> str:
             [f"`{key}`", "yes" if field.is_required() else "no", told, ", ".join(f"`{name}`" for name in inside)]
         )
     return table(["key", "must be there", "what it is", "keys inside"], rows)
+
+
+def bounds() -> str:
+    """One row a bound of what is read."""
+    rows: list[tuple[str, int]] = [
+        ("a recipe, a profile", limits.MOST_YAML_BYTES),
+        ("a manifest", limits.MOST_MANIFEST_BYTES),
+        ("a file of operator times", limits.MOST_RECORD_BYTES),
+        ("an array of an `.npz`", limits.MOST_ARRAY_BYTES),
+        ("a line of a board", limits.LONGEST_LINE_BYTES),
+        ("all lines of a program on a board", limits.MOST_LINES_BYTES),
+        ("stderr of a program on a board, a board's answer to a question", limits.MOST_WORDS_BYTES),
+    ]
+    return table(["what", "at most"], [[what, show_bytes(most)] for what, most in rows])
 
 
 def flattened(annotation: Any) -> list[Any]:
@@ -132,7 +148,7 @@ def _family(name: str, rows: list[Row]) -> list[str]:
 
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (devices, profile_keys, rules, exit_codes, formats, recipe, meters, device_statuses, architectures)
+    for f in (devices, profile_keys, bounds, rules, exit_codes, formats, recipe, meters, device_statuses, architectures)
 }
 
 

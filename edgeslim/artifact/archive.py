@@ -26,8 +26,9 @@ from edgeslim.artifact.manifest import (
 )
 from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
-from edgeslim.resources import in_package
+from edgeslim.resources import abandoned, folder_of_this_process, in_package, signals_deferred
 
+PARTIAL = ".partial"  # how the folder ends in which an artifact is made
 MEASUREMENTS = "measurements"  # lies in the folder, outside the archive and the hashes: times differ in every run
 
 
@@ -59,6 +60,7 @@ def check_destination(destination: Path, *, overwrite: bool = False) -> None:
     """
     archive = archive_path(destination)
     parent = destination.parent
+    _restore(destination)
     if not parent.is_dir():
         raise BadInput(
             f"{destination}: its parent folder {parent} {'is no folder' if parent.exists() else 'is missing'}"
@@ -86,22 +88,23 @@ def pack(staging: Path, manifest: Manifest, destination: Path, *, overwrite: boo
 
     `manifest` comes without `files`, they are added here. `staging/measurements` is copied, but neither hashed nor
     archived. Both are built beside the destination and renamed into place, so a killed build leaves the old artifact or
-    the new one, whole; one killed between the two renames leaves the old one in the folder `.NAME.*.partial`. Raises as
+    the new one, whole; what one killed between the two renames left in `.NAME.*.partial` the next one puts back. Raises
+    as
     `check_destination` does, ToolFailed when writing fails, ValueError when `staging` and `manifest` do not fit.
     """
     check_destination(destination, overwrite=overwrite)
     try:
-        with tempfile.TemporaryDirectory(
-            dir=destination.parent, prefix=f".{destination.name}.", suffix=".partial"
-        ) as workshop:
-            folder, archive = Path(workshop, "folder"), Path(workshop, "archive")
+        with folder_of_this_process(destination.parent, f".{destination.name}.", PARTIAL) as workshop:
+            folder, archive = workshop / "folder", workshop / "archive"
             complete = manifest.model_copy(update={"files": _copy(staging, folder)})
             if problems := _contradictions(complete):
                 raise ValueError(f"{staging}: {'; '.join(problems)}")
             (folder / MANIFEST).write_bytes(manifest_text(complete).encode())
             (folder / SUMS).write_bytes(_sums_text(complete, _sha256(folder / MANIFEST)).encode())
             _write_archive(folder, complete, archive)
-            _swap(folder, archive, destination, Path(workshop))
+            with signals_deferred():  # what was replaced goes with it: an interrupt leaves the old one or the new one
+                _swap(folder, archive, destination, workshop)
+                shutil.rmtree(workshop)
     except OSError as error:
         raise _storage_failed(destination, error) from error
     return Artifact(destination, complete)
@@ -253,6 +256,14 @@ def _write_archive(folder: Path, manifest: Manifest, archive: Path) -> None:
             member.mode = 0o644
             with (folder / path).open("rb") as content:
                 tar.addfile(member, content)
+
+
+def _restore(destination: Path) -> None:
+    """Put back the artifact that a build which was killed between two renames had moved aside."""
+    for workshop in abandoned(destination.parent, f".{destination.name}.", PARTIAL):
+        for kept, place in (("previous", destination), ("previous.tar.gz", archive_path(destination))):
+            if (workshop / kept).exists() and not place.exists():
+                (workshop / kept).rename(place)
 
 
 def _swap(folder: Path, archive: Path, destination: Path, workshop: Path) -> None:

@@ -16,7 +16,7 @@ def as_format_2(text: bytes) -> bytes:
     try:
         raw = json.loads(text)
         return json.dumps(_converted(raw)).encode() if raw["format"] == FORMAT else text
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return text
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from edgeslim.artifact.format_1 import as_format_2
 from edgeslim.artifact.part import Count, Part, Percent, RelativePath
 from edgeslim.artifact.sections import CompiledFile, GpuFiles, ReferenceKernels, Sha256
+from edgeslim.bounds import MOST_MANIFEST_BYTES, content_of
 from edgeslim.errors import IntegrityFailed
 from edgeslim.formats import FormatName, RuntimeName
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -275,12 +276,14 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of an artifact's folder; IntegrityFailed if it is missing, or names every wrong key."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(as_format_2(path.read_bytes()))
-    except OSError as error:
-        raise IntegrityFailed(f"{folder}: is no artifact, its {MANIFEST} cannot be read: {error.strerror}") from error
+        return Manifest.model_validate_json(as_format_2(content_of(path, MOST_MANIFEST_BYTES)))
     except ValidationError as error:
         problems = "; ".join(_problem(detail["loc"], detail["type"], detail["msg"]) for detail in error.errors())
         raise IntegrityFailed(f"{path}: {problems}") from error
+    except ValueError as error:
+        raise IntegrityFailed(f"{path}: {error}") from error
+    except OSError as error:
+        raise IntegrityFailed(f"{folder}: is no artifact, its {MANIFEST} cannot be read: {error.strerror}") from error
 
 
 def schema_text() -> str:

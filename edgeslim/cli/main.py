@@ -3,11 +3,13 @@
 stdout is the result, stderr progress and errors.
 """
 
+import _thread
 import os
 import re
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -55,6 +57,7 @@ for command in (
 def run() -> NoReturn:
     """Be the program: keep stdout for results, and run the command line."""
     keep_stdout()
+    sys.unraisablehook = _interrupted_again(sys.unraisablehook)
     warnings.showwarning = _shown(warnings.showwarning)
     for command in commands.commands.values():
         command.callback = _apart(command.callback)
@@ -62,6 +65,18 @@ def run() -> NoReturn:
         main()
     finally:
         sys.stdout = sys.stderr  # for what the user's code asked to be called at the end
+
+
+def _interrupted_again(otherwise: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a hook that interrupts once more: Python drops an interrupt that comes while it destroys an object."""
+
+    def hook(dropped: Any) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            otherwise(dropped)
+
+    return hook
 
 
 def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:

@@ -42,7 +42,11 @@ def resolve(call: StepCall) -> tuple[Any, Any]:
                 f"settings are {', '.join(known) or 'none'}"
             )
     try:
-        return module, TypeAdapter(module.Settings).validate_json(json.dumps(call.settings), strict=True)
+        written = json.dumps(call.settings)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the recipe's step `{call.step}`: its settings are no JSON: {error}") from error
+    try:
+        return module, TypeAdapter(module.Settings).validate_json(written, strict=True)
     except ValidationError as invalid:
         faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in invalid.errors())
         raise BadInput(f"the recipe's step `{call.step}`: {faults}") from invalid

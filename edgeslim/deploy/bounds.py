@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
+from edgeslim.bounds import LONGEST_LINE_BYTES, MOST_LINES_BYTES
 from edgeslim.errors import DeviceFailed
 from edgeslim.units import show_bytes
 
-LONGEST_LINE_BYTES = 32 << 20  # the graph of a large network is one line
-MOST_LINES_BYTES = 512 << 20  # a day of samples
-MOST_WORDS_BYTES = 32 << 20  # of stderr, and of the answer to a question
 POLL_S = 0.05
 SHOWN_BYTES = 200
 TAIL_BYTES = 64 << 10

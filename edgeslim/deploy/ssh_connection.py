@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import IO
 
-from edgeslim.deploy.bounds import MOST_WORDS_BYTES, Watch, tail_of
+from edgeslim.bounds import MOST_WORDS_BYTES
+from edgeslim.deploy.bounds import Watch, tail_of
 from edgeslim.errors import DeviceFailed, ToolFailed
 
 CONNECT_TIMEOUT_S, ALIVE_INTERVAL_S, ALIVE_COUNT = 15, 5, 3

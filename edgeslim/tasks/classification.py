@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeslim.bounds import arrays_of
 from edgeslim.errors import BadData
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.class_folders import ClassFolders, class_folders
@@ -231,12 +232,9 @@ def _bundled(preprocessing: Preprocessing) -> Data:
 
 def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
     try:
-        with path.open("rb") as opened:
-            if not zipfile.is_zipfile(opened):
-                raise ValueError("it is no archive, or only the beginning of one")
-            opened.seek(0)
-            with np.load(opened, allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name]) for name in file.files}
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive, or only the beginning of one")
+        arrays = arrays_of(path)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadData(f"{path} is no readable .npz file: {error}") from error
     if "images" not in arrays:

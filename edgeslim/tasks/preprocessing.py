@@ -17,6 +17,7 @@ from PIL import Image
 ColorOrder = Literal["RGB", "BGR", "GRAY"]
 Interpolation = Literal["bilinear", "bicubic"]
 
+LARGEST_SIDE = 16384  # pixels
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _GREY_MODES = {"1", "L", "LA", "La"}
 _COLOR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV", "LAB"}
@@ -50,8 +51,10 @@ class Preprocessing:
             ("width", "height", "channels") if self.resize is None else ("width", "height", "channels", "resize")
         ):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"preprocessing: `{name}` is {value!r}; expected a positive whole number")
+            if type(value) is not int or not 1 <= value <= LARGEST_SIDE:
+                raise ValueError(
+                    f"preprocessing: `{name}` is {value!r}; expected a positive whole number, at most {LARGEST_SIDE}"
+                )
         if self.color_order not in get_args(ColorOrder):
             raise ValueError(f"preprocessing: `color_order` is {self.color_order!r}; expected RGB, BGR or GRAY")
         if self.interpolation not in _FILTERS:

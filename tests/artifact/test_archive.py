@@ -361,3 +361,28 @@ def test_a_killed_build_leaves_the_old_artifact_or_the_new_one(staged, packed, t
         os.kill(builder.pid, signal.SIGKILL)
     aside = [part / "previous" for part in tmp_path.glob(".tiny.*.partial")]
     check_integrity(destination if destination.exists() else next(old for old in aside if old.exists()))
+    with pytest.raises(BadInput, match="exists; choose another name"):
+        check_destination(destination)  # which puts the old one back where a rename was missing
+    check_integrity(destination)
+    pack(staged[0], staged[1], destination, overwrite=True)
+    assert leftovers(tmp_path) == [], "what the killed build left is still there"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay_s", [0.004, 0.013, 0.029])
+def test_an_interrupted_build_leaves_one_whole_artifact_and_nothing_else(staged, packed, tmp_path, number, delay_s):
+    destination = tmp_path / "tiny"
+    heeding = "import signal\nfor one in (signal.SIGINT, signal.SIGTERM):\n"
+    heeding += "    signal.signal(one, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", heeding + PACK_FOREVER, staged[0], packed.folder, destination]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as builder:
+        assert builder.stdout.readline() == b"packed\n", "the first build failed"
+        time.sleep(delay_s)
+        for _ in range(3):  # Python drops an interrupt that comes while it destroys an object
+            builder.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                builder.wait(5)
+                break
+        builder.kill()
+    check_integrity(destination)
+    assert leftovers(tmp_path) == [], "something half-written was left"

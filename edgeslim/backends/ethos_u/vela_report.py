@@ -100,8 +100,8 @@ def _operator(row: dict[str, str], reasons: dict[str, str]) -> PlacedOperator:
     on_npu = target == "NPU"
     return PlacedOperator(
         name=name,
-        original=_cell(row, "Original PlacedOperator", "per-layer CSV"),
-        operator=_cell(row, "NNG PlacedOperator", "per-layer CSV"),
+        original=_cell(row, "Original Operator", "per-layer CSV"),
+        operator=_cell(row, "NNG Operator", "per-layer CSV"),
         on_npu=on_npu,
         cycles=int(_number(row, "Op Cycles", "per-layer CSV")),
         reason=None if on_npu else reasons.get(name, NOT_TOLD),

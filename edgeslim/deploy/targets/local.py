@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from edgeslim.deploy.bounds import MOST_WORDS_BYTES, Watch, lines_of, tail_of
+from edgeslim.bounds import MOST_WORDS_BYTES
+from edgeslim.deploy.bounds import Watch, lines_of, tail_of
 from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.devices.machine import small_files
 from edgeslim.errors import BadInput, DeviceFailed

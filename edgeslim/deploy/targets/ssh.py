@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edgeslim.deploy.bounds import MOST_WORDS_BYTES, Watch, lines_of, tail_of
+from edgeslim.bounds import MOST_WORDS_BYTES
+from edgeslim.deploy.bounds import Watch, lines_of, tail_of
 from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.deploy.ssh_connection import Connection
 from edgeslim.errors import BadInput, DeviceFailed

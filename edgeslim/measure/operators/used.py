@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from edgeslim.artifact.archive import open_artifact
+from edgeslim.bounds import MOST_RECORD_BYTES, content_of
 from edgeslim.errors import BadInput, IntegrityFailed
 from edgeslim.measure.operators.table import STRICT, OperatorTime
 from edgeslim.model.operator import Operator
@@ -68,10 +69,10 @@ def load_used(path: Path) -> UsedTimes:
 
 def _read(file: Path) -> UsedTimes:
     try:
-        found = _ADAPTER.validate_json(file.read_bytes())
+        found = _ADAPTER.validate_json(content_of(file, MOST_RECORD_BYTES))
     except OSError as error:
         raise BadInput(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValidationError, BadInput) as error:
+    except (ValidationError, ValueError, BadInput) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadInput(f"{file} holds no operator times ({fault})") from error
     if any(row.seconds < 0 for row in found.times):

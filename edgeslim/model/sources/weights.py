@@ -25,11 +25,24 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{len(unknown)} unknown{_first(unknown)}"
         )
     for name, value in state.items():
+        if strange := _strangeness(value):
+            raise BadModel(f"{path}: `{name}` is {strange}; expected a plain tensor of numbers")
         if value.shape != expected[name].shape:
             raise BadModel(
                 f"{path}: `{name}` has shape {tuple(value.shape)}, the model expects {tuple(expected[name].shape)}"
             )
     network.load_state_dict(state)
+
+
+def _strangeness(value: Tensor) -> str | None:
+    """Return what makes a tensor of a file none that a weight could be, None for a plain one."""
+    if value.is_meta:
+        return "a meta tensor, without values"
+    if value.layout is not torch.strided:
+        return "sparse"
+    if value.is_quantized:
+        return "quantized"
+    return "complex" if value.is_complex() else None
 
 
 def _first(names: list[str]) -> str:
@@ -55,7 +68,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch's unpickler lets through whatever damaged bytes make it stumble over
         raise BadModel(f"{path} is no readable PyTorch file: {type(error).__name__}: {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise BadModel(f"{path} holds no state dict (names to tensors)")
     return state
 

@@ -94,7 +94,7 @@ def test_a_float_network_costs_the_npu_nothing():
     ("text", "message"),
     [
         ("", "per-layer CSV is empty"),
-        ("Original PlacedOperator,Target,Name\nConv2D,NPU,x\n", "no column `NNG PlacedOperator`"),
+        ("Original Operator,Target,Name\nConv2D,NPU,x\n", "no column `NNG Operator`"),
         ("Target,Name\nTPU,x\n", "places `x` on `TPU`; expected NPU or CPU"),
         ("Target,Name\nNPU\n", "a line with fewer than 2 columns"),
     ],
