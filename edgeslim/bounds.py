@@ -14,6 +14,7 @@ MOST_YAML_BYTES = 4 << 20  # a profile has some 30 KB
 MOST_MANIFEST_BYTES = 64 << 20
 MOST_RECORD_BYTES = 512 << 20  # the raw times of a day
 MOST_ARRAY_BYTES = 1 << 40
+MOST_ARCHIVE_BYTES = 16 << 30  # of an artifact, unpacked
 # Of the sides of an image see tasks/preprocessing.py, which travels alone.
 # Of a board, see deploy/bounds.py.
 LONGEST_LINE_BYTES = 32 << 20  # the graph of a large network is one line

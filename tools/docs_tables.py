@@ -62,6 +62,7 @@ def bounds() -> str:
         ("a recipe, a profile", limits.MOST_YAML_BYTES),
         ("a manifest", limits.MOST_MANIFEST_BYTES),
         ("a file of operator times", limits.MOST_RECORD_BYTES),
+        ("an artifact, unpacked", limits.MOST_ARCHIVE_BYTES),
         ("an array of an `.npz`", limits.MOST_ARRAY_BYTES),
         ("a line of a board", limits.LONGEST_LINE_BYTES),
         ("all lines of a program on a board", limits.MOST_LINES_BYTES),

@@ -7,11 +7,10 @@ import re
 import shutil
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from edgeslim.artifact.format_1 import FORMAT as FORMAT_1
 from edgeslim.artifact.manifest import (
@@ -25,6 +24,7 @@ from edgeslim.artifact.manifest import (
     read_manifest,
 )
 from edgeslim.artifact.part import PATH_PATTERN
+from edgeslim.artifact.unpack import unpack
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
 from edgeslim.resources import abandoned, folder_of_this_process, in_package, signals_deferred
 
@@ -114,8 +114,8 @@ def pack(staging: Path, manifest: Manifest, destination: Path, *, overwrite: boo
 def open_artifact(path: Path) -> Iterator[Artifact]:
     """Open an artifact's folder, or its archive in a temporary folder that ends with the context.
 
-    The hashes are not checked: see `check_integrity`. BadInput: nothing is there. IntegrityFailed: no archive, one with
-    links or with paths that leave its folder, or a manifest that breaks the format. ToolFailed: it cannot be unpacked.
+    The hashes are not checked: see `check_integrity`. BadInput: nothing is there. IntegrityFailed: an archive that
+    `unpack` refuses, or a manifest that breaks the format. ToolFailed: it cannot be unpacked.
     """
     if path.is_dir():
         yield Artifact(path, read_manifest(path))
@@ -123,7 +123,7 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
     if not path.exists():
         raise BadInput(f"{path}: no such artifact; expected its folder or its .tar.gz")
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as temporary:
-        folder = _extract(path, Path(temporary))
+        folder = unpack(path, Path(temporary))
         yield Artifact(folder, read_manifest(folder))
 
 
@@ -283,31 +283,6 @@ def _swap(folder: Path, archive: Path, destination: Path, workshop: Path) -> Non
             if target.exists() and not source.exists():
                 target.rename(source)
         raise
-
-
-def _extract(archive: Path, into: Path) -> Path:
-    """Unpack an archive and return its one top folder."""
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            members = tar.getmembers()
-            for member in members:
-                _check_member(archive, member)
-            tops = {PurePosixPath(member.name).parts[0] for member in members}
-            if len(tops) != 1:
-                raise IntegrityFailed(f"{archive}: holds {len(tops)} top folders; an artifact's archive holds one")
-            tar.extractall(into, members, filter="data")
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise IntegrityFailed(f"{archive}: is no artifact's archive (.tar.gz), or a damaged one: {error}") from error
-    except OSError as error:
-        raise ToolFailed(f"{archive}: cannot be unpacked into {into}: {error.strerror}") from error
-    return into / tops.pop()
-
-
-def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
-    if not (member.isreg() or member.isdir()):
-        raise IntegrityFailed(f"{archive}: `{member.name}` is a link or a special file; expected plain files only")
-    if not re.fullmatch(PATH_PATTERN, member.name):
-        raise IntegrityFailed(f"{archive}: `{member.name}` leaves the archive's folder, or is no name edgeslim writes")
 
 
 def _storage_failed(destination: Path, error: OSError) -> ToolFailed:

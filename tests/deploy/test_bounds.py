@@ -21,7 +21,7 @@ def said(script: str, timeout_s: float = 60.0) -> list[str]:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a megabyte, so that a flood takes no time."""
-    for name in ("LONGEST_LINE_BYTES", "MOST_LINES_BYTES", "MOST_WORDS_BYTES"):
+    for name in ("LONGEST_LINE_BYTES", "MOST_LINES_BYTES"):
         monkeypatch.setattr(bounds, name, 1 << 20)
     monkeypatch.setattr("edgeslim.deploy.targets.local.MOST_WORDS_BYTES", 1 << 20)
 
