@@ -47,9 +47,17 @@ def archive_path(destination: Path) -> Path:
 
 def write_example(staging: Path) -> None:
     """Copy into `staging` what every artifact carries: run.py, preprocessing.py, README, the manifest's schema."""
-    carried = [file for file in sorted(in_package("artifact/carried").iterdir()) if file.is_file()]
-    for file in [*carried, in_package("tasks/preprocessing.py"), in_package("artifact/manifest.schema.json")]:
-        shutil.copyfile(file, staging / file.name)
+    for name, file in carried_files().items():
+        shutil.copyfile(file, staging / name)
+
+
+def carried_files() -> dict[str, Path]:
+    """Return the files of edgeslim's own that every artifact carries, by their names there."""
+    own = [file for file in sorted(in_package("artifact/carried").iterdir()) if file.is_file()]
+    return {
+        file.name: file
+        for file in [*own, in_package("tasks/preprocessing.py"), in_package("artifact/manifest.schema.json")]
+    }
 
 
 def check_destination(destination: Path, *, overwrite: bool = False) -> None:
@@ -125,6 +133,18 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
     with tempfile.TemporaryDirectory(prefix="edgeslim-") as temporary:
         folder = unpack(path, Path(temporary))
         yield Artifact(folder, read_manifest(folder))
+
+
+def check_expected(path: Path, expect: str) -> None:
+    """Hold an archive against the SHA-256 it must have; BadInput for a folder or no SHA-256, IntegrityFailed else."""
+    if not re.fullmatch("[0-9a-fA-F]{64}", expect):
+        raise BadInput(f"{expect!r} is no SHA-256; expected 64 hexadecimal digits, as sha256sum prints them")
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder; a SHA-256 is that of an archive, {archive_path(path).name}")
+    if not path.exists():
+        raise BadInput(f"{path}: no such artifact; expected its .tar.gz")
+    if (actual := _sha256(path)) != expect.lower():
+        raise IntegrityFailed(f"{path}: is another archive: its SHA-256 is {actual}, expected {expect.lower()}")
 
 
 def check_integrity(folder: Path) -> None:

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from edgeslim.artifact.archive import check_integrity, open_artifact
-from edgeslim.artifact.golden import golden_fault, largest_error
+from edgeslim.artifact.archive import carried_files, check_expected, check_integrity, open_artifact
+from edgeslim.artifact.golden import golden_fault, largest_error, passed_by_constants
 from edgeslim.artifact.manifest import GOLDEN_IMAGES, Manifest, ModelFile, TensorSpec, Tolerance
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.grid import Grid
-from edgeslim.resources import in_package
 from edgeslim.tasks.preprocessing import preprocess_batch
 
+PROVES = "whole, and it computes what it did when it was packed; not who packed it: that needs --expect or a signature"
 PREPROCESSING_ATOL = 1e-5  # one grey level is above 0.003 wherever std is at most 1
 
 
@@ -65,12 +66,15 @@ class ReplayFailed(IntegrityFailed):
         super().__init__("\n".join([f"{path}: failed its golden vectors", *(f"  - {one}" for one in report.failures)]))
 
 
-def verify(path: Path) -> VerifyReport:
+def verify(path: Path, *, expect: str | None = None) -> VerifyReport:
     """Check an artifact's folder or archive: every hash, its preprocessing, its golden vectors in each runtime present.
 
-    The artifact's own Python files are not executed. A runtime that is missing makes a skipped replay. IntegrityFailed:
-    a file is not what it was; ReplayFailed, a kind of it: a result is not. BadInput, ToolFailed as `open_artifact`.
+    `expect` is the SHA-256 that the archive must have, 64 hexadecimal digits, from whom it was got. The artifact's own
+    Python files are not executed. A runtime that is missing makes a skipped replay. IntegrityFailed: a file is not what
+    it was; ReplayFailed, a kind of it: a result is not. BadInput, ToolFailed as `open_artifact`.
     """
+    if expect is not None:
+        check_expected(path, expect)
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
         manifest = artifact.manifest
@@ -115,6 +119,9 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
     golden = [_load(folder, one.golden) for one in model.outputs]
     tolerances = {one.name: one.tolerance for one in model.outputs}
     count = len(golden)
+    if passed_by_constants(model, golden):
+        fault = "its golden vectors prove nothing: a file that answers every image alike would agree with them"
+        return Replay(model.path, model.runtime, "failed", None, tolerances, fault)
     try:
         outputs = run_model(model.runtime, folder / model.path, inputs, precision=model.precision, outputs=count)
     except MissingPackage as missing:
@@ -131,13 +138,17 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
 
 
 def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
-    own = in_package("tasks/preprocessing.py").read_bytes()
     notes = list(manifest.host_dependent)
     if manifest.accelerator is not None and manifest.accelerator.note is not None:
         notes.append(manifest.accelerator.note)
-    copy = folder / "preprocessing.py"
-    if copy.is_file() and copy.read_bytes() != own:
-        notes.append("preprocessing.py is not this edgeslim's; golden inputs were compared with this edgeslim's")
+    maker, mine = manifest.tool_versions.get("edgeslim", "unknown"), version("edgeslim")
+    for name, own in carried_files().items():
+        copy = folder / name
+        if not copy.is_file() or copy.read_bytes() != own.read_bytes():
+            whose = "was changed" if maker == mine else f"is that of edgeslim {maker}, or was changed"
+            notes.append(
+                f"{name} is not that of edgeslim {mine}: it {whose}. It was not run here; read it before you do"
+            )
     return tuple(notes)
 
 

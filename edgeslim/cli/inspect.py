@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, echo, print_json, show
+from edgeslim.cli.options import AS_JSON, STDERR, echo, print_json, show
 from edgeslim.devices.profile import all_profiles, describe, load_profile
+from edgeslim.units import plain
 
 
 @click.command()
@@ -26,6 +27,8 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     if plot is not None:
         require_matplotlib()
     found = edgeslim.inspect(artifact)
+    if found.changed is not None:
+        STDERR.print("warning:", plain(found.changed), highlight=False)
     if plot is not None:
         inspection_plot(found, plot)
     if as_json:
@@ -40,15 +43,19 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
 
 @click.command()
 @click.argument("artifact", type=click.Path(path_type=Path))
+@click.option("--expect", metavar="SHA256", help="What the archive's SHA-256 must be, as its maker told it.")
 @AS_JSON
-def verify(artifact: Path, as_json: bool) -> None:
-    """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present."""
+def verify(artifact: Path, expect: str | None, as_json: bool) -> None:
+    """Check ARTIFACT: every hash, its preprocessing, its golden vectors in every runtime present.
+
+    An artifact that passes is whole. That it comes from its maker, only --expect says.
+    """
     from edgeslim.artifact.verify import ReplayFailed
     from edgeslim.report.inspection_tables import verify_data, verify_text
 
     failed = None
     try:
-        report = edgeslim.verify(artifact)
+        report = edgeslim.verify(artifact, expect=expect)
     except ReplayFailed as error:
         report, failed = error.report, error
     if as_json:

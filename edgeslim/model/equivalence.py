@@ -113,8 +113,8 @@ def _stacked(found: Sequence[Sequence[Tensor]]) -> tuple[NDArray[Any], ...]:
 def require_traced(network: nn.Module, graph: fx.GraphModule, source: str, images: Tensor) -> None:
     """Hold a network's traced graph against the user's module in eager mode, on images (n, C, H, W).
 
-    Raises BadModel for a module (of `source`) that answers an image differently from call to call or with NaN,
-    ToolFailed where the graph does not compute what the module does.
+    Raises BadModel for a module (of `source`) that answers an image differently from call to call, all of them the same
+    or with NaN, ToolFailed where the graph does not compute what the module does.
     """
     first, second = (outputs_of(network, images[:1]) for _ in range(2))
     same = all(np.array_equal(one, other, equal_nan=True) for one, other in zip(first, second, strict=True))
@@ -124,6 +124,16 @@ def require_traced(network: nn.Module, graph: fx.GraphModule, source: str, image
             "nothing can be compared with it"
         )
     require_equal(TRACING, network, graph, images)
+    some = images[:IMAGES]
+    if _differs(as_arrays([some])[0]) and not any(_differs(one) for one in outputs_of(network, some)):
+        raise BadModel(
+            f"{source} answers every image alike: its weights are zero, or nothing of the image reaches its outputs"
+        )
+
+
+def _differs(values: NDArray[Any]) -> bool:
+    """Return whether values, the images on axis 0, are not the same for all images."""
+    return bool((values != values[:1]).any())
 
 
 @torch.no_grad()

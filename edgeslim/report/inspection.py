@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeslim.artifact.archive import MEASUREMENTS, open_artifact
+from edgeslim.artifact.archive import MEASUREMENTS, check_integrity, open_artifact
 from edgeslim.artifact.manifest import LayerError, Manifest
 from edgeslim.backends import Inspected, backend_of_artifact
 from edgeslim.errors import EdgeslimError, IntegrityFailed
@@ -31,7 +31,7 @@ class Inspection:
     """Ledger rows by INT8 file, the error by depth in graph order, what pruning tried, and the accelerator's own part.
 
     Without error in an artifact that was not quantized; without trials in one for which no width was sought, and in an
-    archive, which holds no times.
+    archive, which holds no times. `changed` says which files are not what the manifest lists, None where all are.
     """
 
     ledger: Mapping[str, Sequence[Row]]
@@ -39,14 +39,15 @@ class Inspection:
     error_by_depth: Sequence[DepthRow]
     trials: Sequence[Trial]
     accelerator: Inspected = field(default_factory=Inspected)
+    changed: str | None = None
 
 
 def inspect(path: Path) -> Inspection:
     """Return what the INT8 files of an artifact's folder or archive hold, and the error by depth the build measured.
 
     The ledger is read back from the files as they are, not from what the build noted: an edited scale shows.
-    Hashes are not checked here, `verify` does that. Raises as `open_artifact`, and IntegrityFailed for a file that
-    cannot be read.
+    Files that were changed are shown as they are, and named. Raises as `open_artifact`, and IntegrityFailed for a file
+    that cannot be read.
     """
     with open_artifact(path) as artifact:
         manifest = artifact.manifest
@@ -62,7 +63,8 @@ def inspect(path: Path) -> Inspection:
             rows = _depth_rows(manifest, plan, ledger)
             trials = load_trials(artifact.folder / MEASUREMENTS)
             accelerator = backend_of_artifact(manifest).inspected(artifact)
-            return Inspection(ledger, errors.images if errors else 0, rows, trials, accelerator)
+            changed = _changed(artifact.folder)
+            return Inspection(ledger, errors.images if errors else 0, rows, trials, accelerator, changed)
         except EdgeslimError:
             raise
         except Exception as error:
@@ -70,6 +72,14 @@ def inspect(path: Path) -> Inspection:
                 f"{path}: its plan or a model file is damaged ({type(error).__name__}: {error}); "
                 "`edgeslim verify` names the file"
             ) from error
+
+
+def _changed(folder: Path) -> str | None:
+    try:
+        check_integrity(folder)
+    except IntegrityFailed as error:
+        return str(error)
+    return None
 
 
 def _depth_rows(manifest: Manifest, plan: Numerics, ledger: Mapping[str, Sequence[Row]]) -> list[DepthRow]:

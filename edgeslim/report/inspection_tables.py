@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from edgeslim.artifact.verify import VerifyReport
+from edgeslim.artifact.verify import PROVES, VerifyReport
 from edgeslim.export.evaluation.ledger import Row
 from edgeslim.formats import FORMATS
 from edgeslim.model.trials import Trial, pareto
@@ -96,6 +96,7 @@ def _share(percent: float | None) -> str:
 def inspection_data(found: Inspection) -> dict[str, Any]:
     """Return an inspection as JSON can hold it."""
     return {
+        "changed": found.changed,
         "ledger": {path: [vars(row) for row in rows] for path, rows in found.ledger.items()},
         "error_by_depth": {
             "images": found.error_images,
@@ -142,8 +143,8 @@ def trials_table(trials: Sequence[Trial]) -> Table | str:
     )
 
 
-def verify_text(report: VerifyReport) -> Table:
-    """Return what verification found, file by file."""
+def verify_text(report: VerifyReport) -> list[Table | str]:
+    """Return what a passed check proves, and what verification found, file by file."""
     rows = tuple(
         (
             one.model,
@@ -155,7 +156,8 @@ def verify_text(report: VerifyReport) -> Table:
         for one in report.replays
     )
     columns = ("model", "runtime", "golden vectors", "largest error", "detail")
-    return Table(f"{report.name} {report.version}: {report.files} files hashed", columns, rows, report.notes)
+    title = f"{report.name} {report.version}: {report.files} files hashed"
+    return [f"An artifact that passes is {PROVES}.", Table(title, columns, rows, report.notes)]
 
 
 def verify_data(report: VerifyReport) -> dict[str, Any]:
@@ -164,4 +166,4 @@ def verify_data(report: VerifyReport) -> dict[str, Any]:
         {**vars(one), "tolerances": {name: told.model_dump() for name, told in one.tolerances.items()}}
         for one in report.replays
     ]
-    return {**vars(report), "replays": replays, "failures": list(report.failures)}
+    return {"proves": PROVES, **vars(report), "replays": replays, "failures": list(report.failures)}

@@ -1,7 +1,9 @@
 """Golden vectors are replayed in real runtimes; what no longer computes the same is refused with the reason."""
 
+import hashlib
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from edgeslim.artifact.manifest import LsbTolerance, Manifest
 from edgeslim.artifact.verify import ReplayFailed, VerifyReport, verify
 from edgeslim.deploy.installed import runtime_available
 from edgeslim.devices.machine import this_machine
-from edgeslim.errors import IntegrityFailed
+from edgeslim.errors import BadInput, IntegrityFailed
 from tests.support.small_artifact import STEP
 
 
@@ -113,7 +115,59 @@ def test_preprocessing_of_another_version_is_noted_and_not_executed(staged, tmp_
     staging = Path(shutil.copytree(staged[0], tmp_path / "staging"))
     (staging / "preprocessing.py").write_text("raise SystemExit('executed')\n")
     report = verify(pack(staging, only(staged[1], "models/tiny_fp32.onnx"), tmp_path / "tiny").folder)
-    assert any("preprocessing.py is not this edgeslim's" in note for note in report.notes), "the difference is not told"
+    assert [note for note in report.notes if note.startswith("preprocessing.py is not that of edgeslim")], report.notes
+
+
+@pytest.mark.parametrize(
+    ("maker", "told"), [("0.0.1", "it is that of edgeslim 0.0.1, or was changed"), (None, "it was changed")]
+)
+def test_a_run_py_that_was_changed_with_its_hashes_is_named(staged, tmp_path, maker, told):
+    staging = Path(shutil.copytree(staged[0], tmp_path / "staging"))
+    (staging / "run.py").write_text("import os\n")
+    manifest = only(staged[1], "models/tiny_fp32.onnx")
+    manifest = manifest.model_copy(update={"tool_versions": {"edgeslim": maker or version("edgeslim")}})
+    notes = verify(pack(staging, manifest, tmp_path / "tiny").folder).notes
+    assert [note for note in notes if note.startswith("run.py is not that of") and told in note], notes
+
+
+def test_what_edgeslim_carries_is_not_told_of(staged, tmp_path):
+    assert not verify(pack(staged[0], only(staged[1], "models/tiny_fp32.onnx"), tmp_path / "tiny").folder).notes
+
+
+@pytest.mark.parametrize("spoil", ["a wide tolerance", "the same golden outputs"])
+def test_golden_vectors_that_any_constant_passes_prove_nothing(staged, tmp_path, spoil):
+    staging = Path(shutil.copytree(staged[0], tmp_path / "staging"))
+    manifest = only(staged[1], "models/tiny_int8.onnx")
+    (model,) = manifest.models
+    (output,) = model.outputs
+    golden = np.load(staging / output.golden)
+    if spoil == "a wide tolerance":
+        steps = int(np.ceil(np.ptp(golden, axis=0).max() / STEP))
+        output = output.model_copy(update={"tolerance": LsbTolerance(lsb=steps, scale=STEP)})
+    else:
+        np.save(staging / output.golden, np.zeros_like(golden))
+    model = model.model_copy(update={"outputs": (output,)})
+    report = failure_of(pack(staging, manifest.model_copy(update={"models": (model,)}), tmp_path / "tiny"))
+    assert report.failures == (
+        "models/tiny_int8.onnx: its golden vectors prove nothing: "
+        "a file that answers every image alike would agree with them",
+    )
+
+
+def test_an_archive_is_held_against_the_hash_its_maker_told(staged, tmp_path):
+    artifact = pack(staged[0], only(staged[1], "models/tiny_fp32.onnx"), tmp_path / "tiny")
+    archive = archive_path(artifact.folder)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert verify(archive, expect=digest.upper()).replays
+    with pytest.raises(IntegrityFailed, match=f"is another archive: its SHA-256 is {digest}, expected {'0' * 64}"):
+        verify(archive, expect="0" * 64)
+    for path, expect, complaint in (
+        (archive, "abc", "'abc' is no SHA-256; expected 64 hexadecimal digits"),
+        (artifact.folder, digest, r"is a folder; a SHA-256 is that of an archive, tiny\.tar\.gz"),
+        (tmp_path / "nosuch", digest, "no such artifact"),
+    ):
+        with pytest.raises(BadInput, match=complaint):
+            verify(path, expect=expect)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The bundled default, built for a Raspberry Pi by the command line: what the artifact holds, proven on it."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -154,6 +155,16 @@ def test_verify_refuses_a_changed_byte_with_exit_code_6(copy: Path) -> None:
     assert "models/model_int8.tflite` was changed" in done.stderr
 
 
+def test_verify_says_first_what_it_proves_and_takes_the_hash_its_maker_told(built: Built) -> None:
+    archive = built.folder.with_name("artifact.tar.gz")
+    done = edgeslim("verify", str(archive), "--expect", hashlib.sha256(archive.read_bytes()).hexdigest())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("An artifact that passes is whole, and it computes what it did"), done.stdout
+    done = edgeslim("verify", str(archive), "--expect", "0" * 64)
+    assert done.returncode == 6
+    assert "is another archive" in done.stderr
+
+
 def test_an_edited_scale_shows_in_the_ledger(copy: Path) -> None:
     path = copy / "models" / "model_int8.onnx"
     model = onnx.load(path)
@@ -162,6 +173,8 @@ def test_an_edited_scale_shows_in_the_ledger(copy: Path) -> None:
     onnx.save(model, path)
     done = edgeslim("inspect", str(copy), "--json")
     assert done.returncode == 0, done.stderr
+    assert "warning: " in done.stderr, "files that were changed are shown as if they were whole"
+    assert "`models/model_int8.onnx` was changed" in json.loads(done.stdout)["changed"]
     rows = json.loads(done.stdout)["ledger"]
     assert [row["name"] for row in rows["models/model_int8.onnx"] if row["state"] == "differs"] == ["relu_4"]
     assert [row for row in rows["models/model_int8.tflite"] if row["state"] == "differs"] == []

@@ -161,6 +161,18 @@ def test_nan_is_the_networks_own_fault():
         require_traced(network, model_of(network).graph, "a test", IMAGES)
 
 
+def test_a_network_that_answers_every_image_alike_is_refused():
+    network = headed(nn.Conv2d(3, 6, 3))
+    model = model_of(network)
+    require_traced(network, model.graph, "a test", IMAGES)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.zero_()
+    with pytest.raises(BadModel, match="a test answers every image alike: its weights are zero"):
+        require_traced(network, model_of(network).graph, "a test", IMAGES)
+    require_traced(network, model_of(network).graph, "a test", IMAGES[:1].expand(4, -1, -1, -1))
+
+
 def test_steps_are_held_against_the_users_module_until_one_changes_the_answers():
     network = of_every_kind()
     model = model_of(network)
