@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeslim.errors import ToolFailed
+from edgeslim.units import show_bytes
+
 _PACKAGE = Path(__file__).resolve().parent
 
 # torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
 HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
 
 
+LIBRARY_FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")  # in the store: torch makes one in /tmp that stays
+LEAST_ROOM_BYTES = 32 << 20  # where temporary files lie, for any command that works
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OWNER = "owner"  # the file that names the process a folder is of
 
@@ -35,6 +40,27 @@ def python_path() -> str:
     """
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return os.pathsep.join([str(_PACKAGE.parent), *(one for one in named if Path(one).is_absolute())])
+
+
+def require_room() -> None:
+    """Raise ToolFailed where temporary files have no room, or the folder that TMPDIR names cannot be used.
+
+    Python takes another folder then and says nothing; libraries end the process where theirs grows full.
+    """
+    folder = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ToolFailed(
+            f"temporary files go to {folder}, which cannot be used: {error.strerror}; set TMPDIR"
+        ) from error
+    if free < LEAST_ROOM_BYTES:
+        raise ToolFailed(
+            f"{folder} has {show_bytes(free)} of room left; temporary files lie there and need "
+            f"{show_bytes(LEAST_ROOM_BYTES)} at least: free some, or set TMPDIR"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ToolFailed(f"temporary files go to {folder}, which cannot be written to; set TMPDIR")
 
 
 def bundled(name: str) -> Path:

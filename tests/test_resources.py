@@ -1,6 +1,7 @@
 """Folders that go with their process, and signals that wait for the end of a step."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from edgeslim.resources import OWNER, folder_of_this_process, signals_deferred
+from tests.support.builds import edgeslim
+from tests.support.disks import mounted
 
 LEAVING = """
 import os, sys
@@ -83,3 +86,27 @@ def test_in_another_thread_nothing_is_held_back() -> None:
     thread.start()
     thread.join()
     assert done == ["the step"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"), [("size=100k", "102 kB of room left"), ("size=4k", "4.1 kB of room left")]
+)
+def test_no_room_for_temporary_files_is_told_before_any_work(tmp_path: Path, options: str, told: str) -> None:
+    with mounted(tmp_path / "disk", options) as disk:
+        done = edgeslim("check", "torchvision:resnet18", "--device", "raspberry-pi", TMPDIR=str(disk))
+        assert done.returncode == 7, done.stderr
+        assert re.search(f"{disk} has .+ of room left; temporary files lie there and need", done.stderr), done.stderr
+        assert "set TMPDIR" in done.stderr
+        assert list(disk.iterdir()) == []
+
+
+def test_a_folder_for_temporary_files_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = edgeslim("verify", "x", TMPDIR=str(tmp_path / "nosuch"))
+    assert done.returncode == 7, done.stderr
+    assert f"temporary files go to {tmp_path / 'nosuch'}, which cannot be used: No such file" in done.stderr
+
+
+def test_libraries_leave_no_folder_where_temporary_files_lie(tmp_path: Path) -> None:
+    done = edgeslim("check", "torchvision:resnet18", "--device", "raspberry-pi", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []

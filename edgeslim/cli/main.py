@@ -25,9 +25,10 @@ from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
 from edgeslim.cli.options import STDERR, keep_stdout, no_document_yet, print_json, printed_json
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
-from edgeslim.resources import HUGE_PAGES
+from edgeslim.resources import HUGE_PAGES, LIBRARY_FOLDERS, default_store, require_room
 from edgeslim.units import plain
 
+WITHOUT_WORK = ("devices", "doctor")
 USAGE, INTERRUPTED = 2, 130  # exit codes beside those of errors.py
 
 
@@ -59,8 +60,8 @@ def run() -> NoReturn:
     keep_stdout()
     sys.unraisablehook = _interrupted_again(sys.unraisablehook)
     warnings.showwarning = _shown(warnings.showwarning)
-    for command in commands.commands.values():
-        command.callback = _apart(command.callback)
+    for name, command in commands.commands.items():
+        command.callback = _apart(name, command.callback)
     try:
         main()
     finally:
@@ -91,11 +92,16 @@ def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
     return show_warning
 
 
-def _apart(command: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Return a command during which `print` writes to stderr: results go to stdout by other ways."""
+def _apart(name: str, command: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Return a command during which `print` writes to stderr: results go to stdout by other ways.
+
+    One that works has room for it, or does not begin.
+    """
 
     def called(*words: Any, **named: Any) -> Any:
         with redirect_stdout(sys.stderr):
+            if name not in WITHOUT_WORK:
+                require_room()
             return None if command is None else command(*words, **named)
 
     return called
@@ -104,6 +110,8 @@ def _apart(command: Callable[..., Any] | None) -> Callable[..., Any]:
 def main() -> NoReturn:
     """Run the command line and exit with the code of what happened."""
     os.environ.setdefault(*HUGE_PAGES)
+    variable, name = LIBRARY_FOLDERS
+    os.environ.setdefault(variable, str(default_store() / name))
     no_document_yet()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it

@@ -1,5 +1,6 @@
 """Write every format of a compressed model, each in workers; what fails is told, the rest is kept."""
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,9 @@ def _write_networks(dense: Model, compressed: Model, half: Model | None, context
     if compressed.numerics:
         precisions["int8"] = compressed
     for precision, model in precisions.items():
-        torch.export.save(program_of(model.graph, images[:1]), program_path(work, precision))
+        saved = io.BytesIO()  # torch ends the process where it writes to a full disk itself
+        torch.export.save(program_of(model.graph, images[:1]), saved)
+        program_path(work, precision).write_bytes(saved.getbuffer())
     if compressed.numerics:
         compressed.numerics.save(work / "numerics.json")
     return list(precisions)

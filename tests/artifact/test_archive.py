@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ pytest.importorskip("openvino", reason="openvino is not installed; pip install '
 from edgeslim.artifact.archive import archive_path, check_destination, check_integrity, open_artifact, pack
 from edgeslim.artifact.manifest import MANIFEST, SUMS, read_manifest
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
+from tests.support.disks import mounted
 
 
 @pytest.fixture
@@ -300,18 +300,6 @@ def test_overwriting_replaces_folder_and_archive(packed, staged, tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["tiny", "tiny.tar.gz"], "something was left behind"
     assert read_manifest(tmp_path / "tiny").status == "rejected", "the folder is the old one"
     assert not (tmp_path / "tiny" / "measurements").exists(), "measurements of the old artifact were kept"
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("hardware: mounting a tmpfs is not permitted here; run as root, or under `unshare -rm`")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def test_a_read_only_place_is_refused_before_any_work(tmp_path):
