@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,14 @@ OWNER = "owner"  # the file that names the process a folder is of
 def python_command(*words: str) -> list[str]:
     """Return the command that runs Python with some words, without the folder it is called in among its imports."""
     return [sys.executable, "-P", *words]
+
+
+def with_parent(command: Sequence[str]) -> list[str]:
+    """Return the command that runs a program which ends with the thread that starts it.
+
+    Whatever ends this process, SIGKILL too, ends what was started with it.
+    """
+    return [sys.executable, "-I", "-S", str(in_package("with_parent.py")), str(os.getpid()), *command]
 
 
 def python_path() -> str:

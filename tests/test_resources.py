@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,25 @@ def test_a_folder_for_temporary_files_that_is_not_there_is_named(tmp_path: Path)
     done = edgeslim("verify", "x", TMPDIR=str(tmp_path / "nosuch"))
     assert done.returncode == 7, done.stderr
     assert f"temporary files go to {tmp_path / 'nosuch'}, which cannot be used: No such file" in done.stderr
+
+
+def test_what_is_started_with_its_parent_ends_when_that_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, subprocess, sys, time\n"
+        "from pathlib import Path\n"
+        "from edgeslim.resources import with_parent\n"
+        "started = subprocess.Popen(with_parent(['sh', '-c', 'echo $$ >$0; exec sleep 60', sys.argv[1]]))\n"
+        "while not (Path(sys.argv[1]).is_file() and Path(sys.argv[1]).read_text()):\n"
+        "    time.sleep(0.01)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "pid")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    entry = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    deadline = time.monotonic() + 10
+    while entry.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not entry.exists(), "it outlived its parent"
 
 
 def test_libraries_leave_no_folder_where_temporary_files_lie(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def _end(error: BaseException, message: str, code: int, following: str | None = 
     if "--json" in sys.argv[1:] and not printed_json():
         print_json(
             {
-                "kind": re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower(),
+                "kind": "interrupted" if code == INTERRUPTED else _words(type(error).__name__),
                 "exit_code": code,
                 "message": message,
                 "reasons": list(getattr(error, "reasons", ())),
@@ -161,3 +161,8 @@ def _end(error: BaseException, message: str, code: int, following: str | None = 
             }
         )
     sys.exit(code)
+
+
+def _words(name: str) -> str:
+    """Return the name of a class in words ("bad-input")."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()

@@ -12,6 +12,7 @@ from typing import IO
 from edgeslim.bounds import MOST_WORDS_BYTES
 from edgeslim.deploy.bounds import Watch, tail_of
 from edgeslim.errors import DeviceFailed, ToolFailed
+from edgeslim.resources import with_parent
 
 CONNECT_TIMEOUT_S, ALIVE_INTERVAL_S, ALIVE_COUNT = 15, 5, 3
 POLL_S = 0.02
@@ -75,7 +76,7 @@ class Connection:
         with self._words.open("wb") as words:
             # Not in the background by itself: there it would hold the pipes of whoever started it.
             self._master = subprocess.Popen(
-                [self._argv[0], "-M", "-N", *self._argv[1:]],
+                with_parent([self._argv[0], "-M", "-N", *self._argv[1:]]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=words,

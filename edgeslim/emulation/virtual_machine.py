@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeslim.devices.machine import available_bytes
 from edgeslim.errors import BadInput, ToolFailed
-from edgeslim.resources import bundled, default_store
+from edgeslim.resources import bundled, default_store, with_parent
 from edgeslim.units import show_bytes
 
 LEAST_RAM_BYTES = 64 * 2**20  # with less the kernel does not come up
@@ -24,7 +24,7 @@ LAST_LINES = 12
 READY = "edgeslim: ready "  # what runtimes/emulator/init says once its ssh server listens, with its host key behind
 REMOTE = "/root/edgeslim"  # on its disk, which survives a reboot
 # What runs a machine, and what makes one -> the Debian package.
-TO_RUN = {"qemu-system-aarch64": "qemu-system-arm", "ssh": "openssh-client", "setpriv": "util-linux"}
+TO_RUN = {"qemu-system-aarch64": "qemu-system-arm", "ssh": "openssh-client"}
 TO_MAKE = {
     "ssh-keygen": "openssh-client",
     "apt-get": "apt",
@@ -60,7 +60,7 @@ class VirtualMachine:
         self._log.unlink(missing_ok=True)
         with self._errors.open("wb") as stderr:
             self._qemu = subprocess.Popen(
-                [*self._command(ram_bytes, kernel_words), *options],
+                with_parent([*self._command(ram_bytes, kernel_words), *options]),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
@@ -117,9 +117,8 @@ class VirtualMachine:
         self.write_config(self.ssh_config, known)
 
     def _command(self, ram_bytes: int, kernel_words: str) -> list[str]:
-        # setpriv: the kernel ends QEMU when edgeslim was killed and could not.
         return [
-            *("setpriv", "--pdeathsig", "KILL", "qemu-system-aarch64", "-M", "virt", "-cpu", self._cpu, "-smp", "1"),
+            *("qemu-system-aarch64", "-M", "virt", "-cpu", self._cpu, "-smp", "1"),
             *("-m", f"{ram_bytes // 1024}K", "-nographic", "-nodefaults", "-serial", f"file:{self._log}"),
             *("-kernel", str(self._made / "kernel"), "-initrd", str(self._made / "initrd.gz")),
             *("-append", f"console=ttyAMA0 quiet panic=-1 random.trust_cpu=on {kernel_words}"),

@@ -17,7 +17,9 @@ import warnings
 from contextlib import suppress
 from typing import Any, NoReturn
 
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+from edgeslim.with_parent import end_with
+
+PR_SET_NAME = 15
 LONGEST_LINE = 1 << 16
 
 
@@ -65,7 +67,7 @@ def _fork(job: dict[str, Any]) -> tuple[int, int]:
 
 def _work(job: dict[str, Any], server: int) -> NoReturn:
     """Be the worker of one job: its `main` with its arguments, what it says in its log."""
-    _die_with(server)
+    end_with(server)  # whose one thread it is that counts, and not that of whoever asked for the job
     ctypes.CDLL(None).prctl(PR_SET_NAME, job["name"].encode()[:15], 0, 0, 0)
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -83,16 +85,6 @@ def _work(job: dict[str, Any], server: int) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-def _die_with(parent: int) -> None:
-    """Have this process killed when its parent ends, however that comes.
-
-    It is the parent's thread that counts: that of the server, which has one, and not that of whoever asked for a job.
-    """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has ended already
-        os._exit(1)
 
 
 if __name__ == "__main__":

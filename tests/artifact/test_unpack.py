@@ -48,7 +48,11 @@ def test_what_was_packed_comes_back(packed, tmp_path):
     assert names == {MANIFEST, SUMS, *(entry.path for entry in packed.manifest.files)}
 
 
-@pytest.mark.parametrize("more", [b"x", bytes(1), gzip.compress(b"a second stream"), gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "more",
+    [b"x", bytes(1), gzip.compress(b"a second stream"), gzip.compress(b"")],
+    ids=["a byte", "a zero", "a stream", "an empty stream"],
+)
 def test_bytes_behind_the_stream_are_refused(packed, tmp_path, more):
     archive = archive_path(packed.folder)
     archive.write_bytes(archive.read_bytes() + more)

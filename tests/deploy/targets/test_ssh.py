@@ -1,7 +1,9 @@
 """The ssh target against a second machine: an emulated aarch64 Debian with dropbear, and a disk that can be filled."""
 
 import hashlib
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +37,18 @@ def blob(tmp_path):
 
 def sha256(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def masters():
+    """Return the processes that hold an ssh connection open here."""
+    return {pid for pid in Path("/proc").glob("[0-9]*") if b"\0-M\0-N\0" in command_of(pid)}
+
+
+def command_of(process):
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def files_there(machine):
@@ -117,6 +131,23 @@ def test_a_connection_that_is_cut_is_lost_and_the_program_works_on(machine, targ
     target.reconnect(30)
     time.sleep(3)
     assert machine.ssh(f"cat {REMOTE}/proof; rm {REMOTE}/proof") == "done\n", "it was killed with the connection"
+
+
+def test_no_connection_outlives_a_process_that_was_killed(machine):
+    script = (
+        "import os, signal, sys\n"
+        "from edgeslim.deploy.targets.ssh import open_target\n"
+        "with open_target(sys.argv[1]):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    before = masters()
+    done = subprocess.run([sys.executable, "-c", script, machine.address], check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while masters() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert masters() <= before, "an ssh process was left"
+    machine.ssh(f"rm -rf {REMOTE}/run-*")  # what the killed one could not
 
 
 def test_what_a_session_left_there_goes_with_it(machine, blob):

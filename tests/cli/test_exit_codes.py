@@ -1,0 +1,71 @@
+"""Every command ends with the exit code of what happened, and with --json in one document that says so."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from edgeslim.cli.main import commands
+from edgeslim.errors import DeviceFailed, EdgeslimError, MissingPackage
+from tests.support.in_process import PI, run
+
+# A call of every command that gets as far as its work, and the function that does it.
+CALLS = {
+    "build": (("model.py:make", *PI, "--out", "artifact"), "edgeslim.build"),
+    "bench": (("artifact",), "edgeslim.bench"),
+    "compare": (("a", "b"), "edgeslim.compare"),
+    "inspect": (("artifact",), "edgeslim.inspect"),
+    "verify": (("artifact",), "edgeslim.verify"),
+    "check": (("model.py:make", *PI), "edgeslim.check"),
+    "sensitivity": (("model.py:make", *PI), "edgeslim.sensitivity"),
+    "devices": ((), "edgeslim.cli.inspect.all_profiles"),
+    "probe": (("ssh://board", *PI), "edgeslim.probe"),
+    "profile": (("artifact",), "edgeslim.profile"),
+    "calibrate": (("--on", "ssh://board", *PI, "--out", "profile.yaml"), "edgeslim.calibrate"),
+    "doctor": ((), "edgeslim.report.doctor.diagnose"),
+}
+WORDS = "it did not go well"
+
+
+def kinds(of: type[EdgeslimError] = EdgeslimError) -> Iterator[type[EdgeslimError]]:
+    for kind in of.__subclasses__():
+        if kind.__module__ == EdgeslimError.__module__:
+            yield kind
+            yield from kinds(kind)
+
+
+def test_no_command_is_left_out():
+    assert set(CALLS) == set(commands.commands)
+
+
+@pytest.mark.parametrize("kind", [*kinds(), ValueError, KeyboardInterrupt], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("command", CALLS)
+def test_what_happens_has_its_exit_code_and_its_document(monkeypatch, capsys, tmp_path, command, kind):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    words, function = CALLS[command]
+    error = kind("pytest", "dev") if kind is MissingPackage else kind(WORDS)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(function, fail)
+    code, out, err = run(monkeypatch, capsys, command, *words, "--json")
+    wanted = {ValueError: 1, KeyboardInterrupt: 130}.get(kind, getattr(kind, "exit_code", None))
+    assert code == wanted, err
+    document = json.loads(out)
+    assert set(document) == {"kind", "exit_code", "message", "reasons", "next"}
+    assert document["exit_code"] == wanted
+    assert document["kind"].replace("-", "") == ("interrupted" if kind is KeyboardInterrupt else kind.__name__.lower())
+    if issubclass(kind, EdgeslimError):
+        assert str(error) in document["message"]
+        assert str(error) in err
+    assert (document["next"] is not None) == issubclass(kind, DeviceFailed)
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_words_that_no_command_knows_are_a_usage_error(monkeypatch, capsys, command):
+    code, out, err = run(monkeypatch, capsys, command, "--nosuch", "--json")
+    assert code == 2
+    assert json.loads(out)["kind"] == "no-such-option"
+    assert "No such option" in err
