@@ -1,17 +1,24 @@
 """C programs of the project's own, built with whatever compiler is there, once for every compiler and source."""
 
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from edgeslim.errors import Recomputed, ToolFailed
-from edgeslim.resources import default_store, is_own_file, own_folder, python_command, whole_file
+from edgeslim.resources import (
+    default_store,
+    folder_of_this_process,
+    is_own_file,
+    own_folder,
+    python_command,
+    whole_file,
+)
 
 GLIBC = "2.28"  # the oldest that the runtimes' own wheels ask for
 COMPILE_TIMEOUT_S = 300.0
@@ -97,19 +104,26 @@ def _fingerprint(command: list[str], compiler: list[str], sources: Sequence[Path
 
 def _build(command: list[str], libraries: Sequence[str], made: Path) -> None:
     """Compile into a folder beside the result and give it its name only when it is whole."""
-    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-        part = Path(folder) / made.name
-        _run([*command, "-o", str(part), *libraries])
+    with folder_of_this_process(made.parent, "making-") as folder:
+        part = folder / made.name
+        _run([*command, "-o", str(part), *libraries], folder)
         with whole_file(made.with_name(f"{made.name}.sha256")) as seal:
             seal.write_text(_sha256(part), encoding="ascii")
         part.replace(made)
 
 
-def _run(command: list[str]) -> str:
-    """Return what a compiler prints; ToolFailed with its words when it fails."""
+def _run(command: list[str], temporary: Path | None = None) -> str:
+    """Return what a compiler prints, its temporary files in a folder; ToolFailed with its words when it fails."""
+    own = {} if temporary is None else {"TMPDIR": str(temporary)}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=COMPILE_TIMEOUT_S
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=COMPILE_TIMEOUT_S,
+            env={**os.environ, **own},
         )
     except subprocess.TimeoutExpired as error:
         raise ToolFailed(f"{command[0]} was not finished after {COMPILE_TIMEOUT_S:g} s") from error

@@ -1,0 +1,334 @@
+"""Kill, interrupt, crowd and starve edgeslim at random moments, and hold what is left against what must be.
+
+`python tools/chaos.py [--trials 300] [--seed 0]` builds a tiny network twice undisturbed, an old artifact and a new,
+and then disturbs builds and benches of it. After each trial the artifact is the old or the new one, no process is left;
+the next command ends well, in the same bytes, and leaves no folder. Every fault is a line; the exit code is 1 for any.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markdown_table import table
+
+MODEL = """
+from torch import nn
+PREPROCESSING = {"width": 16, "height": 16, "channels": 3, "resize": 16, "mean": [0.5] * 3, "std": [0.25] * 3,
+                 "color_order": "RGB", "interpolation": "bilinear"}
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+"""
+MARK = "EDGESLIM_CHAOS"  # in the environment of all that a trial starts
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KEPT_SHARE = 0.7  # of the trials find compiled programs in their store
+INTERRUPTED, TOOL_FAILED, INVALID = 130, 7, 5
+END_S = 60.0  # an interrupted command ends by then
+GONE_S = 5.0  # and so do processes whose parent was killed
+
+
+@dataclass(frozen=True)
+class World:
+    """What is built when nothing happens: archives and folders by name ("old", "new"), and how long it takes."""
+
+    folder: Path
+    build_s: float
+    bench_s: float
+
+    def archive(self, name: str) -> bytes:
+        """Return the bytes of one of the two archives."""
+        return (self.folder / f"{name}.tar.gz").read_bytes()
+
+    def content(self, name: str) -> dict[str, str]:
+        """Return the hashes of one of the two folders, by path."""
+        return hashes(self.folder / name)
+
+
+class Trial:
+    """A folder, a store and a folder for temporary files of its own, for what one trial starts."""
+
+    def __init__(self, world: World, folder: Path, chance: np.random.Generator) -> None:
+        self.world, self.folder, self.chance = world, folder, chance
+        self.place, self.temporary, self.store = folder / "place", folder / "tmp", folder / "store"
+        for one in (self.place, self.temporary):
+            one.mkdir(parents=True)
+        if (world.folder / "store").exists() and chance.random() < KEPT_SHARE:
+            shutil.copytree(world.folder / "store", self.store)
+        self.faults: list[str] = []
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        """Start edgeslim."""
+        own = {MARK: str(self.folder), "TMPDIR": str(self.temporary), "EDGESLIM_CACHE": str(self.store)}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "edgeslim", *words],
+            env={**os.environ, **own},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "words").open("ab"),
+            start_new_session=True,
+        )
+
+    def build(self, out: Path) -> "subprocess.Popen[bytes]":
+        """Start the build of the new artifact, over what may be there."""
+        return self.start(*build_words(self.world.folder, out, "new"), "--overwrite")
+
+    def require(self, holds: bool, fault: str) -> None:
+        """Note a fault that does not hold."""
+        if not holds:
+            self.faults.append(fault)
+
+    def put(self, name: str, place: Path) -> None:
+        """Put one of the two artifacts somewhere."""
+        shutil.copytree(self.world.folder / name, place)
+        shutil.copyfile(self.world.folder / f"{name}.tar.gz", place.with_name(f"{place.name}.tar.gz"))
+
+    def disturb(self, process: "subprocess.Popen[bytes]", within_s: float) -> signal.Signals:
+        """Send a process a signal at a random moment and wait for its end."""
+        number = SIGNALS[self.chance.integers(len(SIGNALS))]
+        moment_s = self.chance.uniform(0, within_s)
+        try:
+            process.wait(moment_s)
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+        try:
+            code = process.wait(END_S)
+            wanted = (0, -number, INTERRUPTED)  # before its handlers are there Python ends by the signal
+            self.require(code in wanted, f"{number.name} after {moment_s:.2f} s: exit code {code}")
+        except subprocess.TimeoutExpired:
+            self.faults.append(f"{number.name} after {moment_s:.2f} s: it had not ended after {END_S:g} s")
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.require_no_process(f"{number.name} after {moment_s:.2f} s")
+        return number
+
+    def require_no_process(self, what: str) -> None:
+        """Note every process of this trial that lives on for GONE_S."""
+        deadline = time.monotonic() + GONE_S
+        while (left := marked(str(self.folder))) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.require(not left, f"{what}: processes were left: {', '.join(left.values())}")
+
+    def require_whole(self, place: Path, names: tuple[str, ...], what: str, *, may_lack: bool) -> None:
+        """Note an artifact that is none of some, whole; `may_lack`: nothing is there, or a part that is put back."""
+        archive = place.with_name(f"{place.name}.tar.gz")
+        states = [(self.world.content(name), self.world.archive(name)) for name in names]
+        found = (hashes(place), archive.read_bytes() if archive.exists() else b"")
+        if may_lack and (not place.exists() or not archive.exists()):
+            return
+        self.require(found in states, f"{what}: the artifact is none of {', '.join(names)}")
+
+    def require_same_bytes(self, place: Path, what: str) -> None:
+        """Build once more, undisturbed, and note any other end than the new artifact and nothing beside it."""
+        code = self.build(place).wait()
+        self.require(code == 0, f"{what}: the next build ended with {code}")
+        self.require_whole(place, ("new",), f"{what}, built again", may_lack=False)
+        self.require_no_folder(place, what)
+
+    def require_no_folder(self, place: Path, what: str) -> None:
+        """Note what lies beside the artifact or among the temporary files."""
+        beside = {one.name for one in place.parent.iterdir()} - {place.name, f"{place.name}.tar.gz"}
+        left = beside | {one.name for one in self.temporary.iterdir()}
+        self.require(not left, f"{what}: left behind: {', '.join(sorted(left))}")
+
+
+def disturbed_build(trial: Trial) -> None:
+    """A build over an old artifact, or where none is, gets a signal at a random moment."""
+    place = trial.place / "artifact"
+    over = trial.chance.random() < 0.5
+    if over:
+        trial.put("old", place)
+    number = trial.disturb(trial.build(place), trial.world.build_s * 1.1)
+    killed = number is signal.SIGKILL
+    trial.require_whole(place, ("old", "new") if over else ("new",), number.name, may_lack=killed or not over)
+    if not killed:
+        trial.require_no_folder(place, number.name)
+    trial.require_same_bytes(place, number.name)
+
+
+def disturbed_bench(trial: Trial) -> None:
+    """A bench gets a signal at a random moment; the artifact and what was measured before are untouched."""
+    place = trial.place / "artifact"
+    trial.put("new", place)
+    number = trial.disturb(trial.start(*bench_words(place)), trial.world.bench_s * 1.1)
+    trial.require_whole(place, ("new",), number.name, may_lack=False)
+    code = trial.start(*bench_words(place)).wait()
+    trial.require(code in (0, INVALID), f"{number.name}: the next bench ended with {code}")
+    trial.require(bool(measurements(place)), "nothing was measured")
+    trial.require_no_folder(place, number.name)
+
+
+def two_builds(trial: Trial) -> None:
+    """Two builds write one artifact and one store at once."""
+    place = trial.place / "artifact"
+    builds = [trial.build(place)]
+    time.sleep(trial.chance.uniform(0, trial.world.build_s / 2))
+    builds.append(trial.build(place))
+    codes = [one.wait() for one in builds]
+    trial.require(0 in codes and set(codes) <= {0, 2, TOOL_FAILED}, f"two at once ended with {codes}")
+    trial.require_whole(place, ("new",), "two at once", may_lack=False)
+    trial.require_no_process("two at once")
+    trial.require_same_bytes(place, "two at once")
+
+
+def eight_benches(trial: Trial) -> None:
+    """Eight benches of one artifact run at once; each keeps its figures."""
+    place = trial.place / "artifact"
+    trial.put("new", place)
+    benches = [trial.start(*bench_words(place)) for _ in range(8)]
+    codes = [one.wait() for one in benches]
+    trial.require(set(codes) <= {0, INVALID}, f"eight benches ended with {codes}")
+    trial.require(len(measurements(place)) >= len(codes), f"eight benches kept {len(measurements(place))} files")
+    trial.require_whole(place, ("new",), "eight benches", may_lack=False)
+    trial.require_no_process("eight benches")
+    trial.require_no_folder(place, "eight benches")
+
+
+def full_disk(trial: Trial) -> None:
+    """The disk that an artifact goes to is full after a random number of bytes."""
+    size = sum(file.stat().st_size for file in trial.world.folder.glob("new/**/*") if file.is_file())
+    bytes_there = int(trial.chance.integers(16 << 10, size * 3))
+    with mounted(trial.place, bytes_there):
+        place = trial.place / "artifact"
+        code = trial.build(place).wait()
+        what = f"a disk of {bytes_there} bytes"
+        trial.require(code in (0, TOOL_FAILED), f"{what}: exit code {code}")
+        if code:
+            trial.require(list(trial.place.iterdir()) == [], f"{what}: something was left")
+        else:
+            trial.require_whole(place, ("new",), what, may_lack=False)
+        trial.require_no_process(what)
+
+
+KINDS: dict[str, tuple[Callable[[Trial], None], int]] = {
+    "a build and a signal": (disturbed_build, 10),
+    "a bench and a signal": (disturbed_bench, 4),
+    "two builds at once": (two_builds, 2),
+    "eight benches at once": (eight_benches, 1),
+    "a full disk": (full_disk, 3),
+}  # with how often each comes
+
+
+def possible_kinds() -> dict[str, tuple[Callable[[Trial], None], int]]:
+    """Return the kinds of trials that this user may make, and say which are left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with mounted(Path(folder), 1 << 20):
+                return KINDS
+        except (subprocess.CalledProcessError, OSError):
+            print("no full disks: a disk of one's own cannot be mounted by this user", flush=True)
+            return {name: kind for name, kind in KINDS.items() if kind[0] is not full_disk}
+
+
+def build_words(folder: Path, out: Path, name: str) -> list[str]:
+    """Return the words of a build; old and new ones demand other things, and so have other bytes."""
+    drop = {"old": "99", "new": "100"}[name]
+    wishes = f"--device raspberry-pi --weights random --no-prune --no-estimate --format onnx --max-drop {drop}"
+    files = ("--data", str(folder / "images.npz"), "--out", str(out))
+    return ["build", f"{folder / 'model.py'}:make", *wishes.split(), *files]
+
+
+def bench_words(place: Path) -> list[str]:
+    """Return the words of a short bench."""
+    return ["bench", str(place), "--processes", "2", "--min-duration", "20ms", "--max-duration", "100ms", "-q"]
+
+
+def measurements(place: Path) -> list[object]:
+    """Return what was measured; ValueError for a file that is half written."""
+    return [json.loads(file.read_text()) for file in sorted(place.glob("measurements/**/*.json"))]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of an artifact by its path, without what was measured."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    found = {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {path: digest for path, digest in found.items() if not path.startswith("measurements/")}
+
+
+def marked(mark: str) -> dict[str, str]:
+    """Return the processes that a trial started and that have not ended: number -> command."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found[entry.name] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:80]
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+@contextmanager
+def mounted(folder: Path, size: int) -> Iterator[None]:
+    """Lay a disk of some bytes over a folder; CalledProcessError where nobody may."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    subprocess.run(command, capture_output=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - of this machine
+
+
+def make_world(folder: Path) -> World:
+    """Build both artifacts undisturbed, and time a build and a bench."""
+    (folder / "model.py").write_text(MODEL)
+    coarse = np.random.default_rng(3).integers(0, 256, (512, 4, 4, 3), np.uint8)
+    np.savez(folder / "images.npz", images=coarse.repeat(4, 1).repeat(4, 2))
+    trial = Trial(World(folder, 0, 0), folder / "first", np.random.default_rng(0))
+    taken = {}
+    for name in ("old", "new"):
+        began_s = time.monotonic()
+        if code := trial.start(*build_words(folder, folder / name, name)).wait():
+            raise SystemExit(f"an undisturbed build ended with {code}:\n{(trial.folder / 'words').read_text()}")
+        taken["build"] = time.monotonic() - began_s
+    began_s = time.monotonic()
+    if code := trial.start(*bench_words(folder / "new")).wait():
+        raise SystemExit(f"an undisturbed bench ended with {code}:\n{(trial.folder / 'words').read_text()}")
+    taken["bench"] = time.monotonic() - began_s
+    shutil.rmtree(folder / "new" / "measurements")
+    trial.store.rename(folder / "store")
+    return World(folder, taken["build"], taken["bench"])
+
+
+def main(arguments: list[str]) -> int:
+    """Run the trials, say every fault, and print a table of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    wanted = parser.parse_args(arguments)
+    chance = np.random.default_rng(wanted.seed)
+    kinds = possible_kinds()
+    often = np.array([one for _, one in kinds.values()], float)
+    count, faulty, seconds = Counter[str](), Counter[str](), defaultdict[str, float](float)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        world = make_world(Path(name))
+        for number in range(wanted.trials):
+            kind = str(chance.choice(list(kinds), p=often / often.sum()))
+            trial = Trial(world, Path(name) / f"trial-{number}", np.random.default_rng((wanted.seed, number)))
+            began_s = time.monotonic()
+            kinds[kind][0](trial)
+            seconds[kind] += time.monotonic() - began_s
+            count[kind] += 1
+            faulty[kind] += bool(trial.faults)
+            for fault in trial.faults:
+                print(f"trial {number}, {kind}: {fault}", flush=True)
+            shutil.rmtree(trial.folder)
+    rows = [[kind, str(count[kind]), str(faulty[kind]), f"{seconds[kind] / count[kind]:.1f} s"] for kind in count]
+    print(table(["what", "trials", "with a fault", "a trial takes"], rows))
+    return 1 if faulty.total() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
