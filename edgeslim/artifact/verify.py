@@ -132,7 +132,7 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
     known = error if np.isfinite(error) else None
     fault = golden_fault(model, outputs, golden, this_machine())
     if fault is not None:
-        return Replay(model.path, model.runtime, "failed", known, tolerances, nothing)
+        return Replay(model.path, model.runtime, "failed", known, tolerances, fault)
     detail = f"{len(golden[0])} golden vectors agree"
     return Replay(model.path, model.runtime, "passed", known, tolerances, detail)
 
