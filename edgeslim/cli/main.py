@@ -28,6 +28,7 @@ from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
 from edgeslim.resources import HUGE_PAGES, LIBRARY_FOLDERS, default_store, require_room
 from edgeslim.units import plain
 
+INTERRUPTED_WORDS = "interrupted; nothing half-written was left"
 WITHOUT_WORK = ("devices", "doctor")
 USAGE, INTERRUPTED = 2, 130  # exit codes beside those of errors.py
 
@@ -64,6 +65,8 @@ def run() -> NoReturn:
         command.callback = _apart(name, command.callback)
     try:
         main()
+    except KeyboardInterrupt as error:  # one more, while the first is told
+        _fail(error, INTERRUPTED_WORDS, INTERRUPTED)
     finally:
         sys.stdout = sys.stderr  # for what the user's code asked to be called at the end
 
@@ -128,7 +131,7 @@ def main() -> NoReturn:
     except SystemExit as error:
         _fail(error, "code of the model's ended the program before it was done", BadModel.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
-        _fail(error, "interrupted; nothing half-written was left", INTERRUPTED)
+        _fail(error, INTERRUPTED_WORDS, INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read stdout has gone, and Python would complain about it at its exit
         sys.exit(0)
