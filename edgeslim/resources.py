@@ -20,8 +20,6 @@ _PACKAGE = Path(__file__).resolve().parent
 
 # torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
 HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
-
-
 LIBRARY_FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")  # in the store: torch makes one in /tmp that stays
 LEAST_ROOM_BYTES = 32 << 20  # where temporary files lie, for any command that works
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -163,7 +161,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _started(pid: int) -> str:
-    """Return when a process began, in the kernel's ticks; empty where there is none."""
+    """Return when a process began, in the kernel's ticks; "gone" where there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

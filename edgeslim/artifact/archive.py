@@ -97,8 +97,7 @@ def pack(staging: Path, manifest: Manifest, destination: Path, *, overwrite: boo
     `manifest` comes without `files`, they are added here. `staging/measurements` is copied, but neither hashed nor
     archived. Both are built beside the destination and renamed into place, so a killed build leaves the old artifact or
     the new one, whole; what one killed between the two renames left in `.NAME.*.partial` the next one puts back. Raises
-    as
-    `check_destination` does, ToolFailed when writing fails, ValueError when `staging` and `manifest` do not fit.
+    as `check_destination` does, ToolFailed when writing fails, ValueError when `staging` and `manifest` do not fit.
     """
     check_destination(destination, overwrite=overwrite)
     try:
