@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import hashlib
 import re
 import shutil
 import tarfile
@@ -26,7 +25,7 @@ from edgeslim.artifact.manifest import (
 from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.artifact.unpack import unpack
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
-from edgeslim.resources import abandoned, folder_of_this_process, in_package, signals_deferred
+from edgeslim.resources import abandoned, folder_of_this_process, in_package, sha256_of, signals_deferred
 
 PARTIAL = ".partial"  # how the folder ends in which an artifact is made
 MEASUREMENTS = "measurements"  # lies in the folder, outside the archive and the hashes: times differ in every run
@@ -107,7 +106,7 @@ def pack(staging: Path, manifest: Manifest, destination: Path, *, overwrite: boo
             if problems := _contradictions(complete):
                 raise ValueError(f"{staging}: {'; '.join(problems)}")
             (folder / MANIFEST).write_bytes(manifest_text(complete).encode())
-            (folder / SUMS).write_bytes(_sums_text(complete, _sha256(folder / MANIFEST)).encode())
+            (folder / SUMS).write_bytes(_sums_text(complete, sha256_of(folder / MANIFEST)).encode())
             _write_archive(folder, complete, archive)
             with signals_deferred():  # what was replaced goes with it: an interrupt leaves the old one or the new one
                 _swap(folder, archive, destination, workshop)
@@ -142,7 +141,7 @@ def check_expected(path: Path, expect: str) -> None:
         raise BadInput(f"{path}: is a folder; a SHA-256 is that of an archive, {archive_path(path).name}")
     if not path.exists():
         raise BadInput(f"{path}: no such artifact; expected its .tar.gz")
-    if (actual := _sha256(path)) != expect.lower():
+    if (actual := sha256_of(path)) != expect.lower():
         raise IntegrityFailed(f"{path}: is another archive: its SHA-256 is {actual}, expected {expect.lower()}")
 
 
@@ -153,7 +152,7 @@ def check_integrity(folder: Path) -> None:
     """
     present = _plain_files(folder)
     sums = _read_sums(folder)
-    digest = _sha256(folder / MANIFEST)
+    digest = sha256_of(folder / MANIFEST)
     if sums.get(MANIFEST) != digest:
         raise IntegrityFailed(f"{folder}: {MANIFEST} is not the one that {SUMS} lists; one of the two was changed")
     manifest = read_manifest(folder)
@@ -165,7 +164,7 @@ def check_integrity(folder: Path) -> None:
     problems += [
         f"`{path}` was changed: its SHA-256 is {actual}, expected {listed[path].sha256}"
         for path in sorted(present & set(listed))
-        if (actual := _sha256(folder / path)) != listed[path].sha256
+        if (actual := sha256_of(folder / path)) != listed[path].sha256
     ]
     problems += _contradictions(manifest)
     if problems:
@@ -198,7 +197,7 @@ def _copy(staging: Path, folder: Path) -> tuple[FileEntry, ...]:
             continue
         if path in (MANIFEST, SUMS) or not re.fullmatch(PATH_PATTERN, path):
             raise ValueError(f"{file}: an artifact's content cannot have this name")
-        entries.append(FileEntry(path=path, sha256=_sha256(copy), bytes=copy.stat().st_size))
+        entries.append(FileEntry(path=path, sha256=sha256_of(copy), bytes=copy.stat().st_size))
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
@@ -254,11 +253,6 @@ def _plain_files(folder: Path) -> set[str]:
     if not (folder / MANIFEST).is_file():
         raise IntegrityFailed(f"{folder}: is no artifact, or lost a file: {MANIFEST} is missing")
     return paths
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _write_archive(folder: Path, manifest: Manifest, archive: Path) -> None:

@@ -17,6 +17,7 @@ from edgeslim.resources import (
     is_own_file,
     own_folder,
     python_command,
+    sha256_of,
     whole_file,
 )
 
@@ -59,15 +60,15 @@ def _is_as_made(made: Path) -> bool:
     seal = made.with_name(f"{made.name}.sha256")
     if not made.exists() and not made.is_symlink():
         return False
-    if is_own_file(made) and is_own_file(seal) and seal.read_text(encoding="ascii", errors="replace") == _sha256(made):
+    if (
+        is_own_file(made)
+        and is_own_file(seal)
+        and seal.read_text(encoding="ascii", errors="replace") == sha256_of(made)
+    ):
         return True
     warnings.warn(f"{made} is not the program that was made there; it is made anew", Recomputed, stacklevel=3)
     made.unlink()
     return False
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _compiler(architecture: str) -> list[str]:
@@ -108,7 +109,7 @@ def _build(command: list[str], libraries: Sequence[str], made: Path) -> None:
         part = folder / made.name
         _run([*command, "-o", str(part), *libraries], folder)
         with whole_file(made.with_name(f"{made.name}.sha256")) as seal:
-            seal.write_text(_sha256(part), encoding="ascii")
+            seal.write_text(sha256_of(part), encoding="ascii")
         part.replace(made)
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeslim.errors import BadModel, ToolFailed
 from edgeslim.grid import sqnr_db
-from edgeslim.model.graph import as_arrays, forward, named, trace, values_of
+from edgeslim.model.graph import as_arrays, joined, named, outputs_of_batches, trace, values_of
 
 LEAST_DB = 60.0  # whatever the network loses itself, and for files, whose runtimes sum in another order
 MOST_LOST_DB = 6.0  # below what the network's own fp32 is good for
@@ -102,12 +102,7 @@ def _first_not_finite(network: nn.Module, images: Tensor) -> str:
 @torch.no_grad()
 def outputs_of(network: nn.Module, images: Tensor) -> tuple[NDArray[np.float32], ...]:
     """Return the outputs of a network in eager mode for images (n, C, H, W), given one by one: (n, ...) each."""
-    return _stacked([forward(network, image) for image in images.split(1)])
-
-
-def _stacked(found: Sequence[Sequence[Tensor]]) -> tuple[NDArray[Any], ...]:
-    """Return the outputs for several images, each an array with the images on axis 0."""
-    return as_arrays([torch.cat(parts) for parts in zip(*found, strict=True)])
+    return outputs_of_batches(network, images.split(1))
 
 
 def require_traced(network: nn.Module, graph: fx.GraphModule, source: str, images: Tensor) -> None:
@@ -145,7 +140,7 @@ def _float64_outputs(network: nn.Module, images: Tensor) -> tuple[NDArray[np.flo
             found = [tree_leaves(functional_call(network, state, (image.double(),))) for image in images.split(1)]
     except Exception:  # noqa: BLE001 - it has answered in float32: what fails now is the type, in whatever way
         return None
-    return _stacked([[one.double() for one in outputs] for outputs in found])
+    return as_arrays(joined([one.double() for one in outputs] for outputs in found))
 
 
 class _DepthwiseInFloat64(TorchFunctionMode):

@@ -103,13 +103,12 @@ def batched(graph: fx.GraphModule) -> fx.GraphModule:
 def _require_images_apart(graph: fx.GraphModule, many: fx.GraphModule) -> None:
     shape = shape_of(input_of(graph))
     images = torch.randn(2, *shape[1:], generator=torch.Generator().manual_seed(0))
-    each = zip(*(forward(graph, image) for image in images.split(1)), strict=True)
+    each = joined(forward(graph, image) for image in images.split(1))
     try:
         both = forward(many, images)
     except RuntimeError as error:
         raise Refused(f"the network takes one image only, two at once fail: {error}") from error
-    for parts, together in zip(each, both, strict=True):
-        alone = torch.cat(parts)
+    for alone, together in zip(each, both, strict=True):
         largest = float(alone.nan_to_num(0.0, 0.0, 0.0).abs().max())
         if not torch.allclose(together, alone, rtol=1e-2, atol=1e-3 * largest, equal_nan=True):
             raise Refused("the network mixes the images of a batch: two at once do not give what each gives alone")
@@ -261,8 +260,12 @@ def outputs_from(graph: fx.GraphModule, before: Mapping[fx.Node, Any]) -> tuple[
 @torch.no_grad()
 def outputs_of_batches(graph: nn.Module, batches: Iterable[Tensor]) -> tuple[NDArray[Any], ...]:
     """Return the outputs of a network that takes batches (n, C, H, W), each with all images on axis 0."""
-    found = [forward(graph, batch) for batch in batches]
-    return as_arrays([torch.cat(parts) for parts in zip(*found, strict=True)])
+    return as_arrays(joined(forward(graph, batch) for batch in batches))
+
+
+def joined(found: Iterable[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Return the outputs of several batches as those of one, each with all images on axis 0."""
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
 def as_arrays(outputs: Sequence[Tensor]) -> tuple[NDArray[Any], ...]:

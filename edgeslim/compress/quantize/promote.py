@@ -21,7 +21,7 @@ from edgeslim.cache import graph_sha256, remember
 from edgeslim.compress.quantize.rounding import parameters, with_grids
 from edgeslim.model.equivalence import worst_db
 from edgeslim.model.fake_quant import part_of
-from edgeslim.model.graph import as_arrays, batched, first_of, forward, layers_of
+from edgeslim.model.graph import as_arrays, batched, first_of, forward, joined, layers_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.progress import Progress
 from edgeslim.tasks.images import ImageSet
@@ -271,4 +271,4 @@ def _rounded_edges(graph: fx.GraphModule, numerics: Numerics, int8: Collection[s
 
 @torch.no_grad()
 def _run(graph: fx.GraphModule, batches: Sequence[Tensor]) -> Outputs:
-    return tuple(torch.cat(parts) for parts in zip(*(forward(graph, batch) for batch in batches), strict=True))
+    return joined(forward(graph, batch) for batch in batches)
