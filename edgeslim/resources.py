@@ -1,7 +1,6 @@
 """Where files lie: those that travel with edgeslim, in its repository or an installed wheel, and those it keeps."""
 
 import errno
-import glob
 import hashlib
 import os
 import shutil
@@ -24,7 +23,6 @@ HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
 LIBRARY_FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")  # in the store: torch makes one in /tmp that stays
 LEAST_ROOM_BYTES = 32 << 20  # where temporary files lie, for any command that works
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-OWNER = "owner"  # the file that names the process a folder is of
 
 
 def python_command(*words: str) -> list[str]:
@@ -138,41 +136,6 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(number, handler)
     for one in came[:1]:
         signal.raise_signal(one)
-
-
-@contextmanager
-def folder_of_this_process(within: Path, prefix: str, suffix: str = "") -> Iterator[Path]:
-    """Yield a new folder that goes with the context; those of the same names whose process has gone are removed first.
-
-    A process that was killed could not. OSError where none can be made.
-    """
-    for left in abandoned(within, prefix, suffix):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=within, prefix=prefix, suffix=suffix) as made:
-        Path(made, OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="ascii")
-        yield Path(made)
-
-
-def abandoned(within: Path, prefix: str, suffix: str = "") -> list[Path]:
-    """Return the folders of `folder_of_this_process` whose process has gone."""
-    return [one for one in within.glob(f"{glob.escape(prefix)}*{glob.escape(suffix)}") if _is_abandoned(one)]
-
-
-def _is_abandoned(folder: Path) -> bool:
-    owner = folder / OWNER
-    try:
-        pid, started = owner.read_text(encoding="ascii").split()
-        return is_own_file(owner) and _started(int(pid)) != started
-    except (OSError, ValueError):
-        return False
-
-
-def _started(pid: int) -> str:
-    """Return when a process began, in the kernel's ticks; "gone" where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return "gone"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folders that go with their process, and signals that wait for the end of a step."""
+"""Room for temporary files, programs that end with their parent, and signals that wait for the end of a step."""
 
 import os
 import re
@@ -11,50 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.resources import OWNER, folder_of_this_process, signals_deferred
+from edgeslim.resources import signals_deferred
 from tests.support.builds import edgeslim
 from tests.support.disks import mounted
-
-LEAVING = """
-import os, sys
-from pathlib import Path
-from edgeslim.resources import folder_of_this_process
-with folder_of_this_process(Path(sys.argv[1]), "edgeslim-test-") as folder:
-    (folder / "large").write_text("x")
-    os.kill(os.getpid(), 9)
-"""
-
-
-def test_a_folder_goes_with_its_context_and_with_an_error(tmp_path: Path) -> None:
-    def fail() -> None:
-        with folder_of_this_process(tmp_path, "edgeslim-test-") as folder:
-            assert folder.parent == tmp_path
-            raise ValueError("mine")
-
-    with pytest.raises(ValueError, match="mine"):
-        fail()
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else_is(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", LEAVING, tmp_path], check=False)
-    (left,) = tmp_path.iterdir()
-    assert (left / "large").is_file()
-    for name in ("edgeslim-test-mine", "other"):
-        (tmp_path / name).mkdir()
-    with folder_of_this_process(tmp_path, "edgeslim-test-") as own, folder_of_this_process(tmp_path, "edgeslim-test-"):
-        assert own.is_dir(), "a folder whose process lives was removed"
-        assert not left.exists()
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["edgeslim-test-mine", "other"]
-
-
-def test_a_folder_whose_owner_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
-    for number, words in enumerate(("", "no number", "1")):
-        (tmp_path / f"edgeslim-test-{number}").mkdir()
-        (tmp_path / f"edgeslim-test-{number}" / OWNER).write_text(words)
-    with folder_of_this_process(tmp_path, "edgeslim-test-"):
-        pass
-    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_an_interrupt_waits_for_the_end_of_the_step_and_comes_then() -> None:

@@ -13,7 +13,9 @@ from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "edgeslim"
 # Plain files; all may use them.
-GROUND = "errors units progress strict_yaml formats recipe resources cache grid table bounds with_parent"
+GROUND = (
+    "errors units progress strict_yaml formats recipe resources cache grid table bounds with_parent work_folders sealed"
+)
 # What a room may import: these rooms, what those may import in turn, itself and the ground.
 MAY_IMPORT = {
     "devices": "",

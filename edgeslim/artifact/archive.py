@@ -25,7 +25,8 @@ from edgeslim.artifact.manifest import (
 from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.artifact.unpack import unpack
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
-from edgeslim.resources import abandoned, folder_of_this_process, in_package, sha256_of, signals_deferred
+from edgeslim.resources import in_package, sha256_of, signals_deferred
+from edgeslim.work_folders import abandoned, work_folder
 
 PARTIAL = ".partial"  # how the folder ends in which an artifact is made
 MEASUREMENTS = "measurements"  # lies in the folder, outside the archive and the hashes: times differ in every run
@@ -100,7 +101,7 @@ def pack(staging: Path, manifest: Manifest, destination: Path, *, overwrite: boo
     """
     check_destination(destination, overwrite=overwrite)
     try:
-        with folder_of_this_process(destination.parent, f".{destination.name}.", PARTIAL) as workshop:
+        with work_folder(destination.parent, f".{destination.name}.", PARTIAL) as workshop:
             folder, archive = workshop / "folder", workshop / "archive"
             complete = manifest.model_copy(update={"files": _copy(staging, folder)})
             if problems := _contradictions(complete):
@@ -128,8 +129,8 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
         return
     if not path.exists():
         raise BadInput(f"{path}: no such artifact; expected its folder or its .tar.gz")
-    with tempfile.TemporaryDirectory(prefix="edgeslim-") as temporary:
-        folder = unpack(path, Path(temporary))
+    with work_folder() as temporary:
+        folder = unpack(path, temporary)
         yield Artifact(folder, read_manifest(folder))
 
 

@@ -5,21 +5,14 @@ import os
 import platform
 import shutil
 import subprocess
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from edgeslim.errors import Recomputed, ToolFailed
-from edgeslim.resources import (
-    default_store,
-    folder_of_this_process,
-    is_own_file,
-    own_folder,
-    python_command,
-    sha256_of,
-    whole_file,
-)
+from edgeslim.errors import ToolFailed
+from edgeslim.resources import default_store, python_command
+from edgeslim.sealed import sealed_folder
+from edgeslim.work_folders import work_folder
 
 GLIBC = "2.28"  # the oldest that the runtimes' own wheels ask for
 COMPILE_TIMEOUT_S = 300.0
@@ -41,34 +34,13 @@ def compiled(
     """
     compiler = _compiler(architecture)
     fingerprint = _fingerprint([*compiler, *flags, *libraries], compiler, sources)
-    folder = default_store() / store / f"{architecture}-{fingerprint}"
-    made = folder / name
-    try:
-        own_folder(own_folder(default_store()) / store)
-        if not _is_as_made(own_folder(folder) / name):
-            code = [str(source) for source in sources if source.suffix == ".c"]
-            _build([*compiler, *flags, *code], libraries, made)
-    except OSError as error:
-        raise ToolFailed(
-            f"cannot keep {name} in {folder}: {error.strerror}; name another folder in EDGESLIM_CACHE"
-        ) from error
-    return made
+    code = [str(source) for source in sources if source.suffix == ".c"]
 
+    def build(folder: Path) -> None:
+        with work_folder(folder.parent) as temporary:
+            _run([*compiler, *flags, *code, "-o", str(folder / name), *libraries], temporary)
 
-def _is_as_made(made: Path) -> bool:
-    """Tell whether a program is there, and the one that was made: it is run, here and on boards."""
-    seal = made.with_name(f"{made.name}.sha256")
-    if not made.exists() and not made.is_symlink():
-        return False
-    if (
-        is_own_file(made)
-        and is_own_file(seal)
-        and seal.read_text(encoding="ascii", errors="replace") == sha256_of(made)
-    ):
-        return True
-    warnings.warn(f"{made} is not the program that was made there; it is made anew", Recomputed, stacklevel=3)
-    made.unlink()
-    return False
+    return sealed_folder(default_store(), store, f"{architecture}-{fingerprint}", build) / name
 
 
 def _compiler(architecture: str) -> list[str]:
@@ -101,16 +73,6 @@ def _fingerprint(command: list[str], compiler: list[str], sources: Sequence[Path
     for source in sources:
         digest.update(f"{source.name}\0".encode() + hashlib.sha256(source.read_bytes()).digest())
     return digest.hexdigest()[:32]
-
-
-def _build(command: list[str], libraries: Sequence[str], made: Path) -> None:
-    """Compile into a folder beside the result and give it its name only when it is whole."""
-    with folder_of_this_process(made.parent, "making-") as folder:
-        part = folder / made.name
-        _run([*command, "-o", str(part), *libraries], folder)
-        with whole_file(made.with_name(f"{made.name}.sha256")) as seal:
-            seal.write_text(sha256_of(part), encoding="ascii")
-        part.replace(made)
 
 
 def _run(command: list[str], temporary: Path | None = None) -> str:

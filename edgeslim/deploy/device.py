@@ -2,7 +2,6 @@
 
 import pkgutil
 import re
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from edgeslim.deploy.memory_limit import CGROUPS, limited
 from edgeslim.deploy.targets import Target
 from edgeslim.devices.machine import BOOT_ID, Machine
 from edgeslim.errors import BadInput, DeviceFailed, near_misses
+from edgeslim.work_folders import work_folder
 
 RECONNECT_S = 60.0
 SILENT_S = 30.0  # an agent speaks at least every five seconds
@@ -117,8 +117,8 @@ class Device:
 
     def _lines(self, log: str) -> list[str]:
         """Return the whole lines of a log on the device; none where it was not written."""
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "session.jsonl"
+        with work_folder() as folder:
+            copy = folder / "session.jsonl"
             try:
                 self.target.pull(log, copy)
             except DeviceFailed as error:

@@ -6,7 +6,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from edgeslim.deploy.agent_program import ARCHITECTURES
 from edgeslim.errors import BadInput, MissingPackage, ToolFailed, near_misses
 from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.resources import default_store, python_command
+from edgeslim.sealed import sealed_folder
+from edgeslim.work_folders import work_folder
 
 FETCH_LIMIT_S = 1800.0
 
@@ -95,8 +96,8 @@ def libraries(runtime: str, architecture: str, store: Path | None = None) -> Lib
         if files is None:
             raise MissingPackage(f"{PACKAGES[runtime]} with its C library", _extra(runtime))
     else:
-        folder = (store or default_store()) / "runtime_libraries" / f"{runtime}-{package.version}-{architecture}"
-        files = _fetched(folder, f"{PACKAGES[runtime]}=={package.version}", architecture, patterns)
+        name, requirement = f"{runtime}-{package.version}-{architecture}", f"{PACKAGES[runtime]}=={package.version}"
+        files = _fetched(store or default_store(), name, requirement, architecture, patterns)
     needs = _needs(files)
     return Libraries(
         runtime=runtime,
@@ -135,23 +136,15 @@ def _pick(patterns: list[str], named: Mapping[str, Path]) -> tuple[Path, ...] | 
     return files if len(files) == len(patterns) else None
 
 
-def _fetched(folder: Path, requirement: str, architecture: str, patterns: list[str]) -> tuple[Path, ...]:
-    """Return the files in `folder`, which appears whole or not at all, after fetching them where it is not there."""
-    if not folder.is_dir():
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder.parent) as name:
-                _unpack(_download(requirement, architecture, Path(name)), patterns, Path(name) / "files")
-                _place(Path(name) / "files", folder)
-        except OSError as error:
-            raise ToolFailed(
-                f"cannot keep {requirement} in {folder.parent}: {error.strerror or error}; "
-                "name another folder in EDGESLIM_CACHE"
-            ) from error
-    files = _pick([PurePosixPath(pattern).name for pattern in patterns], {file.name: file for file in folder.iterdir()})
-    if files is None:
-        raise ToolFailed(f"{folder} is damaged; delete it, and what it held is fetched again")
-    return files
+def _fetched(store: Path, name: str, requirement: str, architecture: str, patterns: list[str]) -> tuple[Path, ...]:
+    """Return the files of the folder `name`, after fetching them where it is not there."""
+
+    def fetch(folder: Path) -> None:
+        with work_folder(folder.parent) as temporary:
+            _unpack(_download(requirement, architecture, temporary), patterns, folder)
+
+    folder = sealed_folder(store, "runtime_libraries", name, fetch)
+    return tuple(next(folder.glob(PurePosixPath(pattern).name)) for pattern in patterns)
 
 
 def _download(requirement: str, architecture: str, folder: Path) -> Path:
@@ -177,8 +170,7 @@ def _download(requirement: str, architecture: str, folder: Path) -> Path:
 
 
 def _unpack(wheel: Path, patterns: list[str], folder: Path) -> None:
-    """Write the files of `wheel` that the patterns name into a new `folder`, side by side."""
-    folder.mkdir()
+    """Write the files of `wheel` that the patterns name into `folder`, side by side."""
     with zipfile.ZipFile(wheel) as archive:
         for pattern in patterns:
             name = next((name for name in archive.namelist() if fnmatchcase(name, pattern)), None)
@@ -186,14 +178,6 @@ def _unpack(wheel: Path, patterns: list[str], folder: Path) -> None:
                 raise ToolFailed(f"{wheel.name} holds no {pattern}: this version cannot be brought to a device")
             with archive.open(name) as source, (folder / PurePosixPath(name).name).open("wb") as target:
                 shutil.copyfileobj(source, target)
-
-
-def _place(made: Path, folder: Path) -> None:
-    try:
-        made.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process was first, with the same files
-            raise
 
 
 def _needs(files: Iterable[Path]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Run a model on this machine, in the Python agent: all its outputs, or the graph it executes."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from edgeslim.deploy.device import Candidate, files_of
 from edgeslim.deploy.installed import require_runtime
 from edgeslim.deploy.targets import Target
 from edgeslim.deploy.targets.local import open_target
+from edgeslim.work_folders import work_folder
 
 START_TIMEOUT_S = 300.0  # loading a runtime and compiling a large model on a slow board
 SAMPLE_TIMEOUT_S = 5.0
@@ -27,9 +27,9 @@ def run_model(
     which is read row by row and may exceed the memory. Each result has the samples on axis 0 and the model's own
     dtype. Raises MissingPackage when the runtime is not installed and DeviceFailed with the agent's reason.
     """
-    with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        file = inputs if isinstance(inputs, Path) else saved_as_npy(inputs, Path(folder), "inputs")
-        files = [Path(folder) / f"output_{place}.npy" for place in range(outputs)]
+    with open_target() as target, work_folder() as folder:
+        file = inputs if isinstance(inputs, Path) else saved_as_npy(inputs, folder, "inputs")
+        files = [folder / f"output_{place}.npy" for place in range(outputs)]
         count = len(np.load(file, mmap_mode="r"))
         wishes = ["--inputs", target.push(file), "--threads", str(threads), *saving(files)]
         candidate = Candidate(model.name, runtime, model, precision)
@@ -47,8 +47,8 @@ def execution_graph(runtime: str, model: Path, inputs: np.ndarray, precision: st
 
     It is the runtime's own record, taken with the Python agent. Raises as `run_model` does.
     """
-    with open_target() as target, tempfile.TemporaryDirectory() as folder:
-        wishes = ["--inputs", target.push(saved_as_npy(inputs[:1], Path(folder), "inputs")), "--graph"]
+    with open_target() as target, work_folder() as folder:
+        wishes = ["--inputs", target.push(saved_as_npy(inputs[:1], folder, "inputs")), "--graph"]
         session = _python_session(target, Candidate(model.name, runtime, model, precision), wishes, START_TIMEOUT_S)
         return list(session.graph or ())
 

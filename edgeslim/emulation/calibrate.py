@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import yaml
@@ -28,6 +27,7 @@ from edgeslim.measure.placement import with_placement
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import whole_file
+from edgeslim.work_folders import work_folder
 
 RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx"}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -88,11 +88,11 @@ def calibrate(
     base = _base(device, profile, out)
     require_emulation(profile)
     require_runtime(runtime)
-    with open_emulator(profile) as emulator, open_device(on) as board, TemporaryDirectory() as folder:
+    with open_emulator(profile) as emulator, open_device(on) as board, work_folder() as folder:
         _require_board(board, profile)
         _require_one_library(board, runtime)
-        models = _models(runtime, operators, Path(folder))
-        counts = _counted(models, emulator, Path(folder), progress)
+        models = _models(runtime, operators, folder)
+        counts = _counted(models, emulator, folder, progress)
         inputs = {one.label: array for one, array in models.items()}
         steps = len(models) * workload.processes
         measured = measure(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter
@@ -24,6 +23,7 @@ from edgeslim.measure.entries import Entry, golden_doubt, keep, measurable
 from edgeslim.measure.harness import fetched
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
+from edgeslim.work_folders import work_folder
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"
 RUNS = ("--warmup", "0", "--iterations", "5", "--graph")  # after the golden vectors, in the same process
@@ -154,8 +154,8 @@ def _fit(
             raise
         reason = str(error).splitlines()[0]  # what the agent wrote to stderr before it says nothing of it
     else:
-        with TemporaryDirectory() as folder:
-            seen = golden_doubt(entry, fetched(target, made, Path(folder)), device.machine)
+        with work_folder() as folder:
+            seen = golden_doubt(entry, fetched(target, made, folder), device.machine)
         seen += placement_doubts(candidate.precision, session.precision_actual or "not reported", session.executors)
     return MemoryFit(
         label=candidate.label,

@@ -4,7 +4,6 @@ Only for a device whose estimator was fitted on the runtime's own INT8 code: of 
 """
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgeslim.measure.operators.table import file_name, load_table, save_table
 from edgeslim.measure.operators.write import write_probe
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
+from edgeslim.work_folders import work_folder
 
 METHOD = 1  # a change of how operators are counted makes older tables useless
 KEPT_AT_ONCE = 16  # operators whose counts are lost together when the process is killed
@@ -89,8 +89,8 @@ def estimated_operator_times_s(
 
 
 def _count(operator: Operator, runtime: str, precision: str, emulator: Emulator) -> dict[str, int]:
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "operator"
+    with work_folder() as folder:
+        model = folder / "operator"
         write_probe(runtime, operator, precision, model)
         candidate = Candidate(str(operator), runtime, model, precision)
         return emulator.inference(candidate, ["--seed", "0"])[1]

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +14,16 @@ from pathlib import Path
 from edgeslim.devices.machine import available_bytes
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.resources import bundled, default_store, with_parent
+from edgeslim.sealed import is_made, sealed_folder
 from edgeslim.units import show_bytes
+from edgeslim.work_folders import work_folder
 
 LEAST_RAM_BYTES = 64 * 2**20  # with less the kernel does not come up
 BOOT_TIMEOUT_S, MAKE_TIMEOUT_S = 120.0, 600.0
 POLL_S = 0.1
 LAST_LINES = 12
 READY = "edgeslim: ready "  # what runtimes/emulator/init says once its ssh server listens, with its host key behind
+KIND = "machines"  # among what is kept
 REMOTE = "/root/edgeslim"  # on its disk, which survives a reboot
 # What runs a machine, and what makes one -> the Debian package.
 TO_RUN = {"qemu-system-aarch64": "qemu-system-arm", "ssh": "openssh-client"}
@@ -139,8 +141,8 @@ def running_machine(
     """
     require_ram(ram_bytes)
     made = made_machine()
-    with tempfile.TemporaryDirectory(prefix="edgeslim-machine-") as folder:
-        machine = VirtualMachine(made, Path(folder), qemu_cpu)
+    with work_folder() as folder:
+        machine = VirtualMachine(made, folder, qemu_cpu)
         try:
             machine.start(ram_bytes, options=options, timeout_s=timeout_s)
             yield machine
@@ -164,7 +166,7 @@ def require_ram(ram_bytes: int) -> None:
 
 def missing_tools() -> dict[str, str]:
     """Return what is not installed of that which makes and runs the machine, with the Debian package that brings it."""
-    made = (_kept() / "disk.img").is_file()
+    made = is_made(default_store(), KIND, _recipe())
     return {tool: package for tool, package in {**TO_RUN, **({} if made else TO_MAKE)}.items() if not _found(tool)}
 
 
@@ -176,7 +178,7 @@ def cure(missing: dict[str, str]) -> str:
 def made_machine() -> Path:
     """Return the folder with kernel, initrd.gz, disk.img and the key that opens the machine, made by the first call.
 
-    It is kept under the hash of its recipe, and appears whole or not at all. Raises ToolFailed where a tool is missing,
+    It is kept under the hash of its recipe. Raises ToolFailed where a tool is missing,
     apt does not reach Debian's packages, or it cannot be kept.
     """
     missing = missing_tools()
@@ -185,30 +187,15 @@ def made_machine() -> Path:
             f"the emulated machine needs {', '.join(missing)}: run tools/install_emulator of edgeslim's repository, "
             f"or {cure(missing)}"
         )
-    kept = _kept()
-    if (kept / "disk.img").is_file():
-        return kept
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".part-") as folder:
-            part = Path(folder) / "machine"
-            part.mkdir(mode=0o700)
-            _make(part, Path(folder))
-            part.rename(kept)
-    except OSError as error:
-        if (kept / "disk.img").is_file():  # another process was faster
-            return kept
-        raise ToolFailed(
-            f"cannot keep the emulated machine in {kept}: {error.strerror}; name another folder in EDGESLIM_CACHE"
-        ) from error
-    return kept
+    return sealed_folder(default_store(), KIND, _recipe(), _make)
 
 
-def _make(into: Path, work: Path) -> None:
-    """Make key and machine; what the recipe needs on the way lies in `work`."""
-    _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgeslim", "-f", str(into / "key")], work)
+def _make(into: Path) -> None:
+    """Make key and machine; what the recipe needs on the way lies beside it."""
     recipe = bundled("runtimes") / "emulator" / "make_machine"
-    _run(["bash", str(recipe), str(into), str(into / "key.pub")], work)
+    with work_folder(into.parent) as work:
+        _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "edgeslim", "-f", str(into / "key")], work)
+        _run(["bash", str(recipe), str(into), str(into / "key.pub")], work)
 
 
 def _run(command: list[str], work: Path) -> None:
@@ -234,12 +221,12 @@ def _run(command: list[str], work: Path) -> None:
         raise ToolFailed(f"the emulated machine cannot be made:\n{_end(work / 'words')}")
 
 
-def _kept() -> Path:
-    """Return where the machine of the present recipe is kept."""
+def _recipe() -> str:
+    """Return the name of the machine of the present recipe."""
     digest = hashlib.sha256()
     for name in ("make_machine", "init"):
         digest.update(hashlib.sha256((bundled("runtimes") / "emulator" / name).read_bytes()).digest())
-    return default_store() / "machines" / f"aarch64-{digest.hexdigest()[:32]}"
+    return f"aarch64-{digest.hexdigest()[:32]}"
 
 
 def _found(tool: str) -> str | None:

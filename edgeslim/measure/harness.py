@@ -1,6 +1,5 @@
 """Run models in fresh processes through an agent on a device, and measure them."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -23,6 +22,7 @@ from edgeslim.measure.energy import Window, disturbed, energy
 from edgeslim.measure.measurement import Caution, Measurement, Place, Power, ProcessRun
 from edgeslim.measure.meters.find import Metering
 from edgeslim.measure.sampling import Sampler, sampling
+from edgeslim.work_folders import work_folder
 
 FEWEST_ITERATIONS = 5
 CONTROL_S = 1.0
@@ -87,12 +87,12 @@ def outputs_on(
     device: Device, candidate: Candidate, inputs: np.ndarray, workload: Workload, count: int
 ) -> list[np.ndarray]:
     """Run every sample of `inputs` on a device, with the agent that is measured there; return `count` outputs."""
-    with tempfile.TemporaryDirectory() as folder:
-        remote = device.target.push(saved_as_npy(inputs, Path(folder), "inputs"))
+    with work_folder() as folder:
+        remote = device.target.push(saved_as_npy(inputs, folder, "inputs"))
         made = [device.target.work_path(f"output_{place}.npy") for place in range(count)]
         wishes = [*workload.setting, "--inputs", remote, *saving(made)]
         device.run(candidate, wishes, START_TIMEOUT_S + SAMPLE_TIMEOUT_S * len(inputs))
-        return fetched(device.target, made, Path(folder))
+        return fetched(device.target, made, folder)
 
 
 def fetched(target: Target, made: Sequence[str], folder: Path) -> list[np.ndarray]:
@@ -127,7 +127,7 @@ def measure(
     with ExitStack() as stack:
         if device is None:
             device = Device(stack.enter_context(open_target()))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = Path(stack.enter_context(work_folder()))
         arrays = inputs if isinstance(inputs, Mapping) else {one.runtime: inputs for one in candidates}
         remote = {
             name: device.target.push(saved_as_npy(array, folder, f"inputs_{number}"))

@@ -37,7 +37,8 @@ from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
-from edgeslim.resources import default_store, folder_of_this_process
+from edgeslim.resources import default_store
+from edgeslim.work_folders import work_folder
 
 
 def build(
@@ -196,7 +197,7 @@ def _unpruned(compressed: Model) -> list[str]:
 def _work_folder() -> Iterator[Path]:
     """Yield a temporary folder; ToolFailed when its disk is full."""
     try:
-        with folder_of_this_process(Path(tempfile.gettempdir()), "edgeslim-build-") as folder:
+        with work_folder() as folder:
             yield folder
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

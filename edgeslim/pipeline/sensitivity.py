@@ -6,7 +6,6 @@ store as soon as it is there; `build` finds curves and operator times there too.
 """
 
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgeslim.pipeline.rules import refusals
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import default_store, whole_file
+from edgeslim.work_folders import work_folder
 
 FORMAT = "edgeslim-sensitivity/2"
 
@@ -147,9 +147,9 @@ def sensitivity(
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
     images = model.task.read(data, model.facts, skip_bad=skip_bad, seed=seed)
-    with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
+    with work_folder() as work:
         latency = partial(operator_latency, profile, 1, default_store(), progress)
-        context = Context(profile, images, seed, Path(work), progress, store=default_store(), operator_latency=latency)
+        context = Context(profile, images, seed, work, progress, store=default_store(), operator_latency=latency)
         require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
             require_fitting_targets(model, images)

@@ -9,6 +9,7 @@ import pytest
 
 from edgeslim.deploy.compile_c import compiled
 from edgeslim.errors import ToolFailed
+from edgeslim.sealed import SEAL
 
 COMPILER = """#!/bin/sh
 [ "$1" = --version ] && exit 0
@@ -44,7 +45,7 @@ def test_a_compilers_temporary_files_lie_in_the_store_and_go(
             compiled("main", "programs", platform.machine(), [tmp_path / "main.c"], [])
     else:
         made = compiled("main", "programs", platform.machine(), [tmp_path / "main.c"], [])
-        assert sorted(file.name for file in made.parent.iterdir()) == ["main", "main.sha256"]
+        assert sorted(file.name for file in made.parent.iterdir()) == ["main", SEAL]
     temporary = Path(told.read_text().strip())
     assert temporary.is_relative_to(tmp_path / "store" / "programs")
     assert not temporary.exists(), "what the compiler left is still there"

@@ -112,5 +112,5 @@ def test_packages_that_cannot_be_reached_are_named_and_nothing_half_made_is_left
 def test_a_store_that_cannot_be_written_to_is_named(made, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("EDGESLIM_CACHE", str(tmp_path / "file"))
-    with pytest.raises(ToolFailed, match=r"cannot keep the emulated machine in .*; name another folder"):
+    with pytest.raises(ToolFailed, match=r"cannot keep machines in .*; name another folder"):
         virtual_machine.made_machine()

@@ -7,7 +7,6 @@ with the same `argv` each answers once, in order, and the last of them from then
 
 import re
 import shutil
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from edgeslim.deploy.exit_status import ended
 from edgeslim.devices.machine import BOOT_ID, small_files
 from edgeslim.errors import BadInput, DeviceFailed
+from edgeslim.work_folders import work_folder
 
 REPLIES = "replies.jsonl"
 NOT_FOUND = 127  # a shell's exit code for a program that does not exist
@@ -121,8 +121,8 @@ def open_target(address: str) -> Iterator[FakeTarget]:
     replies = _read(folder / REPLIES)
     if not (folder / "root").is_dir():
         raise BadInput(f"{folder}/root does not exist; the device's small files (root/proc/cpuinfo) lie there")
-    with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
-        yield FakeTarget(folder, replies, Path(work))
+    with work_folder() as work:
+        yield FakeTarget(folder, replies, work)
 
 
 def _read(file: Path) -> list[Reply]:

@@ -18,6 +18,7 @@ from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.devices.machine import small_files
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.resources import whole_file
+from edgeslim.work_folders import work_folder
 
 
 class LocalTarget:
@@ -106,8 +107,8 @@ def open_target(address: str = "local", root: Path = Path("/")) -> Iterator[Loca
     """Yield this machine as a target; nothing it started outlives the `with`. BadInput for more than "local"."""
     if address != "local":
         raise BadInput(f"target `{address}`: `local` takes nothing after it")
-    with tempfile.TemporaryDirectory(prefix="edgeslim-") as work:
-        target = LocalTarget(Path(work), root)
+    with work_folder() as work:
+        target = LocalTarget(work, root)
         _OPEN.add(target)
         try:
             yield target

@@ -21,6 +21,7 @@ from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.deploy.ssh_connection import Connection
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.resources import whole_file
+from edgeslim.work_folders import has_gone, process_name, work_folder
 
 COMMAND_TIMEOUT_S = 60.0
 TRANSFER_TIMEOUT_S = 3600.0
@@ -250,6 +251,12 @@ class SshTarget:
             raise ended(argv, status, last, rest, out_of_memory=trailer[2] is not None)
 
 
+def _is_abandoned(name: str) -> bool:
+    """Tell whether a folder on the device is of a session whose process, here, has gone: a killed one left it."""
+    parts = name.split("-")
+    return len(parts) == 3 and parts[0] == "run" and has_gone(parts[1])
+
+
 @contextmanager
 def open_target(
     address: str, *, config: Path | None = None, root: str | None = None, called: str | None = None
@@ -265,19 +272,22 @@ def open_target(
         raise BadInput(f"target `{address}`: expected ssh://user@host:port, such as ssh://pi@192.168.1.20:22")
     user, host, port = found.groups()
     called = called or address
-    with tempfile.TemporaryDirectory(prefix="edgeslim-") as folder:
+    with work_folder() as folder:
         host = f"{user}@{host.strip('[]')}" if user else host.strip("[]")
-        connection = Connection(called, host, port, Path(folder), config)
+        connection = Connection(called, host, port, folder, config)
         wanted = root or os.environ.get("EDGESLIM_REMOTE")
         if wanted is not None and not wanted.isprintable():
             raise BadInput(
                 f"EDGESLIM_REMOTE is {wanted!r}; expected one folder of the device, without control characters"
             )
         top_folder = shlex.quote(wanted) if wanted else "${XDG_CACHE_HOME:-$HOME/.cache}/edgeslim"
-        name = f"run-{secrets.token_hex(8)}"
+        name = f"run-{process_name()}-{secrets.token_hex(8)}"
         try:
-            script = f'umask 077; root={top_folder}; mkdir -p "$root/kept" "$root/{name}" && cd "$root" && pwd'
-            top = connection.ask(script, COMMAND_TIMEOUT_S).strip()
+            script = f'umask 077; root={top_folder}; mkdir -p "$root/kept" "$root/{name}" && cd "$root" && pwd && ls'
+            top, *there = connection.ask(script, COMMAND_TIMEOUT_S).splitlines()
+            if left := [one for one in there if _is_abandoned(one)]:
+                words = " ".join(shlex.quote(f"{top}/{one}") for one in left)
+                connection.ask(f"rm -rf {words}", COMMAND_TIMEOUT_S)
             target = SshTarget(called, connection, top, f"{top}/{name}")
             try:
                 yield target

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgeslim.measure.operators.table import STRICT, OperatorTime, damaged, file
 from edgeslim.model.operator import Operator
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import in_package, python_command, python_path
+from edgeslim.work_folders import work_folder
 
 METHOD = 1  # a change of how operators are timed makes older tables useless
 PRECISIONS = ("int8", "fp32")
@@ -140,8 +140,8 @@ def _measure(
     }
     what, done = f"timing operators in {conditions.runtime}", 0
     progress(what, 0.0)
-    with tempfile.TemporaryDirectory() as folder, open_target() as target:
-        job = Path(folder) / "job.json"
+    with work_folder() as folder, open_target() as target:
+        job = folder / "job.json"
         job.write_text(json.dumps(told), encoding="utf-8")
         for line in target.run(_command(job), START_TIMEOUT_S + OPERATOR_TIMEOUT_S * len(missing)):
             message = json.loads(line)

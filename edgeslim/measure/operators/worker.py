@@ -15,7 +15,6 @@ import math
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from edgeslim.model.operator import Operator
+from edgeslim.work_folders import work_folder
 
 BATCH = 48  # operators whose times are lost together when the process is killed
 ROUNDS = 7
@@ -136,8 +136,8 @@ def _onnxruntime(precision: str, threads: int) -> tuple[Callable[[Operator], Cal
         return lambda: opened.run_with_iobinding(binding)
 
     def prepare(operator: Operator) -> Call:
-        with tempfile.TemporaryDirectory() as folder:
-            saved = Path(folder) / "optimized.onnx"
+        with work_folder() as folder:
+            saved = folder / "optimized.onnx"
             session(probe.model_of(operator, precision), saved)
             model, shapes = probe.bare(onnx.load(saved))
         kernels = [node.op_type for node in model.graph.node]

@@ -147,7 +147,22 @@ def test_no_connection_outlives_a_process_that_was_killed(machine):
     while masters() > before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert masters() <= before, "an ssh process was left"
-    machine.ssh(f"rm -rf {REMOTE}/run-*")  # what the killed one could not
+
+
+def test_what_a_killed_session_left_there_is_removed_by_the_next(machine):
+    script = (
+        "import os, signal, sys\n"
+        "from edgeslim.deploy.targets.ssh import open_target\n"
+        "with open_target(sys.argv[1]):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, machine.address], check=False)
+    machine.ssh(f"mkdir {REMOTE}/run-1.2.3-of_another_machine {REMOTE}/run-mine")
+    assert len(machine.ssh(f"ls {REMOTE}").split()) == 4
+    with open_target(machine.address), open_target(machine.address):
+        assert len(machine.ssh(f"ls {REMOTE}").split()) == 5, "a session that lives lost its folder"
+    assert machine.ssh(f"ls {REMOTE}").split() == ["kept", "run-1.2.3-of_another_machine", "run-mine"]
+    machine.ssh(f"rm -r {REMOTE}/run-*")
 
 
 def test_what_a_session_left_there_goes_with_it(machine, blob):
