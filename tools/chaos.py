@@ -1,8 +1,9 @@
 """Kill, interrupt, crowd and starve edgeslim at random moments, and hold what is left against what must be.
 
 `python tools/chaos.py [--trials 300] [--seed 0]` builds a tiny network twice undisturbed, an old artifact and a new,
-and then disturbs builds and benches of it. After each trial the artifact is the old or the new one, no process is left;
-the next command ends well, in the same bytes, and leaves no folder. Every fault is a line; the exit code is 1 for any.
+and then disturbs builds, benches and calibrations. After each trial the artifact is the old or the new one, no process
+is left; the next command ends well, in the same bytes, and leaves no folder. Every fault is a line; the exit code is 1
+for any.
 """
 
 import argparse
@@ -35,8 +36,10 @@ def make():
 """
 MARK = "EDGESLIM_CHAOS"  # in the environment of all that a trial starts
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RECORDED = Path(__file__).parent.parent / "tests" / "fake_devices" / "raspberry-pi-4"
 KEPT_SHARE = 0.7  # of the trials find compiled programs in their store
-INTERRUPTED, TOOL_FAILED, INVALID = 130, 7, 5
+INTERRUPTED, TOOL_FAILED, INVALID, REFUSED = 130, 7, 5, 3
+COUNTING_S = 15.0  # so long a calibrate surely counts
 END_S = 60.0  # an interrupted command ends by then
 GONE_S = 5.0  # and so do processes whose parent was killed
 
@@ -171,6 +174,31 @@ def disturbed_bench(trial: Trial) -> None:
     trial.require_no_folder(place, number.name)
 
 
+def disturbed_calibrate(trial: Trial) -> None:
+    """A calibrate gets a signal while it counts its models; the next one ends, with what is kept as it was made.
+
+    A record stands in for the board, and the next one asks for this machine, which is refused: a whole one takes long.
+    """
+    board, out = trial.folder / "board", trial.place / "board.yaml"
+    shutil.copytree(RECORDED / "root", board / "root")
+    replies = [
+        {"argv": "^uname -m$", "lines": ["aarch64"]},
+        {"argv": "GNU_LIBC_VERSION", "lines": ["glibc 2.36"]},
+        {"argv": "ls -d ", "lines": []},
+    ]
+    (board / "replies.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in replies))
+    words = ["calibrate", "--device", "raspberry-pi-4", "--runtime", "onnxruntime", "--out", str(out), "-q", "--on"]
+    number = trial.disturb(trial.start(*words, f"fake:{board}"), COUNTING_S)
+    trial.require(not out.exists(), f"{number.name}: a profile was written")
+    if number is not signal.SIGKILL:
+        trial.require_no_folder(out, number.name)
+    code = trial.start(*words, "local").wait()
+    trial.require(code == REFUSED, f"{number.name}: the next calibrate ended with {code}")
+    told = (trial.folder / "words").read_text()
+    trial.require("it is made anew" not in told, f"{number.name}: what is kept was not whole")
+    trial.require_no_folder(out, number.name)
+
+
 def two_builds(trial: Trial) -> None:
     """Two builds write one artifact and one store at once."""
     place = trial.place / "artifact"
@@ -216,21 +244,33 @@ def full_disk(trial: Trial) -> None:
 KINDS: dict[str, tuple[Callable[[Trial], None], int]] = {
     "a build and a signal": (disturbed_build, 10),
     "a bench and a signal": (disturbed_bench, 4),
+    "a calibrate and a signal": (disturbed_calibrate, 2),
     "two builds at once": (two_builds, 2),
     "eight benches at once": (eight_benches, 1),
     "a full disk": (full_disk, 3),
 }  # with how often each comes
 
 
+def _needs(kind: Callable[[Trial], None]) -> str | None:
+    """Return why a kind of trial cannot be made here, None where it can."""
+    if kind is disturbed_calibrate and not shutil.which("qemu-aarch64"):
+        return "nothing is calibrated: qemu-aarch64 is not installed"
+    if kind is full_disk:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with mounted(Path(folder), 1 << 20):
+                    return None
+            except (subprocess.CalledProcessError, OSError):
+                return "no full disks: a disk of one's own cannot be mounted by this user"
+    return None
+
+
 def possible_kinds() -> dict[str, tuple[Callable[[Trial], None], int]]:
-    """Return the kinds of trials that this user may make, and say which are left out."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with mounted(Path(folder), 1 << 20):
-                return KINDS
-        except (subprocess.CalledProcessError, OSError):
-            print("no full disks: a disk of one's own cannot be mounted by this user", flush=True)
-            return {name: kind for name, kind in KINDS.items() if kind[0] is not full_disk}
+    """Return the kinds of trials that can be made here, and say which are left out."""
+    missing = {name: why for name, (kind, _) in KINDS.items() if (why := _needs(kind))}
+    for why in missing.values():
+        print(why, flush=True)
+    return {name: kind for name, kind in KINDS.items() if name not in missing}
 
 
 def build_words(folder: Path, out: Path, name: str) -> list[str]:
