@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import json
 import re
 import shutil
 import tarfile
@@ -58,6 +59,15 @@ def carried_files() -> dict[str, Path]:
         file.name: file
         for file in [*own, in_package("tasks/preprocessing.py"), in_package("artifact/manifest.schema.json")]
     }
+
+
+def carried_versions() -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of the files that artifacts of each version of edgeslim carry, this one's too, by their names.
+
+    A version that is out stays; the next one is added.
+    """
+    known: dict[str, dict[str, str]] = json.loads(in_package("artifact/carried_versions.json").read_text("utf-8"))
+    return known
 
 
 def check_destination(destination: Path, *, overwrite: bool = False) -> None:

@@ -8,13 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from edgeslim.artifact.archive import carried_files, check_expected, check_integrity, open_artifact
+from edgeslim.artifact.archive import carried_files, carried_versions, check_expected, check_integrity, open_artifact
 from edgeslim.artifact.golden import golden_fault, largest_error, passed_by_constants
 from edgeslim.artifact.manifest import GOLDEN_IMAGES, Manifest, ModelFile, TensorSpec, Tolerance
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.grid import Grid
+from edgeslim.resources import sha256_of
 from edgeslim.tasks.preprocessing import preprocess_batch
 
 PROVES = "whole, and it computes what it did when it was packed; not who packed it: that needs --expect or a signature"
@@ -142,12 +143,18 @@ def _notes(manifest: Manifest, folder: Path) -> tuple[str, ...]:
     if manifest.accelerator is not None and manifest.accelerator.note is not None:
         notes.append(manifest.accelerator.note)
     maker, mine = manifest.tool_versions.get("edgeslim", "unknown"), version("edgeslim")
-    for name, own in carried_files().items():
+    known = carried_versions().get(maker)
+    if known is None:
+        notes.append(
+            f"edgeslim {mine} does not know what edgeslim {maker} carries: {', '.join(carried_files())} may have been "
+            "changed. They were not run here; read them before you do"
+        )
+        return tuple(notes)
+    for name, digest in known.items():
         copy = folder / name
-        if not copy.is_file() or copy.read_bytes() != own.read_bytes():
-            whose = "was changed" if maker == mine else f"is that of edgeslim {maker}, or was changed"
+        if not copy.is_file() or sha256_of(copy) != digest:
             notes.append(
-                f"{name} is not that of edgeslim {mine}: it {whose}. It was not run here; read it before you do"
+                f"{name} is not that of edgeslim {maker}: it was changed. It was not run here; read it before you do"
             )
     return tuple(notes)
 
