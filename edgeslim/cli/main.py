@@ -4,6 +4,7 @@ stdout is the result, stderr progress and errors.
 """
 
 import _thread
+import atexit
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import Any, NoReturn
 
 import click
@@ -67,8 +68,25 @@ def run() -> NoReturn:
         main()
     except KeyboardInterrupt as error:  # one more, while the first is told
         _fail(error, INTERRUPTED_WORDS, INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _leave_interrupted()
+        raise
     finally:
         sys.stdout = sys.stderr  # for what the user's code asked to be called at the end
+
+
+def _leave_interrupted() -> NoReturn:
+    """End with our exit code. Python would send itself SIGINT where the interrupt came inside an `exec` of text.
+
+    It notes one there as unhandled (as of dataclasses, which make their methods so), whoever catches it later.
+    """
+    sys.stdout = sys.stderr
+    atexit._run_exitfuncs()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()  # type: ignore[union-attr] # None where it was closed
+    os._exit(INTERRUPTED)
 
 
 def _interrupted_again(otherwise: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -1,7 +1,10 @@
 """Every command ends with the exit code of what happened, and with --json in one document that says so."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +72,14 @@ def test_words_that_no_command_knows_are_a_usage_error(monkeypatch, capsys, comm
     assert code == 2
     assert json.loads(out)["kind"] == "no-such-option"
     assert "No such option" in err
+
+
+def test_an_interrupt_inside_an_exec_of_text_has_our_exit_code_too(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(
+        "import edgeslim.cli.main as cli\n"
+        "cli.commands.main = lambda **named: exec('raise KeyboardInterrupt')\n"  # as in the making of a dataclass
+        "cli.run()\n"
+    )
+    command = [sys.executable, "-m", "module"]  # only then does Python remember it
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted; nothing half-written was left\n")
