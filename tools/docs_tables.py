@@ -23,6 +23,7 @@ from edgeslim.compress import known_steps, technique
 from edgeslim.compress.legalize import rules as npu_rules
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.devices.profile import DeviceProfile, all_profiles, describe, overview
+from edgeslim.export.operator_facts import operator_facts, tried_with
 from edgeslim.formats import FORMATS
 from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
@@ -69,6 +70,21 @@ def bounds() -> str:
         ("stderr of a program on a board, a board's answer to a question", limits.MOST_WORDS_BYTES),
     ]
     return table(["what", "at most"], [[what, show_bytes(most)] for what, most in rows])
+
+
+def operators() -> str:
+    """One row an operator: how the INT8 file of each format computes it."""
+    rows = []
+    for name, facts in operator_facts().items():
+        rows.append(
+            [f"`{name}`", *(f"none: {one.reason}" if one.kind == "none" else one.kind for one in facts.values())]
+        )
+    return table(["operator", *FORMATS], rows)
+
+
+def operator_versions() -> str:
+    """One row a package with which the operators were tried."""
+    return table(["package", "version"], [[name, tried] for name, tried in tried_with().items()])
 
 
 def flattened(annotation: Any) -> list[Any]:
@@ -149,7 +165,10 @@ def _family(name: str, rows: list[Row]) -> list[str]:
 
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
-    for f in (devices, profile_keys, bounds, rules, exit_codes, formats, recipe, meters, device_statuses, architectures)
+    for f in (
+        *(devices, profile_keys, bounds, rules, operators, operator_versions, exit_codes, formats, recipe, meters),
+        *(device_statuses, architectures),
+    )
 }
 
 

@@ -5,13 +5,11 @@ layer has weights s * w and bias s * (b - mean) + beta. A batch norm without a l
 where the batch norm has them (on axis 1) is the depthwise 1x1 convolution with weights s and bias beta - s * mean,
 which every runtime runs in int8. What exporters would rewrite each in its own way is rewritten once, exactly: a global
 average pool is the mean over height and width, SiLU is x * sigmoid(x), a linear layer over rows is one over a matrix, a
-sum with a factor has a product before it, a layer times a number is a layer, an average counts padding where there is
-none, dropout in eval is nothing, and no operator changes its input in place.
+layer times or plus a number is a layer, and an average counts padding where there is none.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,11 +19,11 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import (
     ATEN,
     CLIPPING,
-    IN_PLACE,
     LAYERS,
     argument,
     arguments,
     channel_axis,
+    copy_of,
     drop_unused,
     layers_of,
     parameter,
@@ -34,6 +32,7 @@ from edgeslim.model.graph import (
     window_of,
 )
 from edgeslim.model.model import Model
+from edgeslim.model.normalize import normalized
 
 _POOL = ("self", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
@@ -51,17 +50,17 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     """
     if model.numerics is not None:
         raise BadInput("the recipe's step `fold` comes before `quantize`")
-    graph, norms = folded(model.network, model.input_shape)
+    graph, norms = folded_graph(copy_of(model.graph), model.input_shape)
     return model.exactly("fold", f"fold: {norms} batch norms", graph, context.images)
 
 
 def folded(network: nn.Module, shape: tuple[int, ...]) -> tuple[fx.GraphModule, int]:
     """Return a network traced for an input of `shape` and folded as `apply` says, and how many batch norms it had."""
-    return folded_graph(trace(network, shape), shape)
+    return folded_graph(normalized(trace(network, shape)), shape)
 
 
 def folded_graph(graph: fx.GraphModule, shape: tuple[int, ...]) -> tuple[fx.GraphModule, int]:
-    """Return a graph traced for an input of `shape` as `folded` does; the graph itself is used up."""
+    """Return a normalized graph traced for an input of `shape` as `folded` does; the graph itself is used up."""
     norms = [n for n in graph.graph.nodes if n.target is ATEN.batch_norm.default]
     with torch.no_grad():
         for norm in norms:
@@ -79,14 +78,10 @@ def folded_graph(graph: fx.GraphModule, shape: tuple[int, ...]) -> tuple[fx.Grap
 
 def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
     """Rewrite one operator into the form every exporter understands alike."""
-    if node.target in IN_PLACE:
-        node.target = IN_PLACE[node.target]
-    if node.target is ATEN.add.Tensor and node.kwargs.get("alpha", 1) != 1:
-        _without_factor(graph, node)
     if node.target is ATEN.adaptive_avg_pool2d.default and list(arguments(node)[1]) == [1, 1]:
         node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
     elif (node.target is ATEN.mul.Tensor and _takes_factor(graph, node)) or (
-        node.target is ATEN.dropout.default and not argument(node, "train")
+        node.target is ATEN.add.Tensor and _takes_number(graph, node)
     ):
         node.replace_all_uses_with(arguments(node)[0])
         graph.graph.erase_node(node)
@@ -112,15 +107,16 @@ def _takes_factor(graph: fx.GraphModule, product: fx.Node) -> bool:
     return True
 
 
-def _without_factor(graph: fx.GraphModule, node: fx.Node) -> None:
-    """Write x + alpha y as the sum of x and the product alpha y."""
-    other, alpha = arguments(node)[1], node.kwargs["alpha"]
-    if isinstance(other, fx.Node):
-        with graph.graph.inserting_before(node):
-            scaled: Any = graph.graph.call_function(ATEN.mul.Tensor, (other, alpha))
-    else:
-        scaled = other * alpha
-    node.args, node.kwargs = (node.args[0], scaled), {}
+def _takes_number(graph: fx.GraphModule, total: fx.Node) -> bool:
+    """Add the number that a sum with a layer has to the layer's bias; False where it is no such sum."""
+    layer, number = total.args[:2]
+    if not isinstance(layer, fx.Node) or layer.target not in LAYERS or len(layer.users) != 1:
+        return False
+    weight, bias = (parameter(graph, place) for place in layer.args[1:3])
+    if not isinstance(number, int | float) or weight is None or bias is None:
+        return False
+    _set_parameters(graph, layer, weight, bias.double() + number)
+    return True
 
 
 def _as_matrix(graph: fx.GraphModule, layer: fx.Node) -> None:

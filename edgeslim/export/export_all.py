@@ -37,7 +37,7 @@ def export_all(
     file of a precision takes and gives.
     """
     outputs = [one.name for one in dense.outputs]
-    work, precisions = context.work, _write_networks(dense, compressed, half, context)
+    work, precisions = context.work, write_networks(dense, compressed, half, context)
     wanted = [(n, p) for n in _in_order(formats) for p in precisions if p != "fp16" or n == "onnx"]
     done: dict[tuple[FormatName, str], tuple[Job, Spelling]] = {}
     errors: dict[FormatName, ToolFailed] = {}
@@ -67,7 +67,7 @@ def export_all(
     return [done[one] for one in wanted if one in done], failed
 
 
-def _write_networks(dense: Model, compressed: Model, half: Model | None, context: Context) -> list[str]:
+def write_networks(dense: Model, compressed: Model, half: Model | None, context: Context) -> list[str]:
     """Write the programs and plans that exporters read into the work folder; return the precisions there are."""
     work = context.work
     probe = work / "probe.npy"

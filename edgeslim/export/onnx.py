@@ -25,7 +25,7 @@ from edgeslim.export.job import INPUT, Held, Job, Spelling
 from edgeslim.export.onnx_fp16 import spell_half
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
-from edgeslim.model.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.numerics import LEVELS, MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime
@@ -49,7 +49,11 @@ _BOTH = (
     "Squeeze",
     "Unsqueeze",
 )
-INTEGER_OPERATORS = {"onnxruntime": (*_BOTH, "Sigmoid", "Mul"), "openvino": _BOTH}
+INTEGER_OPERATORS = {
+    "onnxruntime": (*_BOTH, "Sigmoid", "Mul", "LeakyRelu", "Softmax", "Resize", "Expand", "Gather"),
+    "openvino": (*_BOTH, "Resize", "Expand"),
+}
+PROBABILITIES = ("Sigmoid", "Softmax")  # they stay float where they make the network's answers
 CLIPPING_OPERATORS = ("Relu", "Clip")
 
 
@@ -130,16 +134,18 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     layers = _layer_nodes(model, numerics)
     kept = {node.output[0] for name, node in layers.items() if numerics.layers[name].precision == "fp32"}
     constants = {i.name for i in graph.initializer}
+    outputs = {one.name for one in graph.output}
+    with_numbers = runtime == "onnxruntime" and not numerics.symmetric
     integer = [
         n
         for n in graph.node
         if n.op_type in INTEGER_OPERATORS[runtime]
         and n.output[0] not in kept
-        and _has_scales(model, n, matched, constants)
+        and not (n.op_type in PROBABILITIES and n.output[0] in outputs)
+        and _has_scales(model, n, matched, constants, with_numbers=with_numbers)
     ]
     leaving = [_leaving(model, name) for n in integer for name in n.output]
     touched = [name for n in integer for name in n.input]
-    outputs = {one.name for one in graph.output}
     touched += [name for name in leaving if runtime == "onnxruntime" or name in outputs]
     quantized = {name: numerics.edges[matched[name]] for name in touched if name in matched}
     names = {n.output[0] for n in integer}
@@ -149,7 +155,9 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
         weights={name: node.input[1] for name, node in written.items()},
         nodes={name: node.name for name, node in written.items()},
     )
-    _insert_pairs(graph, [n for n in integer if n.op_type in LAYER_OPERATORS], quantized, symmetric=numerics.symmetric)
+    _insert_pairs(graph, [n for n in integer if _is_layer(n, constants)], quantized, symmetric=numerics.symmetric)
+    if with_numbers:
+        _quantize_numbers(graph, {written for n in integer for written in n.output}, constants)
     _drop_clips(model, quantized)
     return spelling
 
@@ -192,14 +200,24 @@ def _layer_nodes(model: onnx.ModelProto, numerics: Numerics) -> dict[str, onnx.N
     return {name: by_weight[layer.weight] for name, layer in numerics.layers.items()}
 
 
-def _has_scales(model: onnx.ModelProto, node: onnx.NodeProto, matched: dict[str, str], constants: set[str]) -> bool:
-    """Tell whether the plan has a scale for all that an operator reads and writes."""
-    if node.op_type in LAYER_OPERATORS:
+def _is_layer(node: onnx.NodeProto, constants: Container[str]) -> bool:
+    """Tell whether a node is a layer with a weight, not a product of two activations."""
+    return node.op_type in LAYER_OPERATORS and node.input[1] in constants
+
+
+def _has_scales(
+    model: onnx.ModelProto, node: onnx.NodeProto, matched: dict[str, str], constants: set[str], *, with_numbers: bool
+) -> bool:
+    """Tell whether the plan has a scale for all activations that an operator reads and writes.
+
+    `with_numbers`: sums and products with constants count too.
+    """
+    if _is_layer(node, constants):
         return node.input[0] in matched
     computed = [name for name in node.input if name and name not in constants]
     written = [_leaving(model, name) for name in node.output]
     return all(name in matched for name in (*computed, *written)) and (
-        node.op_type not in ("Add", "Mul") or len(computed) == 2
+        node.op_type not in ("Add", "Mul") or len(computed) == 2 or (with_numbers and len(computed) == 1)
     )
 
 
@@ -291,6 +309,40 @@ def _constant(
         f"{name}_dequantize",
         axis=axis,
     )
+
+
+def _quantize_numbers(graph: onnx.GraphProto, names: Container[str], constants: Container[str]) -> None:
+    """Write the constant of each sum or product that writes one of some tensors as uint8 codes.
+
+    Their grid ends at 0 and at the farthest value.
+    """
+    values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        numbers = [name for name in node.input if name in constants]
+        if node.op_type in ("Add", "Mul") and numbers and node.output[0] in names:
+            nodes.append(_number_pair(graph, node, values[numbers[0]], list(node.input).index(numbers[0])))
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    read = {name for node in graph.node for name in node.input}
+    for unused in [i for i in graph.initializer if i.name not in read]:
+        graph.initializer.remove(unused)
+
+
+def _number_pair(
+    graph: onnx.GraphProto, node: onnx.NodeProto, value: NDArray[np.float32], position: int
+) -> onnx.NodeProto:
+    """Swap the constant of a sum or product for codes; return the DequantizeLinear that reads them."""
+    low, high = min(float(value.min()), 0.0), max(float(value.max()), 0.0)
+    scale = np.float32((high - low or 1.0) / LEVELS)
+    zero = np.uint8(np.clip(round(-low / scale), 0, LEVELS))
+    codes = np.clip(np.round(value / scale) + zero, 0, LEVELS).astype(np.uint8)
+    name = f"{node.output[0]}_constant"
+    parts = {f"{name}_codes": codes, f"{name}_scale": scale, f"{name}_zero_point": zero}
+    graph.initializer.extend(numpy_helper.from_array(np.array(one), key) for key, one in parts.items())
+    node.input[position] = f"{name}_dequantized"
+    return helper.make_node("DequantizeLinear", [*parts], [f"{name}_dequantized"], f"{name}_dequantize")
 
 
 def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:

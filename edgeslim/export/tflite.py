@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor, fx, nn
 
 from edgeslim.errors import ToolFailed
 from edgeslim.export.job import INPUT, End, Ends, Held, Job, Spelling
+from edgeslim.export.tflite_operators import float_operators, respell
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
-from edgeslim.model.graph import forward, graph_of, values_of
-from edgeslim.model.numerics import MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.graph import forward, graph_of, layers_of, parameter, values_of
+from edgeslim.model.numerics import MATCH_TOLERANCE, MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")
@@ -32,18 +33,23 @@ def write(job: Job) -> Spelling:
     graph = graph_of(torch.export.load(job.source))
     channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
     example = {INPUT: torch.from_numpy(channels_last[:1])}
-    converted = litert_torch.convert(_Named(graph, job.outputs).eval(), sample_kwargs=example)
     if job.precision == "fp32":
-        converted.export(str(job.target))
+        litert_torch.convert(_Named(graph, job.outputs).eval(), sample_kwargs=example).export(str(job.target))
         return Spelling()
     numerics = job.plan()
     floating = job.target.with_suffix(".float.tflite")
-    converted.export(str(floating))
     matched_images = torch.from_numpy(job.images(MATCHED_IMAGES))
-    wanted = {k: v.numpy() for k, v in values_of(graph, matched_images).items() if k in numerics.edges}
+    values = {k: v.numpy() for k, v in values_of(graph, matched_images).items()}
+    wanted = {k: v for k, v in values.items() if k in numerics.edges}
+    float_nodes = float_operators(graph, job.io)
+    clipped = respell(graph)
+    litert_torch.convert(_Named(graph, job.outputs).eval(), sample_kwargs=example).export(str(floating))
     interpreter, found = _values(floating, channels_last[:MATCHED_IMAGES])
+    by_weight = _layers_by_weight(interpreter, graph, numerics)
     matched = match_values(wanted, found)
-    kept = _float_scopes(interpreter, numerics, matched)
+    matched |= {tensor: numerics.layers[layer].output for tensor, layer in by_weight.items() if layer in clipped}
+    kept = _float_scopes(interpreter, numerics, matched, by_weight)
+    kept += _inner_scopes(interpreter, float_nodes, values, found)
     quantizer = aeq.Quantizer(str(floating), _recipe(kept, job.io))
     name = _signature_inputs(interpreter)[0]
     ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
@@ -54,7 +60,7 @@ def write(job: Job) -> Spelling:
     floating.unlink()
     if job.io == "int8":
         _hold_weights_inside(job.target)
-    spelling = _spelling(job.target, numerics, matched)
+    spelling = _spelling(job.target, numerics, matched, by_weight)
     spelling.absent.update(absences(wanted, matched, spelling.edges, "the quantizer kept it float"))
     return spelling
 
@@ -154,18 +160,74 @@ def _range(edge: EdgeNumerics) -> dict[str, NDArray[np.float32]]:
     return {"min": np.array([edge.low], np.float32), "max": np.array([edge.high], np.float32)}
 
 
-def _float_scopes(interpreter: Interpreter, numerics: Numerics, matched: dict[str, str]) -> list[str]:
+def _float_scopes(
+    interpreter: Interpreter, numerics: Numerics, matched: dict[str, str], by_weight: Mapping[str, str]
+) -> list[str]:
     """Return the output tensors of the layers that stay float, by which the recipe knows them."""
-    outputs = {layer.output for layer in numerics.layers.values() if layer.precision == "fp32"}
+    outputs = {layer.output: name for name, layer in numerics.layers.items() if layer.precision == "fp32"}
     names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
     written = [names[int(op["outputs"][0])] for op in _operators(interpreter) if op["op_name"] in LAYER_OPERATORS]
-    scopes = [name for name in written if matched.get(name) in outputs]
+    scopes = [one for one in written if matched.get(one) in outputs or by_weight.get(one) in outputs.values()]
     if len(scopes) != len(outputs):
         raise ValueError(f"only {len(scopes)} of the {len(outputs)} layers kept float were found in the converted file")
     return scopes
 
 
-def _spelling(path: Path, numerics: Numerics, matched: dict[str, str]) -> Spelling:
+def _layers_by_weight(interpreter: Interpreter, graph: fx.GraphModule, numerics: Numerics) -> dict[str, str]:
+    """Return {tensor that a layer of the float file writes: planned layer}, found by the weights it holds.
+
+    They hold where the converter has merged what follows into a layer, so that the plan's edge is nowhere in the file;
+    a factor may be in them.
+    """
+    tensors = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
+    weights = {
+        name: parameter(graph, node.args[1]) for name, node in layers_of(graph).items() if name in numerics.layers
+    }
+    found: dict[str, str] = {}
+    for op in _operators(interpreter):
+        if op["op_name"] not in LAYER_OPERATORS or int(op["inputs"][1]) not in tensors:
+            continue
+        held = np.asarray(interpreter.get_tensor(int(op["inputs"][1])))
+        for name, weight in weights.items():
+            if weight is not None and name not in found.values() and _is_weight(held, weight.detach().numpy()):
+                found[tensors[int(op["outputs"][0])]] = name
+                break
+    return found
+
+
+def _is_weight(held: NDArray[np.float32], weight: NDArray[np.float32]) -> bool:
+    """Tell whether a file's weight is a network's, (output, input, ...), in another layout and but for a factor."""
+    if held.size != weight.size or not weight.any():
+        return False
+    layouts = [weight] if weight.ndim == 2 else [weight.transpose(0, 2, 3, 1), weight.transpose(1, 2, 3, 0)]
+    peak = held / np.abs(held).max(initial=1e-30)
+    scaled = [one.reshape(-1) / np.abs(weight).max() for one in layouts]
+    return any(float(np.abs(peak.reshape(-1) - one).max()) <= MATCH_TOLERANCE for one in scaled)
+
+
+def _inner_scopes(
+    interpreter: Interpreter,
+    float_nodes: Mapping[str, Sequence[str]],
+    values: Mapping[str, NDArray[np.float32]],
+    found: Mapping[str, NDArray[np.float32]],
+) -> list[str]:
+    """Return the output tensors of the operators by which a file computes these nodes (name -> what they read)."""
+    names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
+    producers = {names[int(out)]: op for op in _operators(interpreter) for out in op["outputs"]}
+    scopes: dict[str, None] = {}
+    for node, sources in float_nodes.items():
+        ends = set(match_values({one: values[one] for one in sources if one in values}, found))
+        open_ends = [tensor for tensor in match_values({node: values[node]}, found) if tensor not in ends]
+        while open_ends:
+            tensor = open_ends.pop()
+            if tensor in scopes or tensor not in producers or tensor in ends:
+                continue
+            scopes[tensor] = None
+            open_ends += [names[int(one)] for one in producers[tensor]["inputs"] if int(one) in names]
+    return list(scopes)
+
+
+def _spelling(path: Path, numerics: Numerics, matched: dict[str, str], by_weight: Mapping[str, str]) -> Spelling:
     """Find the planned edges and weights in the quantized file: it keeps the float file's tensor names."""
     interpreter = Interpreter(str(path))
     tensors = {t["index"]: t for t in interpreter.get_tensor_details()}
@@ -180,8 +242,8 @@ def _spelling(path: Path, numerics: Numerics, matched: dict[str, str]) -> Spelli
     weights, nodes = {}, {}
     for op in _operators(interpreter):
         written = str(tensors[int(op["outputs"][0])]["name"])
-        layer = layer_of.get(edge_of.get(written, ""))
-        if op["op_name"] in LAYER_OPERATORS and layer is not None:
+        layer = layer_of.get(edge_of.get(written, "")) or by_weight.get(written)
+        if op["op_name"] in LAYER_OPERATORS and layer is not None and layer in layer_of.values():
             weights[layer] = str(tensors[int(op["inputs"][1])]["name"])
             nodes[layer] = written
     return Spelling(edges, weights, nodes)

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from edgeslim.model.equivalence import LEAST_DB, require_equal
 from edgeslim.model.fp16_plan import HalfPlan
 from edgeslim.model.graph import output_nodes, shape_of, trace
+from edgeslim.model.normalize import normalized
 from edgeslim.model.numerics import Numerics
 from edgeslim.model.trials import Trial
 from edgeslim.tasks import DEFAULT_TASK, task_named
@@ -45,8 +46,10 @@ class Model:
 
     @cached_property
     def graph(self) -> fx.GraphModule:
-        """The network as aten operators; traced at the first use, BadModel where that fails."""
-        return self.network if isinstance(self.network, fx.GraphModule) else trace(self.network, self.input_shape)
+        """The network as aten operators, as few as can be; traced at the first use, BadModel where that fails."""
+        if isinstance(self.network, fx.GraphModule):
+            return self.network
+        return normalized(trace(self.network, self.input_shape))
 
     @property
     def task(self) -> ModuleType:

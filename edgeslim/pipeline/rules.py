@@ -11,6 +11,7 @@ from torch import fx
 from edgeslim.backends import backend_of
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
+from edgeslim.export.operator_facts import operator_facts
 from edgeslim.formats import FormatName
 from edgeslim.model.graph import (
     ATEN,
@@ -22,7 +23,6 @@ from edgeslim.model.graph import (
     operator_name,
     parameter,
     shape_of,
-    window_of,
 )
 from edgeslim.model.model import Model
 from edgeslim.units import show_bytes
@@ -44,47 +44,6 @@ class Request:
 
 Rule = Callable[[Request], list[str]]
 
-# Every operator that all three exporters write and all three runtimes run: each stood in a network that was built.
-OPERATORS = frozenset(
-    {
-        "adaptive_avg_pool2d",
-        "add",
-        "add_",
-        "avg_pool2d",
-        "batch_norm",
-        "cat",
-        "chunk",
-        "contiguous",
-        "conv2d",
-        "dropout",
-        "dropout_",
-        "flatten",
-        "getitem",
-        "hardsigmoid",
-        "hardsigmoid_",
-        "hardswish",
-        "hardswish_",
-        "hardtanh",
-        "hardtanh_",
-        "linear",
-        "max_pool2d",
-        "mean",
-        "mul",
-        "mul_",
-        "permute",
-        "relu",
-        "relu6",
-        "relu_",
-        "reshape",
-        "sigmoid",
-        "sigmoid_",
-        "silu",
-        "silu_",
-        "transpose",
-        "view",
-    }
-)
-
 
 def device_class(asked: Request) -> list[str]:
     """The device is a CPU, or has an accelerator that edgeslim knows, and its profile says how to build for it."""
@@ -92,63 +51,34 @@ def device_class(asked: Request) -> list[str]:
 
 
 def operators(asked: Request) -> list[str]:
-    """Every operator is one that all exporters were seen to write and all runtimes to run; NPUs have their own."""
+    """Every operator was built and run in each wanted format (docs/operators.md); NPUs have rules of their own."""
     if asked.own_rules:
         return []
-    unknown = Counter(
-        name
-        for name in (operator_name(n) for n in asked.model.graph.graph.nodes if n.op == "call_function")
-        if name not in OPERATORS
-    )
-    return [
-        f"operator `{name}` ({count}x) was never seen to survive all three exporters"
-        for name, count in sorted(unknown.items())
-    ]
-
-
-def arguments(asked: Request) -> list[str]:
-    """Every pool is one that all wanted formats hold and their runtimes compute as PyTorch does.
-
-    No average with a divisor of its own; for OpenVINO none that counts its padding and has a window beyond it
-    (`ceil_mode`); for TFLite none that leaves its padding uncounted but where it lies as in TensorFlow's `SAME`, and no
-    maximum over a dilated window. An NPU has rules of its own for averages.
-    """
+    counts = Counter(operator_name(n) for n in asked.model.graph.graph.nodes if n.op == "call_function")
     reasons = []
-    for node in asked.model.graph.graph.nodes:
-        faults: dict[FormatName, str] = {}
-        if node.target is ATEN.avg_pool2d.default and not asked.own_rules:
-            faults = _average_faults(node)
-        elif node.target is ATEN.max_pool2d.default and set(argument(node, "dilation")) != {1}:
-            faults = {"tflite": "has a dilated window, for which LiteRT has no INT8 kernel"}
+    for name, count in sorted(counts.items()):
+        facts = operator_facts().get(name)
+        if facts is None:
+            reasons.append(f"operator `{name}` ({count}x) was never tried: no network with it was built and run")
+            continue
         reasons += [
-            f"pool {named(node)} {faults[name]}; leave out {name} (--format) or change the pool"
-            for name in asked.formats
-            if name in faults
+            f"operator `{name}` ({count}x) is not built as {one}: {facts[one].reason}; leave out {one} (--format)"
+            for one in asked.formats
+            if facts[one].kind == "none"
         ]
     return reasons
 
 
-def _average_faults(node: fx.Node) -> dict[FormatName, str]:
-    """Return what about an average pool a format cannot hold, by format."""
-    windows = zip(
-        shape_of(node)[-2:], shape_of(node.all_input_nodes[0])[-2:], *window_of(node), strict=True
-    )  # of height and width: how many, over how many values, kernel, stride, padding
-    beyond, as_same = False, True
-    for count, size, kernel, stride, padding in windows:
-        reach = (count - 1) * stride + kernel
-        beyond |= reach > size + 2 * padding
-        as_same &= count == -(-size // stride) and padding == max(reach - size, 0) // 2
-    if argument(node, "divisor_override") is not None:
-        own = "has a divisor of its own (`divisor_override`), "
-        divided = f"{own}and ONNX has none"
-        return {"onnx": divided, "openvino": divided, "tflite": f"{own}for which LiteRT has no INT8 kernel"}
-    if not any(window_of(node)[2]):
-        return {}
-    if argument(node, "count_include_pad"):
-        fault = "counts its padding and has a window beyond it (`ceil_mode`), which OpenVINO divides otherwise"
-        return {"openvino": fault} if beyond else {}
-    fault = "leaves its padding uncounted (`count_include_pad=False`), for which LiteRT has no INT8 kernel"
-    return {} if as_same else {"tflite": fault}
+def arguments(asked: Request) -> list[str]:
+    """No maximum over a dilated window is wanted as TFLite, for which LiteRT has no INT8 kernel."""
+    if "tflite" not in asked.formats:
+        return []
+    return [
+        f"pool {named(node)} has a dilated window, for which LiteRT has no INT8 kernel; leave out tflite (--format) "
+        "or change the pool"
+        for node in asked.model.graph.graph.nodes
+        if node.target is ATEN.max_pool2d.default and set(argument(node, "dilation")) != {1}
+    ]
 
 
 def memory(asked: Request) -> list[str]:

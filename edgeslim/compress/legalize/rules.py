@@ -18,7 +18,6 @@ from edgeslim.compress.legalize.rewrites import (
     clip,
     global_mean,
     hard_sigmoid,
-    padding,
     relu6,
     shuffle_as_convolution,
     split_windows,
@@ -101,7 +100,7 @@ def operators(asked: Request) -> Iterator[Finding]:
     """Every operator is one that the NPU runs."""
     for node in asked.graph.graph.nodes:
         if node.op == "call_function" and operator_name(node) not in asked.limits.operators:
-            cures = (padding, hard_sigmoid, relu6, shuffle_as_convolution, squeeze_excite)
+            cures = (hard_sigmoid, relu6, shuffle_as_convolution, squeeze_excite)
             yield node, f"`{operator_name(node)}` is no operator that the NPU of {asked.profile.name} runs", cures
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.compress.prune.labels import FIXED, Labels, groups_of, labels_of
 from edgeslim.errors import BadInput, near_misses
-from edgeslim.model.graph import ATEN, WITH_SIZES, arguments, copy_of, drop_unused, input_of, shape_of, trace
+from edgeslim.model.graph import ATEN, WITH_SIZES, argument, arguments, copy_of, drop_unused, input_of, shape_of, trace
 
 Removed = Mapping[str, Collection[int]]  # a group's name -> indices below its width
 PIECES = {ATEN.chunk.default, ATEN.split.Tensor, ATEN.split_with_sizes.default}
@@ -180,6 +180,8 @@ def _rewrite(node: fx.Node, activations: Mapping[str, Tensor], stays: NDArray[np
         node.args = (node.args[0], [sizes(f"{node.name}[{i}]")[axis] for i in range(count)], axis)
     elif node.target is ATEN.slice.Tensor:
         axis, start = (int(a) for a in (*arguments(node)[1:3], 0, 0)[:2])
+        if argument(node, "step") != 1:
+            return  # along an axis of which nothing goes
         begin = sum(_kept_along(activations[str(node.args[0])], axis, stays)[:start])
         node.args = (node.args[0], axis, begin, begin + sizes(node.name)[axis])
     elif node.target in (ATEN.conv2d.default, ATEN.conv2d.padding) and groups_of(node) > 1:

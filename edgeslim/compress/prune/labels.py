@@ -2,10 +2,10 @@
 
 Operators that move values move the labels with them (the operator itself runs on the labels), operators that combine
 two activations make labels equal, and layers begin new ones. No layer, block or architecture is known by name, so
-residual sums, concatenations, splits, shuffles, gates, shared layers and flattening need no rules of their own.
+residual sums, concatenations, splits, shuffles, gates, shared layers and flattening need no rules of their own. What
+may mix channels (attention, norms over channels, operators that are not known) keeps all that enter and leave it.
 """
 
-import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,85 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from edgeslim.compress.prune.operators import BINARY, MEANS, MOVING, NORMS, SPATIAL, UNARY
 from edgeslim.errors import Refused
-from edgeslim.model.graph import ATEN, LAYERS, arguments, channel_axis, output_nodes, parameter, shape_of, weight_name
+from edgeslim.model.graph import (
+    ATEN,
+    LAYERS,
+    argument,
+    arguments,
+    channel_axis,
+    output_nodes,
+    parameter,
+    shape_of,
+    weight_name,
+)
 
 CANNOT = "its channels cannot be pruned:"
 FIXED = 0  # the label of what must stay: the input's channels, all outputs
-
-UNARY = {
-    ATEN.relu.default,
-    ATEN.relu6.default,
-    ATEN.hardtanh.default,
-    ATEN.sigmoid.default,
-    ATEN.silu.default,
-    ATEN.hardswish.default,
-    ATEN.hardsigmoid.default,
-    ATEN.gelu.default,
-    ATEN.tanh.default,
-    ATEN.elu.default,
-    ATEN.leaky_relu.default,
-    ATEN.dropout.default,
-    ATEN.feature_dropout.default,
-    ATEN.contiguous.default,
-    ATEN.clone.default,
-    ATEN.alias.default,
-    ATEN.relu_.default,
-    ATEN.hardtanh_.default,
-    ATEN.sigmoid_.default,
-    ATEN.silu_.default,
-    ATEN.hardswish_.default,
-    ATEN.hardsigmoid_.default,
-    ATEN.dropout_.default,
-    ATEN.elu_.default,
-    ATEN.leaky_relu_.default,
-}
-BINARY = {
-    ATEN.add.Tensor,
-    ATEN.add_.Tensor,
-    ATEN.mul.Tensor,
-    ATEN.mul_.Tensor,
-    ATEN.sub.Tensor,
-    ATEN.sub_.Tensor,
-    ATEN.div.Tensor,
-    ATEN.div_.Tensor,
-    ATEN.maximum.default,
-    ATEN.minimum.default,
-}
-SPATIAL = {
-    ATEN.max_pool2d.default,
-    ATEN.avg_pool2d.default,
-    ATEN.adaptive_avg_pool2d.default,
-    ATEN.upsample_nearest2d.vec,
-    ATEN.upsample_bilinear2d.vec,
-    ATEN.pad.default,
-}
-NORMS = {ATEN.batch_norm.default}
-MEANS = {ATEN.mean.dim}
-MOVING = {
-    ATEN.view.default,
-    ATEN.reshape.default,
-    ATEN.flatten.using_ints,
-    ATEN.permute.default,
-    ATEN.transpose.int,
-    ATEN.cat.default,
-    ATEN.chunk.default,
-    ATEN.split.Tensor,
-    ATEN.split_with_sizes.default,
-    ATEN.slice.Tensor,
-    ATEN.select.int,
-    ATEN.unsqueeze.default,
-    ATEN.squeeze.dim,
-    ATEN.expand.default,
-    operator.getitem,
-}
-REASONS = {
-    ATEN.layer_norm.default: "a LayerNorm mixes all channels it normalizes: without some of them the others change",
-    ATEN.group_norm.default: "a GroupNorm mixes the channels of a group: without some of them the others change",
-    ATEN.scaled_dot_product_attention.default: "attention mixes all channels of a head",
-    ATEN.softmax.int: "a softmax inside the network, as attention has, mixes what it normalizes",
-    ATEN.matmul.default: "a product of two activations, as attention has, mixes their channels",
-}
 
 
 @dataclass(frozen=True)
@@ -114,9 +51,6 @@ def labels_of(graph: fx.GraphModule) -> Labels:
 
     Raises Refused, naming node and reason, for a network in which channels cannot be told apart.
     """
-    reasons = [f"`{n.name}`: {REASONS[n.target]}" for n in graph.graph.nodes if n.target in REASONS]
-    if reasons:
-        raise Refused(CANNOT, reasons[:5])
     follower = _Follower(graph)
     for node in graph.graph.nodes:
         follower.follow(node)
@@ -155,21 +89,35 @@ class _Follower:
         for targets, rule in rules:
             if node.target in targets:
                 return rule(node)
-        raise Refused(f"{CANNOT} `{node.name}` is a {node.target}, which edgeslim cannot follow")
+        return self._mixed(node)
+
+    def _mixed(self, node: fx.Node) -> Tensor | tuple[Tensor, ...]:
+        """Keep all channels that enter and leave an operator which may mix them, as norms and attention do."""
+        for source in node.all_input_nodes:
+            found = self._of.get(source)
+            for labels in found if isinstance(found, tuple) else () if found is None else (found,):
+                self._join(labels, torch.zeros_like(labels))
+        value = node.meta["val"]
+        made = value if isinstance(value, list | tuple) else (value,)
+        fixed = tuple(torch.zeros((), dtype=torch.int64).expand(one.shape) for one in made)
+        return fixed if isinstance(value, list | tuple) else fixed[0]
 
     def _same(self, node: fx.Node) -> Tensor:
         return self._labels(node.args[0], node)
 
     def _norm(self, node: fx.Node) -> Tensor:
         labels = self._labels(node.args[0], node)
-        for argument in node.args[1:5]:
-            self._index(argument, [self._line(labels, 1)])
+        for given in node.args[1:5]:
+            self._index(given, [self._line(labels, 1)])
         return labels
 
-    def _spatial(self, node: fx.Node) -> Tensor:
+    def _spatial(self, node: fx.Node) -> Tensor | tuple[Tensor, ...]:
         if node.target is ATEN.pad.default and len(arguments(node)[1]) > 4:
-            raise Refused(f"{CANNOT} `{node.name}` pads them")
-        line = self._line(self._labels(node.args[0], node), 1)
+            return self._mixed(node)  # it pads channels
+        labels = self._labels(node.args[0], node)
+        if _varying(labels) - {1}:
+            self._join(labels, torch.zeros_like(labels))  # its windows mix channels, which lie along height or width
+        line = self._line(labels, 1)
         return line.view(1, -1, 1, 1).expand(shape_of(node))
 
     def _labels(self, argument: Any, reader: fx.Node) -> Tensor:
@@ -230,15 +178,15 @@ class _Follower:
                 self._join(widest, other)
         if any(isinstance(own, Tensor) and self._lacks(own, shape, _varying(widest)) for own in operands):
             self._join(widest, torch.zeros_like(widest))  # its channels meet some that cannot go
-        for argument in node.args[:2]:
-            constant = parameter(self._graph, argument)
+        for given in node.args[:2]:
+            constant = parameter(self._graph, given)
             if constant is not None:
                 aligned = range(len(shape) - constant.dim(), len(shape))
                 lines = [
                     self._line(widest, axis) if size > 1 and axis in _varying(widest) else None
                     for axis, size in zip(aligned, constant.shape, strict=True)
                 ]
-                self._index(argument, lines)
+                self._index(given, lines)
         return widest
 
     def _lacks(self, own: Tensor, shape: tuple[int, ...], axes: set[int]) -> bool:
@@ -265,21 +213,22 @@ class _Follower:
 
     def _move(self, node: fx.Node) -> Tensor | tuple[Tensor, ...]:
         """Run the operator on the labels themselves."""
-        if node.target is ATEN.slice.Tensor and len(node.args) > 4 and node.args[4] != 1:
-            raise Refused(f"{CANNOT} `{node.name}` takes every {node.args[4]}th of them")
+        if any(source not in self._of for source in node.all_input_nodes):
+            return self._mixed(node)  # it moves parameters too, as tokens are
+        if node.target is ATEN.slice.Tensor and argument(node, "step") != 1:
+            whole = self._labels(node.args[0], node)
+            if int(argument(node, "dim")) % whole.dim() in _varying(whole):
+                self._join(whole, torch.zeros_like(whole))  # every n-th channel: none may move
 
-        def labels(argument: Any) -> Any:
-            if argument in self._of:
-                return self._of[argument]
-            raise Refused(f"{CANNOT} `{node.name}` moves `{argument}`, which is no activation")
-
-        given = fx.node.map_arg(node.args, labels)
+        given = fx.node.map_arg(node.args, self._of.__getitem__)
         move: Any = ATEN.reshape.default if node.target is ATEN.view.default else node.target  # labels lie scattered
         moved = move(*given, **node.kwargs)
         if node.target is ATEN.select.int:
             source = self._labels(node.args[0], node)
             if int(arguments(node)[1]) % source.dim() in _varying(source):
                 self._join(source, torch.zeros_like(source))  # an index into channels: none may move
+        elif node.target is ATEN.squeeze.dim and not _varying(moved):
+            self._join(moved, torch.zeros_like(moved))  # of a single channel, without which nothing would be left
         pieces = moved if isinstance(moved, list | tuple) else (moved,)
         tidy = tuple(self._rectangular(piece) for piece in pieces)
         return tidy if isinstance(moved, list | tuple) else tidy[0]

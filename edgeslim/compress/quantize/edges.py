@@ -24,6 +24,9 @@ PASSING = {
     ATEN.pad.default,
     ATEN.dropout.default,
     ATEN.chunk.default,
+    ATEN.expand.default,
+    ATEN.upsample_nearest2d.vec,
+    ATEN.upsample_bilinear2d.vec,
     ATEN.split.Tensor,
     ATEN.split_with_sizes.default,
 }

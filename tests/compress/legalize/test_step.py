@@ -182,7 +182,7 @@ def test_an_npu_without_sigmoid_gets_hard_sigmoid():
 def test_a_shuffle_becomes_a_convolution_on_demand():
     network = Passing(lambda self, x: self.net(shuffled(self.stem(x))), stem=nn.Conv2d(3, 6, 3), net=headed())
     after = legalized(network, "shuffle_as_convolution=yes")
-    assert after.history[-1] == "legalize, exact: shuffle_as_convolution at view_1"
+    assert after.history[-1] == "legalize, exact: shuffle_as_convolution at reshape"
 
 
 def test_the_step_wants_a_folded_network_and_a_device_with_an_npu():

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from edgeslim.compress.prune.channels import Channels, channels_of, cut, without
 from edgeslim.errors import BadInput, Refused
-from edgeslim.model.graph import copy_of, graph_of, layers_of, parameter, program_of, trace
+from edgeslim.model.graph import copy_of, graph_of, layers_of, operator_name, parameter, program_of, trace
 from edgeslim.model.sources.torchvision import torchvision_models
 from tests.support.pruning_oracle import assert_pruned_rightly, distinct, rows_removed, tensors_of
 from tests.support.random_networks import BLOCKS, SELDOM, around, networks, shuffle
@@ -310,7 +310,7 @@ def test_what_is_seldom_is_refused_by_name_or_pruned_rightly(network):
         assert_pruned_rightly(dense, cut(dense, channels, removal(channels, chance, heavy)), noise())
 
 
-# --- refusals
+# --- what mixes channels
 
 
 def transformer(family: str) -> nn.Module:
@@ -327,36 +327,39 @@ def group_normalized() -> nn.Module:
     return headed(nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6))
 
 
-REFUSED = {
-    "LayerNorm": (normalized_layers, r"`layer_norm`: a LayerNorm mixes all channels"),
-    "GroupNorm": (group_normalized, r"`group_norm`: a GroupNorm mixes the channels of a group"),
-    "softmax": (lambda: around(lambda x: x.softmax(1), 8), r"`softmax`: a softmax"),
-    "matmul": (lambda: around(lambda x: x @ x.mT, 8), r"`matmul`: a product of two activations"),
-    "unknown": (
-        lambda: around(lambda x: x.cumsum(1), 8),
-        r"`cumsum` is a aten\.cumsum\.default, which edgeslim cannot",
-    ),
+MIXING = {
+    "LayerNorm": normalized_layers,
+    "GroupNorm": group_normalized,
+    "softmax": lambda: around(lambda x: x.softmax(1), 8),
+    "matmul": lambda: around(lambda x: x @ x.mT, 8),
+    "unknown": lambda: around(lambda x: x.cumsum(1), 8),
 }
 
 
-@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
-def test_a_network_whose_channels_cannot_be_told_apart_is_refused_with_node_and_reason(make, reason):
-    with pytest.raises(Refused, match=reason):
-        channels_of(traced(make()))
+@pytest.mark.parametrize("make", MIXING.values(), ids=MIXING)
+def test_channels_that_an_operator_mixes_stay(make):
+    dense = traced(make())
+    activations = channels_of(dense).labels.activations
+    mixing = {"layer_norm", "group_norm", "softmax", "matmul", "cumsum"}
+    (mixed, *_) = [node for node in dense.graph.nodes if operator_name(node) in mixing]
+    for name in (mixed.name, *(node.name for node in mixed.all_input_nodes if node.op != "get_attr")):
+        assert not activations[name].any(), f"channels of {name} may go"
+
+
+def test_the_convolutions_beside_a_norm_that_mixes_channels_are_pruned():
+    mixed = nn.Sequential(nn.Conv2d(3, 6, 1), nn.GroupNorm(2, 6), nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1))
+    dense = traced(headed(*mixed))
+    pruned = cut(dense, channels_of(dense), {"2": [1, 4]})
+    assert_pruned_rightly(dense, pruned, noise())
 
 
 @needs_torchvision
-@pytest.mark.parametrize(
-    ("family", "reason"),
-    [
-        ("vit", r"`scaled_dot_product_attention`: attention mixes all channels"),
-        ("swin", r"`softmax`: a softmax inside the network, as attention has"),
-        ("convnext", r"`layer_norm`: a LayerNorm mixes all channels"),
-    ],
-)
-def test_a_family_with_attention_or_layer_norm_is_refused_with_node_and_reason(family, reason):
-    with pytest.raises(Refused, match=reason):
-        channels_of(traced(transformer(family)))
+@pytest.mark.parametrize("family", ["vit", "swin", "convnext"])
+def test_of_a_family_with_attention_or_layer_norm_the_hidden_channels_are_pruned(family):
+    dense, chance = traced(transformer(family)), random.Random(0)
+    channels = channels_of(dense)
+    assert channels.groups, "nothing can be pruned"
+    assert_pruned_rightly(dense, cut(dense, channels, removal(channels, chance, heavy=False)), noise())
 
 
 @pytest.mark.parametrize(

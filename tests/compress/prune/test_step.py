@@ -177,8 +177,8 @@ def test_an_amount_below_the_narrowest_network_is_refused_for_every_allocation(a
         pruned(residual(), keep_channels=0.01, allocation=allocation)
 
 
-def test_a_transformer_is_refused_with_the_reason():
-    with pytest.raises(Refused, match=r"`layer_norm`: a LayerNorm mixes all channels it normalizes"):
+def test_a_network_whose_norms_mix_all_channels_is_refused_with_the_reason():
+    with pytest.raises(Refused, match=r"no group of channels has a narrower width on a multiple of 8"):
         pruned(normalized_layers(), keep_macs=0.5)
 
 

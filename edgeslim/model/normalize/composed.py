@@ -1,0 +1,112 @@
+"""Operators made of others, spelled out.
+
+prelu(x, w) = leaky_relu(x, w) for one slope w, else relu(x) - w relu(-x);  expand_as and unflatten are expand and view;
+the 2-norm is the root of the sum of squares;  the maximum over height and width, or over channels, is a pool whose
+window they fill, an adaptive one that divides its image a pool with its windows; an average over neighbouring
+channels one over the rows of an image.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from edgeslim.model.graph import ATEN, argument, arguments, parameter, shape_of
+from edgeslim.model.normalize.rewriting import inserted, replaced, replaced_all
+
+
+def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Spell one operator out."""
+    form = _FORMS.get(node.target)
+    return form is not None and form(graph, node)
+
+
+def _expand_as(graph: fx.GraphModule, node: fx.Node) -> bool:
+    source, other = arguments(node)
+    return replaced(graph, node, inserted(graph, node, ATEN.expand.default, source, list(shape_of(other))))
+
+
+def _unflatten(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return replaced(graph, node, inserted(graph, node, ATEN.view.default, node.args[0], list(shape_of(node))))
+
+
+def _prelu(graph: fx.GraphModule, node: fx.Node) -> bool:
+    source, weight = arguments(node)
+    slopes = parameter(graph, weight)
+    if slopes is None:
+        return False
+    if bool((slopes == slopes.flatten()[0]).all()):
+        made = inserted(graph, node, ATEN.leaky_relu.default, source, float(slopes.detach().flatten()[0]))
+        return replaced(graph, node, made)
+    axes = [1, -1, *[1] * (len(shape_of(node)) - 2)]
+    above = inserted(graph, node, ATEN.relu.default, source)
+    below = inserted(graph, node, ATEN.relu.default, inserted(graph, node, ATEN.mul.Tensor, source, -1))
+    turned = inserted(graph, node, ATEN.mul.Tensor, inserted(graph, node, ATEN.view.default, weight, axes), -1)
+    scaled = inserted(graph, node, ATEN.mul.Tensor, below, turned)
+    return replaced(graph, node, inserted(graph, node, ATEN.add.Tensor, above, scaled))
+
+
+def _norm(graph: fx.GraphModule, node: fx.Node) -> bool:
+    axes = argument(node, "dim")
+    if argument(node, "ord") != 2 or not axes:
+        return False
+    source = arguments(node)[0]
+    squares = inserted(graph, node, ATEN.mul.Tensor, source, source)
+    summed = inserted(graph, node, ATEN.sum.dim_IntList, squares, list(axes), bool(argument(node, "keepdim")))
+    return replaced(graph, node, inserted(graph, node, ATEN.sqrt.default, summed))
+
+
+def _is_first(user: fx.Node) -> bool:
+    return len(user.args) == 2 and bool(user.args[1] == 0)
+
+
+def _adaptive_maximum(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write an adaptive maximum as one over equal windows."""
+    if not all(_is_first(user) for user in node.users if user.users):
+        return False
+    source = arguments(node)[0]
+    size, image = list(arguments(node)[1]), shape_of(source)[-2:]
+    if all(whole % part == 0 for whole, part in zip(image, size, strict=True)):
+        window = [whole // part for whole, part in zip(image, size, strict=True)]
+        made = inserted(graph, node, ATEN.max_pool2d.default, source, window)
+    else:
+        return False
+    return replaced_all(graph, list(node.users), made)
+
+
+def _maximum(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write a maximum over places or over channels as a pool over all of them."""
+    source, shape = arguments(node)[0], shape_of(arguments(node)[0])
+    axes = sorted(int(axis) % len(shape) for axis in argument(node, "dim") or range(len(shape)))
+    if len(shape) != 4 or axes not in ([2, 3], [2], [3], [1]):
+        return False
+    if axes == [1]:
+        image = inserted(graph, node, ATEN.view.default, source, [shape[0], 1, shape[1], shape[2] * shape[3]])
+        window = [shape[1], 1]
+    else:
+        image, window = source, [shape[axis] if axis in axes else 1 for axis in (2, 3)]
+    pooled = inserted(graph, node, ATEN.max_pool2d.default, image, window)
+    return replaced(graph, node, inserted(graph, node, ATEN.view.default, pooled, list(shape_of(node))))
+
+
+def _average_of_channels(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write an average over neighbouring channels, (N, 1, C, H, W) and a window (n, 1, 1), as one of two dimensions."""
+    source, shape = arguments(node)[0], shape_of(arguments(node)[0])
+    window, stride = list(argument(node, "kernel_size")), list(argument(node, "stride")) or [1, 1, 1]
+    padded = any(argument(node, "padding")) or argument(node, "divisor_override") is not None
+    if len(shape) != 5 or shape[1] != 1 or window[1:] != [1, 1] or stride != [1, 1, 1] or padded:
+        return False
+    image = inserted(graph, node, ATEN.view.default, source, [shape[0], 1, shape[2], shape[3] * shape[4]])
+    pooled = inserted(graph, node, ATEN.avg_pool2d.default, image, [window[0], 1], [1, 1])
+    return replaced(graph, node, inserted(graph, node, ATEN.view.default, pooled, list(shape_of(node))))
+
+
+_FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
+    ATEN.prelu.default: _prelu,
+    ATEN.expand_as.default: _expand_as,
+    ATEN.unflatten.int: _unflatten,
+    ATEN.linalg_vector_norm.default: _norm,
+    ATEN.adaptive_max_pool2d.default: _adaptive_maximum,
+    ATEN.amax.default: _maximum,
+    ATEN.avg_pool3d.default: _average_of_channels,
+}

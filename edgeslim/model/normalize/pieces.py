@@ -1,0 +1,138 @@
+"""Pieces of an activation as chunks and concatenations.
+
+split(x, n) into equal pieces = chunk(x, size / n);  unbind(x)[i] = chunk(x, size)[i] without the axis;  stack(x, y) =
+cat(x with the axis, y with the axis);  narrow(x, begin, n) = x[begin : begin + n];  the values of max(x, axis) are
+amax(x, axis);  roll(x, n) = cat(the last n of x, the rest);  x[places] = cat of slices, one for each run of places;
+repeat(x, n) = cat(x, x, ...).
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from edgeslim.model.graph import ATEN, argument, arguments, parameter, shape_of
+from edgeslim.model.normalize.rewriting import inserted, replaced, replaced_all
+
+MOST_SLICES = 256
+
+
+def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write one cut or stacking in these forms."""
+    form = _FORMS.get(node.target)
+    return form is not None and form(graph, node)
+
+
+def _stacked(graph: fx.GraphModule, node: fx.Node) -> bool:
+    axis = int(argument(node, "dim")) % len(shape_of(node))
+    parts = [inserted(graph, node, ATEN.unsqueeze.default, one, axis) for one in arguments(node)[0]]
+    return replaced(graph, node, inserted(graph, node, ATEN.cat.default, parts, axis))
+
+
+def _narrowed(graph: fx.GraphModule, node: fx.Node) -> bool:
+    source, axis, begin, length = arguments(node)
+    return replaced(graph, node, inserted(graph, node, ATEN.slice.Tensor, source, axis, begin, begin + length))
+
+
+def _largest(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if not all(_place(user) == 0 for user in node.users if user.users):
+        return False
+    source, axis = arguments(node)[:2]
+    largest = inserted(graph, node, ATEN.amax.default, source, [axis], bool(argument(node, "keepdim")))
+    return replaced_all(graph, list(node.users), largest)
+
+
+def _rolled(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write roll(x, n) along an axis as cat(the last n of x, the rest of it)."""
+    image, axes = arguments(node)[0], list(argument(node, "dims"))
+    if not axes:
+        return False
+    for axis, shift in zip(axes, arguments(node)[1], strict=True):
+        size = shape_of(image)[axis]
+        cut = -int(shift) % size
+        if cut:
+            behind = inserted(graph, node, ATEN.slice.Tensor, image, axis, cut, size)
+            before = inserted(graph, node, ATEN.slice.Tensor, image, axis, 0, cut)
+            image = inserted(graph, node, ATEN.cat.default, [behind, before], axis)
+    return replaced(graph, node, image)
+
+
+def _selected(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write x[places] along an axis, the places stored, as slices of neighbouring places put together."""
+    image = arguments(node)[0]
+    if node.target is ATEN.index_select.default:
+        axis, given = int(arguments(node)[1]) % len(shape_of(image)), arguments(node)[2]
+    else:
+        indices = list(arguments(node)[1])
+        used = [place for place, one in enumerate(indices) if one is not None]
+        if len(used) != 1:
+            return False
+        axis, given = used[0], indices[used[0]]
+    places = parameter(graph, given)
+    if places is None or places.dim() != 1 or places.dtype is torch.bool:
+        return False
+    size = shape_of(image)[axis]
+    runs: list[list[int]] = []
+    for place in (int(one) % size for one in places):
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    if len(runs) > MOST_SLICES:
+        return False
+    parts = [inserted(graph, node, ATEN.slice.Tensor, image, axis, run[0], run[-1] + 1) for run in runs]
+    whole = parts[0] if len(parts) == 1 else inserted(graph, node, ATEN.cat.default, parts, axis)
+    return replaced(graph, node, whole)
+
+
+def _repeated(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write repeat(x, n) as n of x put together along each axis."""
+    image, counts = arguments(node)[0], list(arguments(node)[1])
+    if len(counts) != len(shape_of(image)):
+        return False
+    for axis, count in enumerate(counts):
+        if count > 1:
+            image = inserted(graph, node, ATEN.cat.default, [image] * count, axis)
+    return replaced(graph, node, image)
+
+
+def _place(user: fx.Node) -> int | None:
+    return int(arguments(user)[1]) if user.target is operator.getitem else None
+
+
+def _chunked(graph: fx.GraphModule, node: fx.Node) -> bool:
+    source, sizes = arguments(node)[:2]
+    axis = int(argument(node, "dim"))
+    whole = shape_of(source)[axis]
+    equal = whole % sizes == 0 if isinstance(sizes, int) else len(set(sizes)) == 1
+    if not equal:
+        return False
+    count = whole // sizes if isinstance(sizes, int) else len(sizes)
+    return replaced(graph, node, inserted(graph, node, ATEN.chunk.default, source, count, axis))
+
+
+def _unbound(graph: fx.GraphModule, node: fx.Node) -> bool:
+    source = arguments(node)[0]
+    axis = int(argument(node, "dim")) % len(shape_of(source))
+    chunks = inserted(graph, node, ATEN.chunk.default, source, shape_of(source)[axis], axis)
+    for user in list(node.users):
+        piece = inserted(graph, user, operator.getitem, chunks, arguments(user)[1])
+        replaced(graph, user, inserted(graph, user, ATEN.squeeze.dim, piece, axis))
+    graph.graph.erase_node(node)
+    return True
+
+
+_FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
+    ATEN.split.Tensor: _chunked,
+    ATEN.split_with_sizes.default: _chunked,
+    ATEN.unbind.int: _unbound,
+    ATEN.stack.default: _stacked,
+    ATEN.narrow.default: _narrowed,
+    ATEN.roll.default: _rolled,
+    ATEN.max.dim: _largest,
+    ATEN.repeat.default: _repeated,
+    ATEN.index_select.default: _selected,
+    ATEN.index.Tensor: _selected,
+}

@@ -1,0 +1,42 @@
+"""The table of operators is what was found: of every case, with the versions that are pinned, and found again here."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeslim.export.operator_facts import operator_facts, tried_with
+from edgeslim.export.process import workers
+from edgeslim.formats import FORMATS
+from tests.support import REPOSITORY
+from tests.support.installed import skip_without
+
+sys.path.insert(0, str(REPOSITORY / "tools"))
+import operator_cases  # noqa: E402
+import operator_table  # noqa: E402
+
+
+def test_every_case_is_in_the_table_for_every_format_and_nothing_else_is() -> None:
+    assert set(operator_facts()) == set(operator_cases.CASES)
+    assert all(set(facts) == set(FORMATS) for facts in operator_facts().values())
+    assert all(one.reason for facts in operator_facts().values() for one in facts.values() if one.kind == "none")
+
+
+def test_it_was_found_with_the_versions_that_are_pinned() -> None:
+    pinned = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line)
+    for package, version in tried_with().items():
+        assert version.partition("+")[0] == pinned[package].partition("+")[0], package
+
+
+@pytest.mark.parametrize("operator", ["leaky_relu", "group_norm"])
+def test_what_is_told_of_an_operator_is_found_again(operator: str, tmp_path: Path) -> None:
+    for one in FORMATS.values():
+        skip_without(one.runtime)
+    coarse = np.random.default_rng(3).integers(0, 256, (128, 4, 4, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", images=coarse.repeat(4, 1).repeat(4, 2))
+    plain = {}
+    with workers(tuple(FORMATS)):
+        operator_table.examine("linear", tmp_path / "images.npz", plain)
+        found = operator_table.examine(operator, tmp_path / "images.npz", plain)
+    assert found == {name: fact.kind for name, fact in operator_facts()[operator].items()}

@@ -1,0 +1,184 @@
+"""Every rewrite computes what the module does, and leaves none of the operators it is there for."""
+
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+
+from edgeslim.model.equivalence import exactness
+from edgeslim.model.graph import operator_name, trace
+from edgeslim.model.normalize import normalized
+from tests.support.small_models import Passing
+
+SHAPE = (1, 8, 12, 10)
+# Operator that must be gone -> what has it, and an operator that is there instead (None: nothing is).
+REWRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], str | None]] = {
+    "sub": (lambda x: x - x.relu(), "add"),
+    "rsub": (lambda x: 3 - x, "add"),
+    "neg": (lambda x: -x, "mul"),
+    "div": (lambda x: x / 3, "mul"),
+    "square": (torch.square, "mul"),
+    "pow": (lambda x: x**2 + x**3 + x.abs().add(1) ** 0.5, "sqrt"),
+    "sum": (lambda x: x.sum((2, 3), keepdim=True) + x, "mean"),
+    "clamp": (lambda x: x.clamp(-0.5, 0.7), "hardtanh"),
+    "clamp_min": (lambda x: x.clamp_min(0.3) + x.clamp_min(0), "relu"),
+    "clamp_max": (lambda x: x.clamp_max(0.3), "relu"),
+    "split": (lambda x: torch.cat(torch.split(x, 2, 1)[::-1], 1), "chunk"),
+    "split_with_sizes": (lambda x: torch.cat(torch.split(x, [4, 4], 1)[::-1], 1), "chunk"),
+    "unbind": (lambda x: torch.cat([one[:, None] for one in x.unbind(1)[::-1]], 1), "chunk"),
+    "stack": (lambda x: torch.stack([x, x.relu()], 2).flatten(1, 2), "cat"),
+    "narrow": (lambda x: x.narrow(2, 3, 5), "slice"),
+    "roll": (lambda x: torch.roll(x, (2, -3), (2, 3)), "cat"),
+    "index_select": (lambda x: torch.index_select(x, 1, torch.tensor([3, 1, 2, 0, 5, 6])), "cat"),
+    "index": (lambda x: x[:, torch.tensor([3, -1, 2, 0])], "slice"),
+    "repeat": (lambda x: x.repeat(1, 2, 1, 3), "cat"),
+    "max": (lambda x: x * torch.max(x, 1, keepdim=True)[0], "max_pool2d"),
+    "amax": (lambda x: x * x.amax((2, 3), keepdim=True) + x.amax(2, keepdim=True), "max_pool2d"),
+    "adaptive_max_pool2d": (lambda x: functional.adaptive_max_pool2d(x, (3, 5)), "max_pool2d"),
+    "expand_as": (lambda x: x + x.mean((2, 3), keepdim=True).expand_as(x), "expand"),
+    "unflatten": (lambda x: x.unflatten(1, (2, 4)).flatten(1, 2), "view"),
+    "linalg_vector_norm": (lambda x: functional.normalize(x, dim=1), "sqrt"),
+    "avg_pool3d": (lambda x: functional.local_response_norm(x, 3), "avg_pool2d"),
+    "einsum": (lambda x: torch.einsum("bchw,bchw->bchw", x, x), "mul"),
+    "pixel_shuffle": (lambda x: functional.pixel_shuffle(x, 2), "permute"),
+    "pixel_unshuffle": (lambda x: functional.pixel_unshuffle(x, 2), "permute"),
+    "channel_shuffle": (lambda x: functional.channel_shuffle(x, 4), "permute"),
+    "contiguous": (lambda x: x.transpose(1, 2).contiguous().view(1, 96, 10), "reshape"),
+    "alias": (lambda x: torch.ops.aten.alias(x).relu(), "relu"),
+    "slice": (lambda x: torch.ops.aten.slice.Tensor(x, 1, 0, 8).relu(), "relu"),
+    "dropout": (lambda x: functional.dropout2d(functional.dropout(x, training=False), training=False).relu(), "relu"),
+    "relu_": (lambda x: functional.relu(x + 1, inplace=True), "relu"),
+    "max_pool1d": (lambda x: functional.max_pool1d(x.flatten(2), 3, 2, 1), "max_pool2d"),
+    "avg_pool1d": (lambda x: functional.avg_pool1d(x.flatten(2), 4), "avg_pool2d"),
+    "adaptive_avg_pool1d": (lambda x: functional.adaptive_avg_pool1d(x.flatten(2), 1), "adaptive_avg_pool2d"),
+}
+
+
+def operators(graph: torch.fx.GraphModule) -> set[str]:
+    return {operator_name(node) for node in graph.graph.nodes if node.op == "call_function"}
+
+
+def require_same(network: nn.Module, shape: tuple[int, ...] = SHAPE) -> set[str]:
+    """Hold the normalized network against the module; return its operators."""
+    torch.manual_seed(0)
+    graph = normalized(trace(network, shape))
+    found = exactness(network, graph, torch.randn(3, *shape[1:]))
+    assert found.holds, found
+    assert [
+        tuple(n.meta["val"].shape) for n in graph.graph.nodes if n.op == "call_function" and "val" not in n.meta
+    ] == []
+    return operators(graph)
+
+
+@pytest.mark.parametrize("gone", REWRITTEN)
+def test_an_operator_is_written_in_others_that_compute_the_same(gone: str) -> None:
+    function, there = REWRITTEN[gone]
+    network = Passing(lambda self, x: function(x)).eval()
+    assert gone in operators(trace(network, SHAPE)), "the case does not have what it is for"
+    found = require_same(network)
+    assert gone not in found
+    assert there is None or there in found
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_prelu_of_one_slope_is_a_leaky_relu_and_of_several_a_sum(shared: bool) -> None:
+    prelu = nn.PReLU(8)
+    if not shared:
+        prelu.weight.data.copy_(torch.linspace(-0.5, 1.5, 8))
+    assert ("leaky_relu" in require_same(nn.Sequential(prelu))) == shared
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "more"), [(2, 2, 0, 0), (3, 2, 1, 1), (4, 2, 0, 1), (5, 3, 2, 2)]
+)
+def test_a_transposed_convolution_is_a_convolution(
+    kernel: int, stride: int, padding: int, more: int, groups: int
+) -> None:
+    for bias, dilation in product((True, False), (1, 2)):
+        layer = nn.ConvTranspose2d(8, 16, kernel, stride, padding, more, groups, bias, dilation)
+        assert ("conv_transpose2d" in require_same(nn.Sequential(layer))) == (dilation == 2)
+
+
+def test_a_transposed_convolution_of_stride_one_or_of_two_strides_is_one_too() -> None:
+    assert "conv_transpose2d" not in require_same(nn.Sequential(nn.ConvTranspose2d(8, 4, (3, 2), (1, 2), (1, 0))))
+
+
+@pytest.mark.parametrize("pad", [nn.ZeroPad2d(2), nn.ZeroPad2d((1, 1, 2, 2)), nn.ConstantPad2d(1, 0.0)])
+def test_zeros_around_an_image_become_padding_of_its_convolutions(pad: nn.Module) -> None:
+    network = Passing(
+        lambda self, x: self.one(self.pad(x)) + self.two(self.pad(x)),
+        pad=pad, one=nn.Conv2d(8, 4, 3, padding=1), two=nn.Conv2d(8, 4, 3, padding=1, bias=False),
+    )  # fmt: skip
+    assert require_same(network) == {"conv2d", "add"}
+
+
+@pytest.mark.parametrize(
+    "pad",
+    [
+        nn.ZeroPad2d((0, 1, 0, 1)),
+        nn.ReflectionPad2d(1),
+        nn.ReplicationPad2d(1),
+        nn.ConstantPad2d(1, 0.5),
+        nn.ZeroPad2d(-1),
+    ],
+)
+def test_other_padding_stays(pad: nn.Module) -> None:
+    assert "pad" in require_same(nn.Sequential(pad, nn.Conv2d(8, 4, 3)))
+
+
+def test_padding_that_something_else_reads_too_stays() -> None:
+    network = Passing(
+        lambda self, x: self.one(y := functional.pad(x, (1, 1, 1, 1))) + y[:, :4, 1:-1, 1:-1], one=nn.Conv2d(8, 4, 3)
+    )
+    assert "pad" in require_same(network)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_a_weight_that_is_computed_each_time_is_stored(norm: Callable[[nn.Module], nn.Module]) -> None:
+    network = nn.Sequential(norm(nn.Conv2d(8, 4, 3)), nn.ReLU()).eval()
+    assert require_same(network) == {"conv2d", "relu"}
+
+
+def test_a_weight_of_random_numbers_is_not_stored() -> None:
+    network = Passing(lambda self, x: x + torch.rand(8, 1, 1))
+    assert "rand" in operators(normalized(trace(network, SHAPE)))
+
+
+@pytest.mark.parametrize("equation", ["bchw,oc->bohw", "bchw,co->bohw", "bchw,ow->bcho", "bchw , oc -> bhwo"])
+def test_an_einsum_with_a_stored_matrix_is_a_linear_layer(equation: str) -> None:
+    weight = torch.randn(*{"oc": (5, 8), "co": (8, 5), "ow": (5, 10)}[equation.replace(" ", "").split(",")[1][:2]])
+    network = Passing(lambda self, x: torch.einsum(equation, x, self.weight))
+    network.weight = nn.Parameter(weight)
+    found = require_same(network)
+    assert "linear" in found
+    assert "einsum" not in found
+
+
+def test_products_with_a_stored_matrix_are_linear_layers() -> None:
+    network = Passing(lambda self, x: torch.addmm(self.bias, (x @ self.weight).flatten(1), self.other))
+    network.weight, network.bias = nn.Parameter(torch.randn(10, 4)), nn.Parameter(torch.randn(5))
+    network.other = nn.Parameter(torch.randn(8 * 12 * 4, 5))
+    assert {"matmul", "addmm", "mm"}.isdisjoint(require_same(network))
+
+
+def test_a_product_of_two_activations_stays() -> None:
+    assert "matmul" in require_same(Passing(lambda self, x: x @ x.mT))
+
+
+def test_a_convolution_over_one_dimension_is_one_over_two() -> None:
+    network = Passing(lambda self, x: self.one(x.flatten(2)), one=nn.Conv1d(8, 4, 3, 2, 1, groups=2))
+    assert require_same(network) == {"flatten", "unsqueeze", "conv2d", "squeeze"}
+
+
+def test_what_a_node_comes_from_stays_known() -> None:
+    network = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ConvTranspose2d(8, 4, 2, 2))
+    graph = normalized(trace(network, SHAPE))
+    (last,) = [
+        n for n in graph.graph.nodes if operator_name(n) == "conv2d" and n.args[1].target == "1.convolution.weight"
+    ]
+    assert [path for path, _ in last.meta["nn_module_stack"].values()][-1].endswith("1")
