@@ -116,6 +116,7 @@ def build(
                 "folder": str(artifact.folder),
                 **summary_data(artifact.manifest, report.measurements, report.warnings, report.times),
                 "data_read": report.data_read,
+                "in_float": list(report.in_float),
             }
         )
     else:
@@ -127,6 +128,7 @@ def build(
             report.warnings,
             report.times,
             report.data_read,
+            report.in_float,
         )
         show(summary)
         if verbose:

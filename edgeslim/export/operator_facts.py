@@ -1,7 +1,8 @@
 """What each format makes of each operator, as it was found by building and running one (tools/operator_table.py)."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -26,6 +27,17 @@ def operator_facts() -> Mapping[str, Mapping[FormatName, Fact]]:
     """Return the facts by operator (aten's name, as in a normalized network) and format."""
     table = json.loads(FILE.read_text("utf-8"))["operators"]
     return {operator: {name: _fact(told) for name, told in formats.items()} for operator, formats in table.items()}
+
+
+def in_float(operators: Iterable[str], formats: Iterable[FormatName]) -> tuple[str, ...]:
+    """Return a line for each format whose INT8 file computes some of these operators in float, with their names."""
+    counts, facts = Counter(operators), operator_facts()
+    lines = []
+    for name in formats:
+        floats = [one for one in sorted(counts) if one in facts and facts[one][name].kind == "float"]
+        if floats:
+            lines.append(f"in float in {name} int8: {', '.join(f'{one} ({counts[one]}x)' for one in floats)}")
+    return tuple(lines)
 
 
 def tried_with() -> Mapping[str, str]:

@@ -27,6 +27,7 @@ class BuildReport:
     warnings: tuple[str, ...]
     times: DeviceTimes  # on the device, estimated
     data_read: str | None  # in words, how the data were read, where that had to be decided
+    in_float: tuple[str, ...] = ()  # in words, what the INT8 files compute in float
 
 
 class Rejected(Refused):

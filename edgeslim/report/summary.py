@@ -26,6 +26,7 @@ def build_summary(
     warnings: Sequence[str],
     times: DeviceTimes,
     data_read: str | None = None,
+    in_float: Sequence[str] = (),
 ) -> Table:
     """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
     here = {m.label: m for m in measured}
@@ -54,6 +55,7 @@ def build_summary(
             for pair, share in manifest.agreement_between_formats_pct.items()
         ),
         *backend_of_artifact(manifest).lines(manifest),
+        *in_float,
         f"primary: {manifest.primary or 'none'}",
         *(f"warning: {warning}" for warning in warnings),
         f"artifact: {folder}",

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.export.operator_facts import operator_facts, tried_with
+from edgeslim.export.operator_facts import in_float, operator_facts, tried_with
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from tests.support import REPOSITORY
 from tests.support.installed import skip_without
 
 sys.path.insert(0, str(REPOSITORY / "tools"))
-import operator_cases  # noqa: E402
-import operator_table  # noqa: E402
+import operator_cases
+import operator_table
 
 
 def test_every_case_is_in_the_table_for_every_format_and_nothing_else_is() -> None:
@@ -24,7 +24,9 @@ def test_every_case_is_in_the_table_for_every_format_and_nothing_else_is() -> No
 
 
 def test_it_was_found_with_the_versions_that_are_pinned() -> None:
-    pinned = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line)
+    pinned = dict(
+        line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line
+    )
     for package, version in tried_with().items():
         assert version.partition("+")[0] == pinned[package].partition("+")[0], package
 
@@ -40,3 +42,11 @@ def test_what_is_told_of_an_operator_is_found_again(operator: str, tmp_path: Pat
         operator_table.examine("linear", tmp_path / "images.npz", plain)
         found = operator_table.examine(operator, tmp_path / "images.npz", plain)
     assert found == {name: fact.kind for name, fact in operator_facts()[operator].items()}
+
+
+def test_what_is_computed_in_float_is_told_by_format_with_how_often() -> None:
+    assert in_float(["conv2d", "gelu", "elu", "elu"], ("onnx", "tflite")) == (
+        "in float in onnx int8: elu (2x), gelu (1x)",
+        "in float in tflite int8: elu (2x)",
+    )
+    assert in_float(["conv2d", "relu"], tuple(FORMATS)) == ()
