@@ -4,6 +4,7 @@ einsum("bi,oi->bo", x, W) and its like are the same with axes moved; one whose l
 product element by element, one of two activations over their last axes a matrix product.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
@@ -36,6 +37,20 @@ def _linear(graph: fx.GraphModule, node: fx.Node, source: Any, matrix: Any, bias
     return replaced(graph, node, inserted(graph, node, ATEN.linear.default, source, *settings))
 
 
+def _matrix_product(graph: fx.GraphModule, node: fx.Node, names: Sequence[str], leaving: str) -> bool:
+    """Write "...ij,...jk->...ik", or with the last two letters of the second turned, as a matrix product."""
+    (first, second), batch = names, leaving[:-2]
+    inner = first[-1]
+    if first != f"{batch}{leaving[-2]}{inner}" or sorted(second[-2:]) != sorted(inner + leaving[-1]):
+        return False
+    if second[:-2] != batch or inner in leaving:
+        return False
+    x, y = arguments(node)[1]
+    if second[-1] == inner:
+        y = inserted(graph, node, ATEN.transpose.int, y, len(second) - 2, len(second) - 1)
+    return replaced(graph, node, inserted(graph, node, ATEN.matmul.default, x, y))
+
+
 def shape_of_stored(graph: fx.GraphModule, node: fx.Node) -> tuple[int, ...]:
     """Return the shape of a parameter."""
     stored = parameter(graph, node)
@@ -50,6 +65,8 @@ def _einsum(graph: fx.GraphModule, node: fx.Node) -> bool:
         return False
     if names[0] == names[1] == leaving:
         return replaced(graph, node, inserted(graph, node, ATEN.mul.Tensor, *operands))
+    if len(set(leaving[:-2]) & set(names[0]) & set(names[1])) == len(leaving) - 2 > 0:
+        return _matrix_product(graph, node, names, leaving)
     (first, second), (x, w) = names, operands
     stored = parameter(graph, w)
     summed = [letter for letter in first if letter not in leaving]

@@ -3,7 +3,7 @@
 split(x, n) into equal pieces = chunk(x, size / n);  unbind(x)[i] = chunk(x, size)[i] without the axis;  stack(x, y) =
 cat(x with the axis, y with the axis);  narrow(x, begin, n) = x[begin : begin + n];  the values of max(x, axis) are
 amax(x, axis);  roll(x, n) = cat(the last n of x, the rest);  x[places] = cat of slices, one for each run of places;
-repeat(x, n) = cat(x, x, ...).
+repeat(x, n) = cat(x, x, ...);  swapaxes is transpose.
 """
 
 import operator
@@ -98,6 +98,10 @@ def _repeated(graph: fx.GraphModule, node: fx.Node) -> bool:
     return replaced(graph, node, image)
 
 
+def _exchanged(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return replaced(graph, node, inserted(graph, node, ATEN.transpose.int, *arguments(node)))
+
+
 def _place(user: fx.Node) -> int | None:
     return int(arguments(user)[1]) if user.target is operator.getitem else None
 
@@ -133,6 +137,7 @@ _FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
     ATEN.roll.default: _rolled,
     ATEN.max.dim: _largest,
     ATEN.repeat.default: _repeated,
+    ATEN.swapaxes.default: _exchanged,
     ATEN.index_select.default: _selected,
     ATEN.index.Tensor: _selected,
 }

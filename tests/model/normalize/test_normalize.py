@@ -36,6 +36,7 @@ REWRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], str | None]] = {
     "index_select": (lambda x: torch.index_select(x, 1, torch.tensor([3, 1, 2, 0, 5, 6])), "cat"),
     "index": (lambda x: x[:, torch.tensor([3, -1, 2, 0])], "slice"),
     "repeat": (lambda x: x.repeat(1, 2, 1, 3), "cat"),
+    "swapaxes": (lambda x: torch.swapaxes(x, 1, 2), "transpose"),
     "max": (lambda x: x * torch.max(x, 1, keepdim=True)[0], "max_pool2d"),
     "amax": (lambda x: x * x.amax((2, 3), keepdim=True) + x.amax(2, keepdim=True), "max_pool2d"),
     "adaptive_max_pool2d": (lambda x: functional.adaptive_max_pool2d(x, (3, 5)), "max_pool2d"),
@@ -157,6 +158,20 @@ def test_an_einsum_with_a_stored_matrix_is_a_linear_layer(equation: str) -> None
     found = require_same(network)
     assert "linear" in found
     assert "einsum" not in found
+
+
+@pytest.mark.parametrize("equation", ["bcid,bcjd->bcij", "bcid,bcdj->bcij", "b c i d, b c j d -> b c i j"])
+def test_an_einsum_of_two_activations_over_their_last_axes_is_a_matrix_product(equation: str) -> None:
+    turned = "jd" in equation.replace(" ", "")
+    network = Passing(lambda self, x: torch.einsum(equation, x, x.relu() if turned else x.relu().mT))
+    found = require_same(network)
+    assert "matmul" in found
+    assert "einsum" not in found
+
+
+@pytest.mark.parametrize("equation", ["bcid,bcjd->bcji", "bcid,bcid->bc", "bcid,bkid->bck"])
+def test_another_einsum_stays(equation: str) -> None:
+    assert "einsum" in require_same(Passing(lambda self, x: torch.einsum(equation, x, x.relu())))
 
 
 def test_products_with_a_stored_matrix_are_linear_layers() -> None:
