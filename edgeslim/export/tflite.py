@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.errors import ToolFailed
 from edgeslim.export.job import INPUT, End, Ends, Held, Job, Spelling
-from edgeslim.export.tflite_operators import float_operators, respell
+from edgeslim.export.tflite_operators import float_operators, respell, without_views
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
 from edgeslim.model.graph import forward, graph_of, layers_of, parameter, values_of
@@ -31,6 +31,7 @@ def write(job: Job) -> Spelling:
     from ai_edge_quantizer import quantizer as aeq
 
     graph = graph_of(torch.export.load(job.source))
+    without_views(graph)
     channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
     example = {INPUT: torch.from_numpy(channels_last[:1])}
     if job.precision == "fp32":

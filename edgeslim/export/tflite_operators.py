@@ -43,6 +43,14 @@ def float_operators(graph: fx.GraphModule, io: Io) -> dict[str, tuple[str, ...]]
     return found
 
 
+def without_views(graph: fx.GraphModule) -> None:
+    """Let views be reshapes, for which it is all the same how their input lies in memory: here channels last."""
+    for node in graph.graph.nodes:
+        if node.target is ATEN.view.default:
+            node.target = ATEN.reshape.default
+    graph.recompile()
+
+
 def respell(graph: fx.GraphModule) -> set[str]:
     """Write the graph's operators in those that the quantizer knows; return the layers with a clip behind them.
 
