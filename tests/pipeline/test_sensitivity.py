@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from rich.console import Console
+from torch import fx
 
 from tests.support import TESTS
 from tests.support.installed import skip_without
@@ -18,6 +19,8 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip insta
 
 import edgeslim
 from edgeslim.cli import main as cli
+from edgeslim.compress.prune import channels
+from edgeslim.compress.prune.labels import CANNOT, Labels
 from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.pipeline.sensitivity import SensitivityReport, save
 from edgeslim.report.plots import sensitivity_plot
@@ -113,16 +116,21 @@ def test_what_was_finished_before_an_interrupt_is_not_computed_again(images, tmp
     assert len(list((tmp_path / "curve").iterdir())) == 3
 
 
+def cannot_be_told_apart(graph: fx.GraphModule) -> Labels:
+    raise Refused(f"{CANNOT} `mul` reads no activation")
+
+
 @pytest.fixture(scope="module")
 def without_groups(images, store) -> SensitivityReport:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESLIM_CACHE", str(store))
+        patch.setattr(channels, "labels_of", cannot_be_told_apart)
         return edgeslim.sensitivity(UNKNOWN, device="raspberry-pi", data="synthetic")
 
 
 def test_a_network_whose_channels_cannot_be_told_apart_has_layers_and_a_reason(without_groups):
     assert without_groups.groups == ()
-    assert without_groups.not_pruned == "its channels cannot be pruned: `mul` (aten.mul.Tensor) reads no activation"
+    assert without_groups.not_pruned == "its channels cannot be pruned: `mul` reads no activation"
     assert [one.module for one in without_groups.layers] == ["0.0", "4"]
     assert (without_groups.synthetic, without_groups.kind) == (True, "agreement")
 
