@@ -80,9 +80,7 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
     """Rewrite one operator into the form every exporter understands alike."""
     if node.target is ATEN.adaptive_avg_pool2d.default and list(arguments(node)[1]) == [1, 1]:
         node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
-    elif (node.target is ATEN.mul.Tensor and _takes_factor(graph, node)) or (
-        node.target is ATEN.add.Tensor and _takes_number(graph, node)
-    ):
+    elif node.target in (ATEN.mul.Tensor, ATEN.add.Tensor) and _takes_number(graph, node):
         node.replace_all_uses_with(arguments(node)[0])
         graph.graph.erase_node(node)
     elif node.target is ATEN.avg_pool2d.default and not any(window_of(node)[2]):
@@ -95,27 +93,18 @@ def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
         node.target, node.args = ATEN.mul.Tensor, (node.args[0], gate)
 
 
-def _takes_factor(graph: fx.GraphModule, product: fx.Node) -> bool:
-    """Multiply a layer's parameters by the number that a product with it has; False where it is no such product."""
-    layer, factor = product.args[:2]
-    if not isinstance(layer, fx.Node) or layer.target not in LAYERS or len(layer.users) != 1:
-        return False
-    weight, bias = (parameter(graph, place) for place in layer.args[1:3])
-    if not isinstance(factor, int | float) or weight is None or bias is None:
-        return False
-    _set_parameters(graph, layer, weight.double() * factor, bias.double() * factor)
-    return True
-
-
-def _takes_number(graph: fx.GraphModule, total: fx.Node) -> bool:
-    """Add the number that a sum with a layer has to the layer's bias; False where it is no such sum."""
-    layer, number = total.args[:2]
+def _takes_number(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Take the number that a layer is multiplied with, or that is added to it, into its parameters; tell whether."""
+    layer, number = node.args[:2]
     if not isinstance(layer, fx.Node) or layer.target not in LAYERS or len(layer.users) != 1:
         return False
     weight, bias = (parameter(graph, place) for place in layer.args[1:3])
     if not isinstance(number, int | float) or weight is None or bias is None:
         return False
-    _set_parameters(graph, layer, weight, bias.double() + number)
+    if node.target is ATEN.mul.Tensor:
+        _set_parameters(graph, layer, weight.double() * number, bias.double() * number)
+    else:
+        _set_parameters(graph, layer, weight, bias.double() + number)
     return True
 
 

@@ -30,7 +30,8 @@ def _linear(graph: fx.GraphModule, node: fx.Node, source: Any, matrix: Any, bias
     stored = parameter(graph, matrix)
     if stored is None or stored.dim() != 2 or parameter(graph, source) is not None:
         return False
-    if bias is not None and (parameter(graph, bias) is None or len(shape_of_stored(graph, bias)) != 1):
+    added = parameter(graph, bias)
+    if bias is not None and (added is None or added.dim() != 1):
         return False
     turned = inserted(graph, node, ATEN.permute.default, matrix, [1, 0])
     settings = (turned,) if bias is None else (turned, bias)
@@ -49,12 +50,6 @@ def _matrix_product(graph: fx.GraphModule, node: fx.Node, names: Sequence[str], 
     if second[-1] == inner:
         y = inserted(graph, node, ATEN.transpose.int, y, len(second) - 2, len(second) - 1)
     return replaced(graph, node, inserted(graph, node, ATEN.matmul.default, x, y))
-
-
-def shape_of_stored(graph: fx.GraphModule, node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a parameter."""
-    stored = parameter(graph, node)
-    return () if stored is None else tuple(stored.shape)
 
 
 def _einsum(graph: fx.GraphModule, node: fx.Node) -> bool:
