@@ -33,7 +33,6 @@ CASES: dict[str, Case | tuple[Case, Callable[[], nn.Module]]] = {
     "conv2d": _layer(lambda: nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, dilation=1, groups=2)),
     "linear": _simple(lambda x: x),
     "batch_norm": _layer(lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(CHANNELS))),
-    "conv_transpose2d": _layer(lambda: nn.ConvTranspose2d(CHANNELS, CHANNELS, 3, dilation=2)),
     # activations
     "relu": _simple(torch.relu),
     "relu6": _simple(functional.relu6),
@@ -81,7 +80,6 @@ CASES: dict[str, Case | tuple[Case, Callable[[], nn.Module]]] = {
     # pools and sizes
     "max_pool2d": _simple(lambda x: functional.max_pool2d(x, 3, 2, 1)),
     "avg_pool2d": _simple(lambda x: functional.avg_pool2d(x, 2)),
-    "adaptive_avg_pool2d": _simple(lambda x: functional.adaptive_avg_pool2d(x, (5, 3)).relu()),
     "mean": _simple(lambda x: x.mean(1, keepdim=True) + x),
     "upsample_nearest2d": _simple(lambda x: functional.interpolate(x, scale_factor=2)),
     "upsample_bilinear2d": _simple(lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear")),

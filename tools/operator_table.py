@@ -107,6 +107,7 @@ def _in_float(executed: Sequence[GraphNode], plain: Counter[str]) -> bool:
 def main(operators: Sequence[str]) -> None:
     """Examine some operators, or all, and write the table."""
     table = json.loads(FILE.read_text("utf-8")) if operators and FILE.exists() else {"operators": {}}
+    table["operators"] = {name: found for name, found in table["operators"].items() if name in CASES}
     table["versions"] = {package: version(package) for package in PACKAGES}
     with tempfile.TemporaryDirectory() as folder, workers(tuple(FORMATS)):
         images = Path(folder) / "images.npz"

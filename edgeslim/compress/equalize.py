@@ -36,7 +36,6 @@ COMMUTING = {
     ATEN.relu.default,
     ATEN.max_pool2d.default,
     ATEN.avg_pool2d.default,
-    ATEN.adaptive_avg_pool2d.default,
     ATEN.flatten.using_ints,
     ATEN.dropout.default,
     ATEN.contiguous.default,

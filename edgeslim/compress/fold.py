@@ -78,9 +78,7 @@ def folded_graph(graph: fx.GraphModule, shape: tuple[int, ...]) -> tuple[fx.Grap
 
 def _normalize(graph: fx.GraphModule, node: fx.Node) -> None:
     """Rewrite one operator into the form every exporter understands alike."""
-    if node.target is ATEN.adaptive_avg_pool2d.default and list(arguments(node)[1]) == [1, 1]:
-        node.target, node.args = ATEN.mean.dim, (node.args[0], [2, 3], True)
-    elif node.target in (ATEN.mul.Tensor, ATEN.add.Tensor) and _takes_number(graph, node):
+    if node.target in (ATEN.mul.Tensor, ATEN.add.Tensor) and _takes_number(graph, node):
         node.replace_all_uses_with(arguments(node)[0])
         graph.graph.erase_node(node)
     elif node.target is ATEN.avg_pool2d.default and not any(window_of(node)[2]):

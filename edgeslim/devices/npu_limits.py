@@ -33,3 +33,7 @@ class NpuLimits(Section):
     max_pool_area: AtLeastOne  # height times width of a window
     max_padded_pool: AtLeastOne  # side of an average's window that leaves padding out of the count
     max_mean_side: AtLeastOne  # of an axis that a mean reduces
+    # By what both sides of a resized image grow alike; None: to any size.
+    nearest_factors: tuple[AtLeastOne, ...] | None
+    bilinear_factors: tuple[AtLeastOne, ...] | None
+    aligned_factors: tuple[AtLeastOne, ...] | None  # bilinear with aligned corners, of which the sides are one less

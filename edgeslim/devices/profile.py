@@ -377,7 +377,7 @@ def _plain(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case tuple():
-            return ", ".join(value) or "none"
+            return ", ".join(map(str, value)) or "none"
         case None:
             return "none"
     return str(value)

@@ -92,11 +92,17 @@ def batched(graph: fx.GraphModule) -> fx.GraphModule:
     copied = copy_of(graph)
     for node in copied.graph.nodes:
         node.target = IN_PLACE.get(node.target, node.target)
-        if node.target in WITH_SIZES and (shape_of(node)[0] == 1 or node.target is not ATEN.expand.default):
+        if node.target in WITH_SIZES and (node.target is not ATEN.expand.default or _keeps_images(node)):
             node.args = (node.args[0], [-1, *shape_of(node)[1:]])
     copied.recompile()
     _require_images_apart(graph, copied)
     return copied
+
+
+def _keeps_images(expand: fx.Node) -> bool:
+    """Tell whether an expansion leaves the first axis, which grows with the images, as it is."""
+    source, made = shape_of(expand.all_input_nodes[0]), shape_of(expand)
+    return len(source) == len(made) and source[0] == made[0]
 
 
 @torch.no_grad()

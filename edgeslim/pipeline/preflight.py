@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.backends import backend_of
-from edgeslim.compress import resolve
+from edgeslim.compress import resolve, technique
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.formats import FormatName
 from edgeslim.model.load import load_model
@@ -55,4 +55,6 @@ def preflight(
 ) -> Preflight:
     """Ask every rule of the pipeline and of the device's accelerator; what `steps` cure is no reason."""
     faults = backend_of(profile).model_faults(model, profile, steps)
-    return Preflight((*refusals(model, profile, formats), *faults.reasons), faults.rewrites)
+    modules = {module for module, _ in steps}
+    value_bytes = 1 if technique("quantize") in modules else 2 if technique("mixed_precision") in modules else 4
+    return Preflight((*refusals(model, profile, formats, value_bytes), *faults.reasons), faults.rewrites)

@@ -35,6 +35,7 @@ class Request:
     model: Model
     profile: DeviceProfile
     formats: Collection[FormatName] = ()
+    value_bytes: int = 4  # of a weight or an activation in what is built
 
     @property
     def own_rules(self) -> bool:
@@ -82,18 +83,17 @@ def arguments(asked: Request) -> list[str]:
 
 
 def memory(asked: Request) -> list[str]:
-    """The float weights and the two largest activations fit into half of the device's RAM."""
+    """The weights and the two largest activations, a byte each where INT8 is built, fit into half of the RAM."""
     ram = asked.profile.memory.ram.value
     if ram is None:
         return []
-    sizes = sorted(
-        (4 * math.prod(shape_of(n)) for n in asked.model.graph.graph.nodes if is_activation(n)), reverse=True
-    )
-    needed = 4 * asked.model.parameters + sum(sizes[:2])
+    sizes = sorted((math.prod(shape_of(n)) for n in asked.model.graph.graph.nodes if is_activation(n)), reverse=True)
+    needed = asked.value_bytes * (asked.model.parameters + sum(sizes[:2]))
     if needed <= ram / 2:
         return []
     return [
-        f"the float model needs {show_bytes(needed)}, more than half of the {show_bytes(ram)} of {asked.profile.name}"
+        f"{needed // asked.value_bytes:,} weights and activations need {show_bytes(needed)}, more than half of the "
+        f"{show_bytes(ram)} of {asked.profile.name}"
     ]
 
 
@@ -184,7 +184,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def refusals(model: Model, profile: DeviceProfile, formats: Collection[FormatName]) -> list[str]:
+def refusals(model: Model, profile: DeviceProfile, formats: Collection[FormatName], value_bytes: int = 1) -> list[str]:
     """Return every reason why the device cannot have this model in these formats, all rules asked."""
-    asked = Request(model, profile, formats)
+    asked = Request(model, profile, formats, value_bytes)
     return [reason for rule in RULES for reason in rule(asked)]

@@ -232,11 +232,6 @@ def test_silu_dropout_and_global_pooling_are_written_in_one_way():
     }, "an operator was left in the form of its exporter's choice"
 
 
-def test_a_pool_that_is_not_global_stays():
-    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 4))
-    assert ATEN.adaptive_avg_pool2d.default in {n.target for n in assert_unchanged(randomized(network)).graph.nodes}
-
-
 def test_a_batch_norm_without_statistics_is_refused_since_it_has_no_constants():
     with pytest.raises(BadModel, match="`batch_norm` normalizes by the statistics of its own batch"):
         folded(headed(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6, track_running_stats=False)))

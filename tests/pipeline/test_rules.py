@@ -118,7 +118,9 @@ def test_half_of_the_memory_holds_the_weights_and_the_two_largest_activations():
     assert MODEL.parameters == PARAMETERS
     assert memory(Request(MODEL, with_ram(2 * needed))) == [], "what just fits is refused"
     (reason,) = memory(Request(MODEL, with_ram(2 * needed - 1)))
-    assert reason.startswith("the float model needs"), "what just does not fit is accepted"
+    assert reason.startswith(f"{needed // 4} weights and activations need"), "what just does not fit is accepted"
+    assert memory(Request(MODEL, with_ram(needed // 2), value_bytes=1)) == [], "INT8 takes a quarter"
+    assert memory(Request(MODEL, with_ram(needed // 2 - 1), value_bytes=1)) != []
     assert reason.endswith(f"of {PI.name}")
 
 

@@ -22,6 +22,7 @@ from edgeslim.compress.fold import folded
 from edgeslim.compress.legalize.rewrites import rewrite_named
 from edgeslim.compress.legalize.rules import violations
 from edgeslim.devices.profile import DeviceProfile, load_profile
+from edgeslim.export.tflite_operators import respell, without_views
 from edgeslim.model.graph import trace
 from tests.support.small_models import Passing
 
@@ -48,6 +49,10 @@ def even(layer: nn.Module) -> nn.Module:
 def shuffled(x, groups=2):
     n, c, h, w = x.shape
     return x.view(n, groups, c // groups, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+def resized(x, side, **settings):
+    return functional.interpolate(x, size=(side, side), mode="bilinear", **settings)
 
 
 def conv(*arguments, shape=SHAPE, **settings) -> tuple[nn.Module, tuple[int, ...]]:
@@ -108,9 +113,25 @@ CASES = {
         None,
     ),
     "adaptive, 16 into 4": (lambda: behind(lambda self, x: functional.adaptive_avg_pool2d(x, 4)), None),
-    "adaptive, 16 into 3": (
-        lambda: behind(lambda self, x: functional.adaptive_avg_pool2d(x, 3)),
-        "adaptive_pooling",
+    "adaptive, 16 into 3": (lambda: behind(lambda self, x: functional.adaptive_avg_pool2d(x, 3)), None),
+    # Sizes.
+    "nearest, twice": (lambda: behind(lambda self, x: functional.interpolate(x, scale_factor=2)), None),
+    "nearest, eight times": (lambda: behind(lambda self, x: functional.interpolate(x, scale_factor=8)), None),
+    "nearest, three times": (lambda: behind(lambda self, x: functional.interpolate(x, scale_factor=3)), "resizes"),
+    "nearest, the height only": (
+        lambda: behind(lambda self, x: functional.interpolate(x, size=(32, 16))),
+        "resizes",
+    ),
+    "nearest of one place": (
+        lambda: behind(lambda self, x: functional.interpolate(x, size=(3, 5)), (1, 8, 1, 1)),
+        None,
+    ),
+    "bilinear, twice": (lambda: behind(lambda self, x: resized(x, 32)), None),
+    "bilinear, four times": (lambda: behind(lambda self, x: resized(x, 64)), "resizes"),
+    "bilinear, corners aligned": (lambda: behind(lambda self, x: resized(x, 61, align_corners=True)), None),
+    "bilinear, corners aligned, twice": (
+        lambda: behind(lambda self, x: resized(x, 32, align_corners=True)),
+        "resizes",
     ),
     # Means.
     "mean": (lambda: behind(lambda self, x: x.mean((2, 3), keepdim=True).flatten(1)), None),
@@ -129,6 +150,15 @@ CASES = {
     "mean over 4096": (lambda: behind(lambda self, x: x.mean((2, 3), keepdim=True), (1, 2, 2, 4096)), None),
     "mean over 4097": (lambda: behind(lambda self, x: x.mean((2, 3), keepdim=True), (1, 2, 2, 4097)), "means"),
     "mean over channels": (lambda: behind(lambda self, x: x.mean(1, keepdim=True)), "means"),
+    "mean over channels that drops them": (lambda: behind(lambda self, x: x.mean(1)), None),
+    "mean of what is padded": (
+        lambda: behind(lambda self, x: functional.pad(x, (1, 2, 0, 1)).mean((2, 3), keepdim=True)),
+        "means",
+    ),
+    "mean of a product of matrices": (
+        lambda: behind(lambda self, x: (x @ x.relu()).mean((2, 3), keepdim=True)),
+        "means",
+    ),
     "mean over a row": (lambda: behind(lambda self, x: x.mean(3, keepdim=True)), None),
     "mean over a row that drops it": (lambda: behind(lambda self, x: x.mean(3)), "means"),
     "mean over a column that drops it": (lambda: behind(lambda self, x: x.mean(2)), None),
@@ -137,8 +167,8 @@ CASES = {
     # Clips.
     "ReLU6": (lambda: behind(lambda self, x: functional.relu6(x)), None),
     "clip at -1 and 1": (lambda: behind(lambda self, x: functional.hardtanh(x)), None),
-    "clip at 0 and 1": (lambda: behind(lambda self, x: functional.hardtanh(x, 0, 1)), "clips"),
-    "clip at -2 and 3": (lambda: behind(lambda self, x: functional.hardtanh(x, -2, 3)), "clips"),
+    "clip at 0 and 1": (lambda: behind(lambda self, x: functional.hardtanh(x, 0, 1)), None),
+    "clip at -2 and 3": (lambda: behind(lambda self, x: functional.hardtanh(x, -2, 3)), None),
     "ReLU6 of a sum": (lambda: behind(lambda self, x: functional.relu6(x + self.b(x)), b=nn.Conv2d(8, 8, 1)), None),
     "ReLU6 of a maximum": (lambda: behind(lambda self, x: functional.relu6(functional.max_pool2d(x, 2))), None),
     "ReLU6 of an average": (lambda: behind(lambda self, x: functional.relu6(functional.avg_pool2d(x, 2))), None),
@@ -175,7 +205,32 @@ CASES = {
     "reshaped": (lambda: behind(lambda self, x: self.b(x.reshape(1, 2048)), b=nn.Linear(2048, 4)), None),
     "flattened": (lambda: behind(lambda self, x: self.b(x.flatten(1)), b=nn.Linear(2048, 4)), None),
     "ELU": (lambda: behind(lambda self, x: functional.elu(x)), "operators"),
-    "leaky ReLU": (lambda: behind(lambda self, x: functional.leaky_relu(x)), "operators"),
+    "leaky ReLU": (lambda: behind(lambda self, x: functional.leaky_relu(x)), None),
+    "PReLU": (lambda: behind(lambda self, x: self.b(x), b=nn.PReLU(8)), None),
+    "larger": (lambda: behind(lambda self, x: torch.maximum(x, self.b(x)), b=nn.Conv2d(8, 8, 1)), None),
+    "smaller": (lambda: behind(lambda self, x: torch.minimum(x, self.b(x)), b=nn.Conv2d(8, 8, 1)), None),
+    "softmax": (lambda: behind(lambda self, x: x.flatten(1).softmax(1)), None),
+    "product of matrices": (lambda: behind(lambda self, x: x @ x.relu()), None),
+    "cut unequally": (lambda: behind(lambda self, x: torch.cat(x.split([3, 5], 1)[::-1], 1)), None),
+    "every other place": (lambda: behind(lambda self, x: x[:, :, ::2, 1:]), None),
+    "one of two": (lambda: behind(lambda self, x: self.b(x.unflatten(1, (2, 4))[:, 1]), b=nn.Conv2d(4, 8, 1)), None),
+    "unbound": (lambda: behind(lambda self, x: torch.cat([y[:, None] for y in x.unbind(1)[::-1]], 1)), None),
+    "spread": (lambda: behind(lambda self, x: x + x.amax((2, 3), keepdim=True).expand(-1, -1, 16, 16)), None),
+    "mirrored border": (
+        lambda: behind(lambda self, x: self.b(functional.pad(x, (1, 1, 1, 1), "reflect")), b=nn.Conv2d(8, 8, 3)),
+        None,
+    ),
+    "pixel shuffle": (lambda: behind(lambda self, x: functional.pixel_shuffle(x, 2)), None),
+    "transposed, stride 2": (lambda: behind(lambda self, x: self.b(x), b=nn.ConvTranspose2d(8, 8, 4, 2, 1)), None),
+    "transposed, stride 3": (lambda: behind(lambda self, x: self.b(x), b=nn.ConvTranspose2d(8, 8, 3, 3)), None),
+    "transposed, dilated": (
+        lambda: behind(lambda self, x: self.b(x), b=nn.ConvTranspose2d(8, 8, 3, dilation=2)),
+        None,
+    ),
+    "transposed, dilated, stride 2": (
+        lambda: behind(lambda self, x: self.b(x), b=nn.ConvTranspose2d(8, 8, 3, 2, dilation=2)),
+        None,
+    ),
     "absolute": (lambda: behind(lambda self, x: x.abs()), "operators"),
     "quotient": (lambda: behind(lambda self, x: x / (x.relu() + 1)), "operators"),
     "square root": (lambda: behind(lambda self, x: (x.relu() + 0.1).sqrt()), "operators"),
@@ -220,6 +275,8 @@ def write_int8(graph: fx.GraphModule, shape: tuple[int, ...], file: Path) -> Non
     from ai_edge_quantizer import quantizer, recipe
 
     images = [torch.randn(shape[0], *shape[2:], shape[1]) for _ in range(2)]
+    without_views(graph)
+    respell(graph)
     floating = file.with_suffix(".float.tflite")
     litert_torch.convert(litert_torch.to_channel_last_io(graph, args=[0]).eval(), (images[0],)).export(str(floating))
     made = quantizer.Quantizer(str(floating), recipe.static_wi8_ai8())

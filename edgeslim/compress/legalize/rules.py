@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from edgeslim.compress.legalize.rewrites import (
     average_as_convolution,
+    channel_mean,
     clip,
     global_mean,
     hard_sigmoid,
@@ -196,13 +197,20 @@ def padded_averages(asked: Request) -> Iterator[Finding]:
             )
 
 
-def adaptive_pooling(asked: Request) -> Iterator[Finding]:
-    """An adaptive pooling divides its image into equal windows."""
-    for node in _calls(asked.graph, ATEN.adaptive_avg_pool2d.default):
-        image, pooled = shape_of(node.all_input_nodes[0])[2:], shape_of(node)[2:]
-        if any(whole % part for whole, part in zip(image, pooled, strict=True)):
-            found = f"cannot divide {image[0]}x{image[1]} into {pooled[0]}x{pooled[1]} equal windows"
-            yield node, f"{found}; train for another image size", ()
+def resizes(asked: Request) -> Iterator[Finding]:
+    """A resize makes height and width larger alike, by one of the factors that the NPU has for its kind."""
+    for node in _calls(asked.graph, ATEN.upsample_nearest2d.vec, ATEN.upsample_bilinear2d.vec):
+        image, made = shape_of(node.all_input_nodes[0])[2:], shape_of(node)[2:]
+        bilinear = node.target is ATEN.upsample_bilinear2d.vec
+        corners = int(bilinear and bool(argument(node, "align_corners")))
+        limits = asked.limits
+        plain = limits.bilinear_factors if bilinear else limits.nearest_factors
+        factors = limits.aligned_factors if corners else plain
+        grown = {(after - corners) / max(before - corners, 1) for before, after in zip(image, made, strict=True)}
+        if factors is None or set(image) == {1} or image == made or (len(grown) == 1 and grown <= set(factors)):
+            continue
+        most = " or ".join(str(one) for one in factors)
+        yield node, f"makes {made[0]}x{made[1]} of {image[0]}x{image[1]}; the NPU makes both {most} times as large", ()
 
 
 def means(asked: Request) -> Iterator[Finding]:
@@ -223,22 +231,22 @@ def means(asked: Request) -> Iterator[Finding]:
         elif last in axes and 1 not in sides[1:]:
             dropped = "drops their axes" if not argument(node, "keepdim") else f"reads `{image.name}`"
             if 1 in axes:
-                yield node, "is a mean over channels; the NPU takes means over places", ()
+                yield node, "is a mean over channels; the NPU takes means over places", (channel_mean,)
             else:
                 yield node, f"is a mean over places that {dropped}: not laid out with channels last", (global_mean,)
 
 
 def clips(asked: Request) -> Iterator[Finding]:
-    """A clip is at 0 and 6 or -1 and 1, behind an operator it can be merged into, which nothing else reads."""
+    """A clip at 0 and 6 or -1 and 1 stands behind an operator it can be merged into, which nothing else reads."""
     for node in asked.graph.graph.nodes:
         if node.op != "call_function" or operator_name(node) not in asked.limits.fused_operators:
             continue
         source, alone = node.all_input_nodes[0], True
         while source.target in RESHAPING:
             source, alone = source.all_input_nodes[0], alone and len(source.users) == 1
-        if clip.bounds_of(node) not in MERGED_BOUNDS:
-            yield node, f"clips at {clip.bounds_of(node)}; the NPU clips at 0 and 6, or -1 and 1", (clip,)
-        elif source.target not in MERGING or len(source.users) > 1 or not alone:
+        if clip.bounds_of(node) not in MERGED_BOUNDS:  # such are written as maxima, which may stand alone
+            continue
+        if source.target not in MERGING or len(source.users) > 1 or not alone:
             why = "which others read too" if source.target in MERGING else "which no clip can be merged into"
             yield node, f"clips what `{source.name}` computes, {why}", (clip,)
 
@@ -253,7 +261,7 @@ RULES: tuple[Rule, ...] = (
     pooling_strides,
     windows,
     padded_averages,
-    adaptive_pooling,
+    resizes,
     means,
     clips,
 )

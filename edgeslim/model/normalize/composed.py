@@ -2,8 +2,11 @@
 
 prelu(x, w) = leaky_relu(x, w) for one slope w, else relu(x) - w relu(-x);  expand_as and unflatten are expand and view;
 the 2-norm is the root of the sum of squares;  the maximum over height and width, or over channels, is a pool whose
-window they fill, an adaptive one that divides its image a pool with its windows; an average over neighbouring
-channels one over the rows of an image.
+window they fill; an average over neighbouring channels one over the rows of an image.
+
+An adaptive average to one place is a mean. An adaptive pool from n places to m takes for its i-th the places from
+floor(i n / m) to ceil((i + 1) n / m), of rows and of columns independently: where m divides n it is a pool with that
+window, else rows and then columns are slices pooled each by itself and put together.
 """
 
 from collections.abc import Callable
@@ -61,17 +64,43 @@ def _is_first(user: fx.Node) -> bool:
 
 
 def _adaptive_maximum(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Write an adaptive maximum as one over equal windows."""
     if not all(_is_first(user) for user in node.users if user.users):
         return False
-    source = arguments(node)[0]
-    size, image = list(arguments(node)[1]), shape_of(source)[-2:]
-    if all(whole % part == 0 for whole, part in zip(image, size, strict=True)):
-        window = [whole // part for whole, part in zip(image, size, strict=True)]
-        made = inserted(graph, node, ATEN.max_pool2d.default, source, window)
-    else:
-        return False
-    return replaced_all(graph, list(node.users), made)
+    return replaced_all(graph, list(node.users), _adapted(graph, node, ATEN.max_pool2d.default))
+
+
+def _adaptive_average(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if list(arguments(node)[1]) == [1, 1]:
+        return replaced(graph, node, inserted(graph, node, ATEN.mean.dim, arguments(node)[0], [-2, -1], True))
+    return replaced(graph, node, _adapted(graph, node, ATEN.avg_pool2d.default))
+
+
+def _adapted(graph: fx.GraphModule, node: fx.Node, pool: Any) -> fx.Node:
+    """Return an adaptive pool written as pools of this kind, of the whole image or along one axis after the other."""
+    image: fx.Node = arguments(node)[0]
+    counts, sizes = list(arguments(node)[1]), shape_of(image)[-2:]
+    if sizes == tuple(counts):
+        return image
+    if all(size % count == 0 for size, count in zip(sizes, counts, strict=True)):
+        window = [size // count for size, count in zip(sizes, counts, strict=True)]
+        return inserted(graph, node, pool, image, window, window)
+    for axis, size, count in zip((-2, -1), sizes, counts, strict=True):
+        image = _adapted_along(graph, node, pool, image, axis, size, count)
+    return image
+
+
+def _adapted_along(
+    graph: fx.GraphModule, node: fx.Node, pool: Any, image: fx.Node, axis: int, size: int, count: int
+) -> fx.Node:
+    """Return rows (axis -2) or columns (-1) of an image pooled from `size` to `count`, window by window."""
+    along = len(shape_of(image)) + axis
+    parts = []
+    for place in range(count):
+        begin, end = place * size // count, -(-(place + 1) * size // count)
+        part = inserted(graph, node, ATEN.slice.Tensor, image, along, begin, end)
+        window = [end - begin, 1] if axis == -2 else [1, end - begin]
+        parts.append(part if end - begin == 1 else inserted(graph, node, pool, part, window, window))
+    return inserted(graph, node, ATEN.cat.default, parts, along)
 
 
 def _maximum(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -107,6 +136,7 @@ _FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
     ATEN.unflatten.int: _unflatten,
     ATEN.linalg_vector_norm.default: _norm,
     ATEN.adaptive_max_pool2d.default: _adaptive_maximum,
+    ATEN.adaptive_avg_pool2d.default: _adaptive_average,
     ATEN.amax.default: _maximum,
     ATEN.avg_pool3d.default: _average_of_channels,
 }

@@ -3,7 +3,8 @@
 split(x, n) into equal pieces = chunk(x, size / n);  unbind(x)[i] = chunk(x, size)[i] without the axis;  stack(x, y) =
 cat(x with the axis, y with the axis);  narrow(x, begin, n) = x[begin : begin + n];  the values of max(x, axis) are
 amax(x, axis);  roll(x, n) = cat(the last n of x, the rest);  x[places] = cat of slices, one for each run of places;
-repeat(x, n) = cat(x, x, ...);  swapaxes is transpose.
+repeat(x, n) = cat(x, x, ...);  swapaxes is transpose;  cat(w, x) with a stored w (a class token) is x with zeros before
+it, plus w with zeros behind it: a sum takes as many images as there are.
 """
 
 import operator
@@ -14,7 +15,7 @@ import torch
 from torch import fx
 
 from edgeslim.model.graph import ATEN, argument, arguments, parameter, shape_of
-from edgeslim.model.normalize.rewriting import inserted, replaced, replaced_all
+from edgeslim.model.normalize.rewriting import inserted, replaced, replaced_all, stored
 
 MOST_SLICES = 256
 
@@ -102,6 +103,23 @@ def _exchanged(graph: fx.GraphModule, node: fx.Node) -> bool:
     return replaced(graph, node, inserted(graph, node, ATEN.transpose.int, *arguments(node)))
 
 
+def _with_stored(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Write a concatenation of one activation and stored tensors as padding and a sum."""
+    parts, axis = list(arguments(node)[0]), int(argument(node, "dim")) % len(shape_of(node))
+    values = [parameter(graph, one) for one in parts]
+    if values.count(None) != 1 or len(parts) == 1 or axis == 0:
+        return False
+    place, rank = values.index(None), len(shape_of(node))
+    sizes = [shape_of(one)[axis] for one in parts]
+    around = [0, 0] * (rank - 1 - axis) + [sum(sizes[:place]), sum(sizes[place + 1 :])]
+    images = max(len(one) for one in values if one is not None)
+    hole = torch.zeros(images, *shape_of(parts[place])[1:])
+    filled = torch.cat([hole if one is None else one.detach() for one in values], axis)
+    padded = inserted(graph, node, ATEN.pad.default, parts[place], around)
+    kept = stored(graph, node, f"{node.name}_stored", filled)
+    return replaced(graph, node, inserted(graph, node, ATEN.add.Tensor, padded, kept))
+
+
 def _place(user: fx.Node) -> int | None:
     return int(arguments(user)[1]) if user.target is operator.getitem else None
 
@@ -134,6 +152,7 @@ _FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
     ATEN.unbind.int: _unbound,
     ATEN.stack.default: _stacked,
     ATEN.narrow.default: _narrowed,
+    ATEN.cat.default: _with_stored,
     ATEN.roll.default: _rolled,
     ATEN.max.dim: _largest,
     ATEN.repeat.default: _repeated,

@@ -1,9 +1,10 @@
 """A transposed convolution is a convolution whose channels are the places between those of its input.
 
-With stride s, kernel w of k values padded with zeros to s T, and padding p: y[o] = sum_i x[i] w[o + p - s i]. For
-o + p = s q + r that is sum_t x[q - t] w[s t + r]: for each remainder r a convolution with every s-th value of w, turned
+With stride s, kernel w of k values padded with zeros to s T, and padding p: y[o] = sum_i x[i] w[o + p - s i]. For o + p
+= s q + r that is sum_t x[q - t] w[s t + r]: for each remainder r a convolution with every s-th value of w, turned
 around, and padding T - 1. The s remainders are channels, which an unfolding puts side by side; what lies before p and
-behind the end is cut off. (Shi et al. 2016, Is the deconvolution layer the same as a convolutional layer?)
+behind the end is cut off. A dilated kernel has zeros between its values. (Shi et al. 2016, Is the deconvolution layer
+the same as a convolutional layer?)
 """
 
 import torch
@@ -17,7 +18,7 @@ from edgeslim.model.normalize.shuffles import unfolded
 @torch.no_grad()
 def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Write one transposed convolution as a convolution, an unfolding and a cut."""
-    if node.target is not ATEN.conv_transpose2d.input or any(one != 1 for one in argument(node, "dilation")):
+    if node.target is not ATEN.conv_transpose2d.input:
         return False
     source, name = arguments(node)[:2]
     weight = parameter(graph, name)
@@ -25,6 +26,7 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
     bias = parameter(graph, given)
     if weight is None or (given is not None and bias is None):
         return False
+    weight = _spread(weight, argument(node, "dilation"))
     stride, pads, groups = argument(node, "stride"), argument(node, "padding"), int(argument(node, "groups"))
     counts, sizes = shape_of(source)[2:], shape_of(node)[2:]
     taps = [
@@ -44,6 +46,14 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
         if (pad, size) != (0, whole):
             image = inserted(graph, node, ATEN.slice.Tensor, image, axis, pad, pad + size)
     return replaced(graph, node, image)
+
+
+def _spread(weight: Tensor, dilation: list[int]) -> Tensor:
+    """Return a weight with the zeros between its values that a dilation stands for."""
+    sizes = [(size - 1) * step + 1 for size, step in zip(weight.shape[2:], dilation, strict=True)]
+    spread = weight.new_zeros(*weight.shape[:2], *sizes)
+    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    return spread
 
 
 def _kernels(weight: Tensor, stride: list[int], taps: list[int], groups: int) -> Tensor:

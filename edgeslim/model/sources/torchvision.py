@@ -25,10 +25,13 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
     if weights is None:
         raise BadModel(f"{source} needs --weights: default (torchvision's local cache), random, or a file")
     torch.manual_seed(seed)
-    # Trained weights of these two expect their network to rescale its input, which it does when it is told to only.
-    rescaling = {"transform_input": weights != "random", "init_weights": False}
-    network = models.get_model(name, weights=None, **(rescaling if name in ("googlenet", "inception_v3") else {}))
     published = models.get_model_weights(name).DEFAULT
+    asked: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):  # whose trained weights expect it to rescale its input
+        asked = {"transform_input": weights != "random", "init_weights": False}
+    elif name.startswith("vit_"):  # which has a stored position for each patch of its image
+        asked = {"image_size": published.transforms().crop_size[0]}
+    network = models.get_model(name, weights=None, **asked)
     if weights == "default":
         load_weights(network, _cached(published))
     elif weights != "random":

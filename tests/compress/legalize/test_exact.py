@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
+from edgeslim.compress.legalize.rules import MERGED_BOUNDS
 from tests.support.npu_cases import behind, shuffled
 from tests.support.rewriting import assert_same, broken, limits, rewritten
 from tests.support.small_models import Passing
@@ -55,12 +56,24 @@ def test_a_mean_over_places_is_laid_out_for_the_npu(keep, side, laid_out, seed):
 
 
 @FEW
-@given(low=st.floats(-4, 1), width=st.floats(0.1, 8), seed=SEEDS)
-def test_a_clip_alone_gets_layers_it_can_be_merged_with(low, width, seed):
+@given(keep=st.booleans(), seed=SEEDS)
+def test_a_mean_over_channels_is_a_convolution(keep, seed):
+    shape = (1, 8, 6, 5)
+    network, _ = behind(lambda self, x: x.mean(1, keepdim=keep).flatten(1), shape)
+    before, after, count = rewritten("channel_mean", network, shape, limits(), seed)
+    assert count == 1
+    assert broken(before, limits()) == ({"means"} if keep else set())
+    assert_same(before, after, shape, seed)
+    assert not broken(after, limits())
+
+
+@FEW
+@given(bounds=st.sampled_from([(0.0, 6.0), (-1.0, 1.0), (-4.0, 2.5), (0.0, 1.0)]), seed=SEEDS)
+def test_a_clip_alone_gets_layers_it_can_be_merged_with(bounds, seed):
     shape = (1, 3, 4, 5)
-    network = Passing(lambda self, x: functional.hardtanh(x, low, low + width) + x)
+    network = Passing(lambda self, x: functional.hardtanh(x, *bounds) + x)
     before, after, count = rewritten("clip", network, shape, limits(), seed)
-    assert (count, broken(before, limits())) == (1, {"clips"})
+    assert (count, broken(before, limits())) == (1, {"clips"} if bounds in MERGED_BOUNDS else set())
     assert_same(before, after, shape, seed)
     assert not broken(after, limits())
 
@@ -113,7 +126,7 @@ def test_a_channel_shuffle_is_a_convolution_with_a_permutation(groups, per_group
 
 def test_no_exact_rewrite_says_more_than_its_tests_show():
     exact = {name for name in known_rewrites() if rewrite_named(name).EXACT}
-    tested = "average_as_convolution clip global_mean shuffle_as_convolution split_windows strides"
+    tested = "average_as_convolution channel_mean clip global_mean shuffle_as_convolution split_windows strides"
     assert exact == set(tested.split())
 
 

@@ -41,7 +41,7 @@ def legalized(network: nn.Module, *rewrite: str, profile: DeviceProfile = IMX93)
 def beyond_many_limits() -> nn.Module:
     """A classifier that breaks four rules, each of which a rewrite cures."""
     return Passing(
-        lambda self, x: self.head((functional.hardtanh(y := self.norm(self.stem(x)), 0, 1) + y).mean((2, 3))),
+        lambda self, x: self.head((functional.hardtanh(y := self.norm(self.stem(x))) + y).mean((2, 3))),
         stem=nn.Conv2d(3, 8, 3, 4, 1), norm=nn.BatchNorm2d(8), head=nn.Linear(8, CLASSES),
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ FIXING = (
     ATEN.conv2d.padding,
     ATEN.max_pool2d.default,
     ATEN.avg_pool2d.default,
-    ATEN.adaptive_avg_pool2d.default,
 )
 LOSING = (
     ATEN.view.default,
@@ -26,6 +25,8 @@ LOSING = (
     ATEN.expand.default,
     ATEN.permute.default,
     ATEN.transpose.int,
+    ATEN.pad.default,
+    ATEN.matmul.default,
 )
 
 
