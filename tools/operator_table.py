@@ -1,8 +1,8 @@
 """Build and run a small network for each operator in every format, and keep what was found as data.
 
 `python tools/operator_table.py [OPERATOR ...]` writes edgeslim/export/operators.json: for each operator and format
-whether its INT8 file computes it on integers, in float between quantize pairs, or why there is none. An fp32 file must
-compute what the module does in eager mode (60 dB), an INT8 one what the plan's own simulation does, within STEPS.
+whether its INT8 file computes it on integers, in float between quantize pairs, or why there is none. What a file must
+compute is asked by build_checks.py.
 """
 
 import json
@@ -15,28 +15,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from build_checks import check_format
 from operator_cases import CASES, SIDE, network_of
 
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.agent_session import GraphNode
-from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.devices.profile import load_profile
-from edgeslim.errors import EdgeslimError
-from edgeslim.export.export_all import export_job, write_networks
+from edgeslim.export.export_all import write_networks
 from edgeslim.export.operator_facts import FILE, PACKAGES
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Context
-from edgeslim.model.equivalence import LEAST_DB, outputs_of, require_traced
-from edgeslim.model.fake_quant import simulate
-from edgeslim.model.graph import operator_name, output_nodes
+from edgeslim.model.equivalence import require_traced
+from edgeslim.model.graph import operator_name
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
 from edgeslim.tasks.preprocessing import Preprocessing
 
-STEPS = 4  # of the output's grid
 PREPROCESSING = Preprocessing(SIDE, SIDE, 3, SIDE, (0.5,) * 3, (0.25,) * 3, "RGB")
 MOVING = ("quantize", "transpose", "reorder", "reshape", "subgraph", "broadcast")
 INTEGERS = ("int8", "uint8", "bool")
@@ -63,32 +59,11 @@ def examine(operator: str, images: Path, plain: dict[FormatName, Counter[str]]) 
 def _in_format(
     name: FormatName, model: Model, quantized: Model, context: Context, plain: dict[FormatName, Counter[str]]
 ) -> str:
-    evaluation = next(iter(context.data.evaluation.tensors()))[:8]
-    runtime = FORMATS[name].runtime
-    fed = evaluation.numpy()
-    fed = np.ascontiguousarray(fed.transpose(0, 2, 3, 1)) if name == "tflite" else fed
-    numerics = quantized.numerics
-    if numerics is None:
-        raise TypeError("the network was not quantized")
-    (output,) = output_nodes(quantized.graph)
-    simulated = simulate(quantized.graph, numerics, [evaluation])[output.name].numpy()
-    try:
-        job, _ = export_job(name, "fp32", context.work, ["logits"])
-        (found,) = run_model(runtime, job.target, fed, precision="fp32")
-        parity = sqnr_db(outputs_of(model.network, evaluation)[0], found)
-        if parity < LEAST_DB:
-            return f"no: its fp32 file computes something else ({parity:.0f} dB)"
-        job, spelling = export_job(name, "int8", context.work, ["logits"])
-        (found,) = run_model(runtime, job.target, fed, precision="int8")
-        executed = execution_graph(runtime, job.target, fed, "int8")
-    except EdgeslimError as error:
-        return f"no: {' '.join(str(error).split())[:160]}"
-    steps = float(np.abs(found - simulated).max()) / numerics.edges[output.name].scale
-    if steps > STEPS:
-        return f"no: its INT8 file is {steps:.0f} steps of its output off the plan"
-    if len(spelling.weights) < len(numerics.integer_layers):
-        return f"no: only {len(spelling.weights)} of {len(numerics.integer_layers)} layers are found in its INT8 file"
-    return "float" if _in_float(executed, plain.setdefault(name, _kinds(executed))) else "integer"
+    checked = check_format(name, model, quantized, context)
+    if checked.fault is not None:
+        return f"no: {checked.fault}"
+    known = plain.setdefault(name, _kinds(checked.executed))
+    return "float" if _in_float(checked.executed, known) else "integer"
 
 
 def _kinds(executed: Sequence[GraphNode]) -> Counter[str]:

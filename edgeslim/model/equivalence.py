@@ -5,6 +5,7 @@ shallow one. So a network is held against the other one's float64, and what the 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -133,14 +133,30 @@ def _same(answer: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> bool
 @torch.no_grad()
 def _float64_outputs(network: nn.Module, images: Tensor) -> tuple[NDArray[np.float64], ...] | None:
     """Return what `network` returns with all of its state in float64; None where its code insists on float32."""
-    held = (*network.named_parameters(), *network.named_buffers())  # what two names share stands under one
-    state = {name: value.double() if value.is_floating_point() else value for name, value in held}
     try:
-        with _DepthwiseInFloat64():
-            found = [tree_leaves(functional_call(network, state, (image.double(),))) for image in images.split(1)]
+        with _in_float64(network), _DepthwiseInFloat64():
+            found = [tree_leaves(network(image.double())) for image in images.split(1)]
     except Exception:  # noqa: BLE001 - it has answered in float32: what fails now is the type, in whatever way
         return None
     return as_arrays(joined([one.double() for one in outputs] for outputs in found))
+
+
+@contextmanager
+def _in_float64(network: nn.Module) -> Iterator[None]:
+    """Hold a network's parameters and buffers in float64, and give it its own back.
+
+    `torch.func.functional_call` does not where a module stands under two names.
+    """
+    tables: list[dict[str, Any]] = [t for module in network.modules() for t in (module._parameters, module._buffers)]
+    held = [(table, name, value) for table in tables for name, value in table.items() if value is not None]
+    doubles = {id(value): value.double() for _, _, value in held if value.is_floating_point()}
+    try:
+        for table, name, value in held:
+            table[name] = doubles.get(id(value), value)
+        yield
+    finally:
+        for table, name, value in held:
+            table[name] = value
 
 
 class _DepthwiseInFloat64(TorchFunctionMode):

@@ -130,6 +130,14 @@ def test_weights_under_two_names_are_no_hindrance_in_float64():
     inner = block(3, 3)
     network = randomized(Passing(lambda self, x: self.head(self.b(self.a(x))), a=inner, b=inner, head=headed(width=3)))
     assert exactness(network, model_of(network).graph, IMAGES).own_db is not None
+    assert {value.dtype for value in network.state_dict().values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_a_layer_under_two_names_gets_its_own_numbers_back():
+    layer = nn.Conv2d(3, 3, 3, padding=1)
+    network = randomized(headed(layer, nn.ReLU(), layer, width=3))
+    assert exactness(network, model_of(network).graph, IMAGES).own_db is not None
+    assert network(IMAGES).dtype is torch.float32
 
 
 def test_depthwise_convolutions_are_the_same_in_float64():

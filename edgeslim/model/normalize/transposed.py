@@ -40,12 +40,27 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
         parameters.append(stored(graph, node, f"{path}.bias", bias.repeat_interleave(stride[0] * stride[1])))
     settings = (*parameters, *[None] * (bias is None), [1, 1], [t - 1 for t in taps], [1, 1], groups)
     image = inserted(graph, node, ATEN.conv2d.default, source, *settings)
+    norm = next(iter(node.users))
+    if len(node.users) == 1 and norm.target is ATEN.batch_norm.default:
+        image = _normed(graph, node, image, norm, stride[0] * stride[1])
+        replaced(graph, norm, node)
     if list(stride) != [1, 1]:
         image = unfolded(graph, node, image, (stride[0], stride[1]))
     for axis, (pad, size, whole) in enumerate(zip(pads, sizes, made, strict=True), start=2):
         if (pad, size) != (0, whole):
             image = inserted(graph, node, ATEN.slice.Tensor, image, axis, pad, pad + size)
     return replaced(graph, node, image)
+
+
+def _normed(graph: fx.GraphModule, before: fx.Node, image: fx.Node, norm: fx.Node, places: int) -> fx.Node:
+    """Return a batch norm of what is not yet unfolded: of each channel once for each of its places."""
+    given = arguments(norm)[1:]
+    repeated = []
+    for one in given[:4]:
+        value = parameter(graph, one)
+        path = str(one.target) if isinstance(one, fx.Node) else ""
+        repeated.append(None if value is None else stored(graph, before, path, value.repeat_interleave(places)))
+    return inserted(graph, before, ATEN.batch_norm.default, image, *repeated, *given[4:])
 
 
 def _spread(weight: Tensor, dilation: list[int]) -> Tensor:

@@ -1,0 +1,66 @@
+"""What files must be, asked of networks that tools make: what the module computes, and what was planned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeslim.deploy.agent_session import GraphNode
+from edgeslim.deploy.run_model import execution_graph, run_model
+from edgeslim.errors import EdgeslimError
+from edgeslim.export.export_all import export_job
+from edgeslim.formats import FORMATS, FormatName
+from edgeslim.grid import sqnr_db
+from edgeslim.model.context import Context
+from edgeslim.model.equivalence import LEAST_DB, outputs_of
+from edgeslim.model.fake_quant import simulate
+from edgeslim.model.graph import output_nodes
+from edgeslim.model.model import Model
+
+STEPS = 4  # of an output's grid
+IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a format's two files were found to be; `outputs` and `executed` are those of the INT8 file."""
+
+    fault: str | None
+    outputs: Sequence[NDArray[np.float32]] = ()
+    executed: Sequence[GraphNode] = ()
+
+
+def check_format(name: FormatName, reference: Model, quantized: Model, context: Context) -> Checked:
+    """Write and run both files of a format: within 60 dB of what `reference` computes, within STEPS of the plan.
+
+    `write_networks` has put the networks into the context's work folder.
+    """
+    numerics = quantized.numerics
+    if numerics is None:
+        raise TypeError("the network was not quantized")
+    evaluation = next(iter(context.data.evaluation.tensors()))[:IMAGES]
+    fed = evaluation.numpy()
+    fed = np.ascontiguousarray(fed.transpose(0, 2, 3, 1)) if name == "tflite" else fed
+    names, runtime = [one.name for one in reference.outputs], FORMATS[name].runtime
+    try:
+        job, _ = export_job(name, "fp32", context.work, names)
+        floats = run_model(runtime, job.target, fed, precision="fp32", outputs=len(names))
+        job, spelling = export_job(name, "int8", context.work, names)
+        found = run_model(runtime, job.target, fed, precision="int8", outputs=len(names))
+        executed = execution_graph(runtime, job.target, fed, "int8")
+    except EdgeslimError as error:
+        return Checked(" ".join(str(error).split())[:160])
+    wanted = outputs_of(reference.network, evaluation)
+    parity = min(sqnr_db(*pair) for pair in zip(wanted, floats, strict=True))
+    if parity < LEAST_DB:
+        return Checked(f"its fp32 file computes something else ({parity:.0f} dB)")
+    simulated = simulate(quantized.graph, numerics, [evaluation])
+    planned = [(simulated[one.name].numpy(), numerics.edges[one.name].scale) for one in output_nodes(quantized.graph)]
+    steps = max(float(np.abs(one - by).max()) / scale for one, (by, scale) in zip(found, planned, strict=True))
+    if steps > STEPS:
+        return Checked(f"its INT8 file is {steps:.0f} steps of its output off the plan")
+    if len(spelling.weights) < len(numerics.integer_layers):
+        missing = len(numerics.integer_layers) - len(spelling.weights)
+        return Checked(f"{missing} of {len(numerics.integer_layers)} layers are not found in its INT8 file")
+    return Checked(None, found, executed)
