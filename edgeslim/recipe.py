@@ -30,6 +30,7 @@ class Recipe(Section):
     max_size_bytes: Annotated[int, Field(gt=0)] | None = None  # of the primary INT8 file
     min_npu_ops_pct: Annotated[float, Field(ge=0, le=100)] = 100.0  # operators on the NPU, where the device has one
     min_fp16_agreement_pct: Annotated[float, Field(ge=0, le=100)] = 99.0  # with the same network in fp32, on a GPU
+    cut_probabilities: bool = False  # take a softmax, log-softmax or sigmoid off the outputs
     strict: bool = False  # a file that differs from the plan without a stated reason fails the build
     threads: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0)] = 0

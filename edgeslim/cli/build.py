@@ -48,6 +48,7 @@ from edgeslim.errors import BadInput, try_diagnostic
     metavar="WHAT",
     help="For an NPU: auto (default: what its rules ask for), none, NAME=yes or NAME=no; may be repeated.",
 )
+@click.option("--logits", "cut_probabilities", is_flag=True, help="Cut a final softmax, log-softmax or sigmoid.")
 @click.option("--strict", is_flag=True, help="Fail when a file departs from the plan without a stated reason.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
@@ -150,6 +151,7 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
         "max_drop_points": wishes["max_drop"],
         "max_latency_s": quantity(wishes["max_latency"], "seconds", "--max-latency"),
         "max_size_bytes": quantity(wishes["max_size"], "bytes", "--max-size"),
+        "cut_probabilities": wishes["cut_probabilities"] or None,
         "strict": wishes["strict"] or None,
         "threads": wishes["threads"],
         "seed": wishes["seed"],

@@ -3,7 +3,7 @@
 from torch import fx
 
 from edgeslim.formats import Io
-from edgeslim.model.graph import ATEN, CLIPPING, LAYERS, argument, arguments, output_nodes
+from edgeslim.model.graph import ATEN, CLIPPING, LAYERS, PROBABILITIES, argument, arguments, output_nodes
 from edgeslim.model.normalize.rewriting import inserted, replaced
 
 # The converter writes them as many operators, whose own ranges the quantizer would lose most of the digits in.
@@ -23,7 +23,6 @@ FLOAT_OPERATORS = (
     ATEN.div.Tensor,
     ATEN.where.self,
 )
-PROBABILITIES = (ATEN.softmax.int, ATEN.log_softmax.int, ATEN.sigmoid.default)
 CLIPS = ((0.0, 6.0), (-1.0, 1.0))  # which the converter merges into a layer
 
 

@@ -17,6 +17,7 @@ from edgeslim.errors import BadModel, Refused
 ATEN = torch.ops.aten
 LAYERS = (ATEN.conv2d.default, ATEN.conv2d.padding, ATEN.linear.default)
 # Activations that saturate: a quantized range that ends where they do makes them free.
+PROBABILITIES = (ATEN.softmax.int, ATEN.log_softmax.int, ATEN.sigmoid.default)
 CLIPPING = (ATEN.relu.default, ATEN.relu_.default, ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.relu6.default)
 # What changes its input in place, and what computes the same into a new tensor.
 IN_PLACE = {

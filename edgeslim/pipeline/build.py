@@ -30,6 +30,7 @@ from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import macs_of, operator_name
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
+from edgeslim.pipeline.cut import without_probabilities
 from edgeslim.pipeline.gates import below_demand, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
@@ -88,6 +89,7 @@ def build(
             profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency
         )
         _require_understood(model, context, trust_labels=trust_labels)
+        model = without_probabilities(model) if recipe.cut_probabilities else model
         tried, context = _try_pruned_or_whole(model, steps, recipe, context, destination)
         stages, judged = tried.stages, tried.judged
         delivery = backend.deliver(judged, stages, recipe, context, destination)
@@ -103,7 +105,7 @@ def build(
         errors, not_read = depth or (None, [])
         failures = [*tried.failures, *delivery.failures]
         reasons = [*failures, *below_demand(judged, recipe, images), *delivery.reasons, *too_slow]
-        warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_unpruned(stages.final), *latency.unused]
+        warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_told(stages.final), *latency.unused]
         built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons)
         manifest = stage(work / "staging", built)
         progress("packing the artifact", 0.0)
@@ -197,9 +199,9 @@ def _chooses(module: Any, settings: Any) -> bool:
     return module is prune and settings.amount is None
 
 
-def _unpruned(compressed: Model) -> list[str]:
-    """Return why nothing was pruned, where pruning was tried."""
-    return [line for line in compressed.history if line.startswith("prune: nothing")]
+def _told(compressed: Model) -> list[str]:
+    """Return what was cut off the outputs, and why nothing was pruned, where either was asked for."""
+    return [line for line in compressed.history if line.startswith(("cut:", "prune: nothing"))]
 
 
 @contextmanager

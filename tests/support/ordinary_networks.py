@@ -36,12 +36,8 @@ def ordinary_networks(draw: Draw) -> Network:
     answers = nn.Sequential(*head(draw, body, (1, *size), width))
     if draw(st.integers(0, 3)):
         return nn.Sequential(body, answers).eval(), size
-    two = Passing(
-        lambda self, x: (self.answers(y := self.body(x)), self.second(y)),
-        body=body,
-        answers=answers,
-        second=nn.Conv2d(width, 3, 1),
-    )
+    modules = {"body": body, "answers": answers, "second": nn.Conv2d(width, 3, 1)}
+    two = Passing(lambda self, x: (self.answers(y := self.body(x)), self.second(y)), **modules)
     return two.eval(), size
 
 
