@@ -99,7 +99,7 @@ CASES: dict[str, Case | tuple[Case, Callable[[], nn.Module]]] = {
     "flatten": _simple(lambda x: x.flatten(2).unflatten(2, (8, 32))),
     "unsqueeze": _simple(lambda x: x.unsqueeze(1).flatten(1, 2)),
     "squeeze": _simple(lambda x: x.amax(2, keepdim=True).squeeze(2).unsqueeze(2)),
-    "expand": _simple(lambda x: x + x.amax((2, 3), keepdim=True).expand(-1, -1, SIDE, SIDE)),
+    "expand": _simple(lambda x: torch.cat([x, x.amax((2, 3), keepdim=True).expand(-1, -1, SIDE, SIDE)], 1)),
     "flip": _simple(lambda x: x.flip(3)),
 }
 

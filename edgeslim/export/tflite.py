@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from torch import Tensor, fx, nn
 
 from edgeslim.errors import ToolFailed
 from edgeslim.export.job import INPUT, End, Ends, Held, Job, Spelling
-from edgeslim.export.tflite_operators import float_operators, respell, without_views
+from edgeslim.export.tflite_operators import as_in_torch, float_operators, respell
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
 from edgeslim.model.graph import forward, graph_of, layers_of, parameter, values_of
 from edgeslim.model.numerics import MATCH_TOLERANCE, MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")
+PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE", "CONCATENATION")
+MOVING_OPERATORS = ("RESHAPE", "TRANSPOSE")
 SIGNATURE = "serving_default"
 
 
@@ -31,7 +33,7 @@ def write(job: Job) -> Spelling:
     from ai_edge_quantizer import quantizer as aeq
 
     graph = graph_of(torch.export.load(job.source))
-    without_views(graph)
+    as_in_torch(graph)
     channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
     example = {INPUT: torch.from_numpy(channels_last[:1])}
     if job.precision == "fp32":
@@ -146,13 +148,21 @@ def _signature_inputs(interpreter: Interpreter) -> list[str]:
 
 
 def _with_passed_on(interpreter: Interpreter, matched: dict[str, str]) -> dict[str, str]:
-    """Add the tensors the converter inserted that only pass an edge on: they must not widen its range."""
+    """Add the tensors the converter inserted that only pass an edge on: they must not widen or narrow its range."""
     names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
-    extended = dict(matched)
-    for op in _operators(interpreter):
-        source, written = names.get(int(op["inputs"][0]), ""), names[int(op["outputs"][0])]
-        if op["op_name"] in PASSING_OPERATORS and written not in extended and source in extended:
-            extended[written] = extended[source]
+    extended, operators = dict(matched), _operators(interpreter)
+    read_by = Counter(int(one) for op in operators for one in op["inputs"])
+    for op in reversed(operators):  # an activation may stand before what moves its values, in the network behind it
+        source, written = int(op["inputs"][0]), names[int(op["outputs"][0])]
+        if op["op_name"] in MOVING_OPERATORS and written in extended and read_by[source] == 1 and source in names:
+            extended.setdefault(names[source], extended[written])
+    for op in operators:
+        read = op["inputs"] if op["op_name"] == "CONCATENATION" else op["inputs"][:1]
+        passed = {extended.get(names.get(int(one), "")) for one in read}
+        written = names[int(op["outputs"][0])]
+        edge = passed.pop()
+        if op["op_name"] in PASSING_OPERATORS and written not in extended and edge is not None and not passed:
+            extended[written] = edge
     return extended
 
 

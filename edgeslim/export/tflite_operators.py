@@ -1,9 +1,11 @@
 """Operators that the quantizer of TFLite files lacks: what stays float, and what is written in others before it."""
 
+import torch
 from torch import fx
 
 from edgeslim.formats import Io
-from edgeslim.model.graph import ATEN, CLIPPING, LAYERS, PROBABILITIES, argument, arguments, output_nodes
+from edgeslim.model.graph import ATEN, CLIPPING, LAYERS, PROBABILITIES, argument, arguments, output_nodes, shape_of
+from edgeslim.model.normalize.pieces import gathered
 from edgeslim.model.normalize.rewriting import inserted, replaced
 
 # The converter writes them as many operators, whose own ranges the quantizer would lose most of the digits in.
@@ -42,12 +44,38 @@ def float_operators(graph: fx.GraphModule, io: Io) -> dict[str, tuple[str, ...]]
     return found
 
 
-def without_views(graph: fx.GraphModule) -> None:
-    """Let views be reshapes, for which it is all the same how their input lies in memory: here channels last."""
-    for node in graph.graph.nodes:
+def as_in_torch(graph: fx.GraphModule) -> None:
+    """Write a graph so that the converter computes what PyTorch does.
+
+    Views become reshapes, for which it is all the same how their input lies in memory: here channels last. Resizing to
+    nearest values by no whole factor becomes slices: the converter's own takes other values.
+    """
+    for node in list(graph.graph.nodes):
         if node.target is ATEN.view.default:
             node.target = ATEN.reshape.default
+        elif node.target is ATEN.upsample_nearest2d.vec and not grows_by_whole_factors(node):
+            _spell_nearest(graph, node)
     graph.recompile()
+
+
+def grows_by_whole_factors(resize: fx.Node) -> bool:
+    """Tell whether both sides of a resized image are multiples of what they were."""
+    before, after = shape_of(resize.all_input_nodes[0])[2:], shape_of(resize)[2:]
+    return all(new % old == 0 for old, new in zip(before, after, strict=True))
+
+
+def _spell_nearest(graph: fx.GraphModule, node: fx.Node) -> None:
+    image, sizes = arguments(node)[0], shape_of(arguments(node)[0])[2:]
+    rows = torch.arange(sizes[0], dtype=torch.float32).view(1, 1, -1, 1).expand(1, 1, *sizes)
+    columns = torch.arange(sizes[1], dtype=torch.float32).view(1, 1, 1, -1).expand(1, 1, *sizes)
+    taken = [ATEN.upsample_nearest2d.vec(one, *arguments(node)[1:])[0, 0] for one in (rows, columns)]
+    for axis, places in ((2, taken[0][:, 0]), (3, taken[1][0])):
+        image = gathered(graph, node, image, axis, [int(one) for one in places])
+        if image is None:
+            return
+    name = node.name
+    replaced(graph, node, image)
+    image._rename(name)  # by which the plan knows what it computes
 
 
 def respell(graph: fx.GraphModule) -> set[str]:

@@ -22,7 +22,7 @@ from edgeslim.compress.fold import folded
 from edgeslim.compress.legalize.rewrites import rewrite_named
 from edgeslim.compress.legalize.rules import violations
 from edgeslim.devices.profile import DeviceProfile, load_profile
-from edgeslim.export.tflite_operators import respell, without_views
+from edgeslim.export.tflite_operators import as_in_torch, respell
 from edgeslim.model.graph import trace
 from tests.support.small_models import Passing
 
@@ -122,6 +122,7 @@ CASES = {
         lambda: behind(lambda self, x: functional.interpolate(x, size=(32, 16))),
         "resizes",
     ),
+    "nearest, 16 into 13": (lambda: behind(lambda self, x: functional.interpolate(x, size=(13, 13))), None),
     "nearest of one place": (
         lambda: behind(lambda self, x: functional.interpolate(x, size=(3, 5)), (1, 8, 1, 1)),
         None,
@@ -215,7 +216,10 @@ CASES = {
     "every other place": (lambda: behind(lambda self, x: x[:, :, ::2, 1:]), None),
     "one of two": (lambda: behind(lambda self, x: self.b(x.unflatten(1, (2, 4))[:, 1]), b=nn.Conv2d(4, 8, 1)), None),
     "unbound": (lambda: behind(lambda self, x: torch.cat([y[:, None] for y in x.unbind(1)[::-1]], 1)), None),
-    "spread": (lambda: behind(lambda self, x: x + x.amax((2, 3), keepdim=True).expand(-1, -1, 16, 16)), None),
+    "spread": (
+        lambda: behind(lambda self, x: torch.cat([x, x.amax((2, 3), keepdim=True).expand(-1, -1, 16, 16)], 1)),
+        None,
+    ),
     "mirrored border": (
         lambda: behind(lambda self, x: self.b(functional.pad(x, (1, 1, 1, 1), "reflect")), b=nn.Conv2d(8, 8, 3)),
         None,
@@ -275,7 +279,7 @@ def write_int8(graph: fx.GraphModule, shape: tuple[int, ...], file: Path) -> Non
     from ai_edge_quantizer import quantizer, recipe
 
     images = [torch.randn(shape[0], *shape[2:], shape[1]) for _ in range(2)]
-    without_views(graph)
+    as_in_torch(graph)
     respell(graph)
     floating = file.with_suffix(".float.tflite")
     litert_torch.convert(litert_torch.to_channel_last_io(graph, args=[0]).eval(), (images[0],)).export(str(floating))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its common name
 
 from tests.support.random_networks import BLOCKS, Draw, Part, branch, head, layer
-from tests.support.small_models import Passing
+from tests.support.small_models import Passing, randomized
 
 MOST_SIDE = 40  # beyond it nothing grows
 SIDES = st.integers(9, 20)
@@ -21,7 +21,8 @@ Network = tuple[nn.Module, tuple[int, int, int]]
 @st.composite
 def ordinary_networks(draw: Draw) -> Network:
     """Return a network of three to six blocks, with one output or two, and the (channels, height, width) it takes."""
-    torch.manual_seed(draw(st.integers(0, 2**31 - 1)))
+    seed = draw(st.integers(0, 2**31 - 1))
+    torch.manual_seed(seed)
     size = (draw(st.sampled_from([1, 3])), draw(SIDES), draw(SIDES))
     first, width = layer(draw, size[0], 8)
     parts: list[nn.Module] = [first]
@@ -35,10 +36,10 @@ def ordinary_networks(draw: Draw) -> Network:
     body = nn.Sequential(*parts)
     answers = nn.Sequential(*head(draw, body, (1, *size), width))
     if draw(st.integers(0, 3)):
-        return nn.Sequential(body, answers).eval(), size
+        return randomized(nn.Sequential(body, answers), seed).eval(), size
     modules = {"body": body, "answers": answers, "second": nn.Conv2d(width, 3, 1)}
     two = Passing(lambda self, x: (self.answers(y := self.body(x)), self.second(y)), **modules)
-    return two.eval(), size
+    return randomized(two, seed).eval(), size
 
 
 @torch.no_grad()

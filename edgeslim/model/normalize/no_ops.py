@@ -1,9 +1,10 @@
 """What changes nothing goes: f(x) = x.
 
 Copies and aliases, dropout in eval mode, and slices, views, expansions, paddings and permutations that leave every
-element where it is.
+element where it is. An expansion that only sums, products and the like read is what they do themselves.
 """
 
+import torch
 from torch import fx
 
 from edgeslim.model.graph import ATEN, argument, input_of, output_nodes, shape_of
@@ -28,6 +29,15 @@ IN_ORDER = (
     ATEN.pad.default,
     ATEN.constant_pad_nd.default,
 )
+# They let what they read grow to a common shape.
+BROADCASTING = (
+    ATEN.add.Tensor,
+    ATEN.sub.Tensor,
+    ATEN.mul.Tensor,
+    ATEN.div.Tensor,
+    ATEN.maximum.default,
+    ATEN.minimum.default,
+)
 
 
 def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -44,7 +54,7 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _does_nothing(node: fx.Node, source: fx.Node) -> bool:
-    if node.target in ALWAYS:
+    if node.target in ALWAYS or _grows_anyway(node, source):
         return True
     if node.target in DROPOUTS:
         return not argument(node, "train")
@@ -55,3 +65,15 @@ def _does_nothing(node: fx.Node, source: fx.Node) -> bool:
     if node.target in (ATEN.pad.default, ATEN.constant_pad_nd.default):
         return not any(argument(node, "pad"))
     return True
+
+
+def _grows_anyway(node: fx.Node, source: fx.Node) -> bool:
+    """Tell whether a node is an expansion of whose source all its readers make what they make of it."""
+    return node.target is ATEN.expand.default and bool(node.users) and all(_grows(u, node, source) for u in node.users)
+
+
+def _grows(user: fx.Node, node: fx.Node, source: fx.Node) -> bool:
+    if user.target not in BROADCASTING or "val" not in source.meta:
+        return False
+    shapes = [shape_of(source if one is node else one) for one in user.all_input_nodes]
+    return tuple(torch.broadcast_shapes(*shapes)) == shape_of(user)

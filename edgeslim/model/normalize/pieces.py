@@ -8,7 +8,7 @@ it, plus w with zeros behind it: a sum takes as many images as there are.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,18 +74,24 @@ def _selected(graph: fx.GraphModule, node: fx.Node) -> bool:
     places = parameter(graph, given)
     if places is None or places.dim() != 1 or places.dtype is torch.bool:
         return False
-    size = shape_of(image)[axis]
+    whole = gathered(graph, node, image, axis, [int(one) % shape_of(image)[axis] for one in places])
+    return whole is not None and replaced(graph, node, whole)
+
+
+def gathered(
+    graph: fx.GraphModule, before: fx.Node, image: fx.Node, axis: int, places: Sequence[int]
+) -> fx.Node | None:
+    """Return the places of an activation along an axis, as slices of neighbours put together; None for too many."""
     runs: list[list[int]] = []
-    for place in (int(one) % size for one in places):
+    for place in places:
         if runs and place == runs[-1][-1] + 1:
             runs[-1].append(place)
         else:
             runs.append([place])
     if len(runs) > MOST_SLICES:
-        return False
-    parts = [inserted(graph, node, ATEN.slice.Tensor, image, axis, run[0], run[-1] + 1) for run in runs]
-    whole = parts[0] if len(parts) == 1 else inserted(graph, node, ATEN.cat.default, parts, axis)
-    return replaced(graph, node, whole)
+        return None
+    parts = [inserted(graph, before, ATEN.slice.Tensor, image, axis, run[0], run[-1] + 1) for run in runs]
+    return parts[0] if len(parts) == 1 else inserted(graph, before, ATEN.cat.default, parts, axis)
 
 
 def _repeated(graph: fx.GraphModule, node: fx.Node) -> bool:
