@@ -59,17 +59,20 @@ def check_format(name: FormatName, reference: Model, quantized: Model, context: 
     if parity < LEAST_DB:
         return Checked(f"its fp32 file computes something else ({parity:.0f} dB)")
     simulated = simulate(quantized.graph, numerics, [evaluation])
-    steps, further = 0.0, 0.0
+    most, fault = 0.0, None
     for node, one, exact in zip(output_nodes(quantized.graph), found, wanted, strict=True):
         plan, scale = simulated[node.name].numpy(), numerics.edges[node.name].scale
-        steps = max(steps, float(np.abs(one - plan).max()) / scale)
-        further = max(further, (_rms(one - exact) - _rms(plan - exact)) / scale)
-    if steps > STEPS and further > FURTHER:
-        return Checked(f"its INT8 file is {steps:.0f} steps of its output off the plan, and no better for it", steps)
+        steps = float(np.abs(one - plan).max()) / scale
+        further = (_rms(one - exact) - _rms(plan - exact)) / scale
+        most = max(most, steps)
+        if steps > STEPS and further > FURTHER:
+            fault = f"its INT8 file is {steps:.0f} steps of its output off the plan, and no better for it"
+    if fault is not None:
+        return Checked(fault, most)
     if len(spelling.weights) < len(numerics.integer_layers):
         missing = len(numerics.integer_layers) - len(spelling.weights)
-        return Checked(f"{missing} of {len(numerics.integer_layers)} layers are not found in its INT8 file", steps)
-    return Checked(None, steps, found, executed)
+        return Checked(f"{missing} of {len(numerics.integer_layers)} layers are not found in its INT8 file", most)
+    return Checked(None, most, found, executed)
 
 
 def _rms(error: NDArray[np.float32]) -> float:

@@ -48,6 +48,7 @@ from edgeslim.tasks.preprocessing import Preprocessing
 from tests.support.ordinary_networks import Network, ordinary_networks
 
 LEAST_BUILT_PCT = 90
+LEAST_SPREAD = 1e-4  # of an output over images, of its largest value
 KEPT = prune.Settings(keep_channels=0.7, allocation="uniform")
 
 
@@ -81,13 +82,21 @@ def network_number(number: int, chosen: int) -> Network:
 
 @torch.no_grad()
 def _tells_images_apart(network: torch.nn.Module, size: tuple[int, int, int]) -> bool:
-    """Tell whether every output of a network depends on what it sees, as those of a random one need not."""
+    """Tell whether every output depends on what is seen, and no layer sees zeros alone, as in a random one it may."""
     images = torch.randn(8, 1, *size, generator=torch.Generator().manual_seed(0))
+    largest: dict[torch.nn.Module, float] = {}
+
+    def see(layer: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        largest[layer] = max(largest.get(layer, 0.0), float(given[0].abs().max()))
+
+    layers = [one for one in network.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
+    hooks = [one.register_forward_pre_hook(see) for one in layers]
     answers = [tree_leaves(network(image)) for image in images]
-    return all(
-        float(torch.stack(one).std(0).max()) > 1e-4 * float(torch.stack(one).abs().max())
-        for one in zip(*answers, strict=True)
-    )
+    for hook in hooks:
+        hook.remove()
+    outputs = [torch.stack(one) for one in zip(*answers, strict=True)]
+    apart = all(float(one.std(0).max()) > LEAST_SPREAD * float(one.abs().max()) for one in outputs)
+    return apart and all(largest.get(layer, 0.0) > 0 for layer in layers)
 
 
 def explore(tell: Callable[[Outcome], None], numbers: Iterable[int], chosen: int) -> None:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeslim.export.job import INPUT, Held, Job, Spelling
-from edgeslim.export.onnx_constants import give_layers_their_own
 from edgeslim.export.onnx_fp16 import spell_half
+from edgeslim.export.onnx_rewrites import count_no_padding, give_layers_their_own
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
 from edgeslim.model.numerics import LEVELS, MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
@@ -76,6 +76,8 @@ def write(job: Job) -> Spelling:
     spelling = Spelling()
     if job.precision == "int8":
         numerics = job.plan()
+        if job.runtime == "openvino":
+            count_no_padding(model.graph)
         give_layers_their_own(model.graph, LAYER_OPERATORS, numerics, program.state_dict)
         probe = job.images(MATCHED_IMAGES)
         wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}

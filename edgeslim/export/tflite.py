@@ -56,9 +56,11 @@ def write(job: Job) -> Spelling:
     quantizer = aeq.Quantizer(str(floating), _recipe(kept, job.io))
     name = _signature_inputs(interpreter)[0]
     ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
-    for tensor, edge in _with_passed_on(interpreter, matched).items():
+    passed_on = _with_passed_on(interpreter, matched)
+    factors = dict.fromkeys(passed_on, 1.0) | _before_factors(interpreter, passed_on)
+    for tensor, edge in passed_on.items():
         if tensor in ranges:
-            ranges[tensor] = _range(numerics.edges[edge])
+            ranges[tensor] = _range(numerics.edges[edge], factors[tensor])
     quantizer.quantize(ranges).export_model(job.target, overwrite=True)
     floating.unlink()
     if job.io == "int8":
@@ -166,9 +168,27 @@ def _with_passed_on(interpreter: Interpreter, matched: dict[str, str]) -> dict[s
     return extended
 
 
-def _range(edge: EdgeNumerics) -> dict[str, NDArray[np.float32]]:
-    """Return the extremes from which the quantizer derives exactly this scale and zero point."""
-    return {"min": np.array([edge.low], np.float32), "max": np.array([edge.high], np.float32)}
+def _before_factors(interpreter: Interpreter, passed_on: dict[str, str]) -> dict[str, float]:
+    """Add tensors that are an edge but for a factor behind them (of a hard-sigmoid, say); return those factors."""
+    names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
+    operators = _operators(interpreter)
+    written = {int(one) for op in operators for one in op["outputs"]}
+    factors = {}
+    for op in (one for one in operators if one["op_name"] == "MUL" and len(one["inputs"]) == 2):
+        source, other = (int(one) for one in op["inputs"])
+        edge = passed_on.get(names[int(op["outputs"][0])])
+        if edge is None or source not in written or other in written or names[source] in passed_on:
+            continue
+        factor = np.asarray(interpreter.get_tensor(other))
+        if factor.size == 1 and float(factor.reshape(())) > 0:
+            passed_on[names[source]] = edge
+            factors[names[source]] = float(factor.reshape(()))
+    return factors
+
+
+def _range(edge: EdgeNumerics, factor: float) -> dict[str, NDArray[np.float32]]:
+    """Return the extremes from which the quantizer derives exactly this scale, over a factor, and zero point."""
+    return {"min": np.array([edge.low / factor], np.float32), "max": np.array([edge.high / factor], np.float32)}
 
 
 def _float_scopes(

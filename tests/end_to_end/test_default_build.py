@@ -17,9 +17,12 @@ from PIL import Image
 
 from edgeslim.devices.machine import this_machine
 from edgeslim.model.default import network
+from tests.support import REPOSITORY
 from tests.support.builds import Built, edgeslim
 
 FORMATS = ("onnx", "openvino", "tflite")
+# tflite-runtime, which ai-edge-litert succeeded: made by tools/setup, where Python has its wheels.
+OLDER = REPOSITORY / ".venv" / "tflite-runtime" / "bin" / "python"
 
 
 @pytest.fixture
@@ -203,3 +206,25 @@ def test_the_example_runs_without_edgeslim_and_names_the_class(built: Built, tmp
     assert done.returncode == 0, done.stderr
     label, probability = done.stdout.splitlines()[0].split("\t")
     assert (label, float(probability) > 0.5) == ("Ankle boot", True)
+
+
+def answers(python: Path, artifact: Path, image: Path, model: str) -> list[tuple[str, float]]:
+    """Return what `run.py` prints of an image, run by a Python: labels and how likely each is."""
+    command = [str(python), str(artifact / "run.py"), str(image), "--model", model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [(label, float(likely)) for label, likely in (line.split("\t") for line in done.stdout.splitlines())]
+
+
+def test_tflite_runtime_answers_as_its_successor_does(built: Built, tmp_path: Path) -> None:
+    if not OLDER.is_file():
+        pytest.skip("tflite-runtime has no wheel for this Python: tools/setup made no environment with it")
+    models = sorted(str(one.relative_to(built.folder)) for one in built.folder.rglob("*.tflite"))
+    assert len(models) == 2, models
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    Image.fromarray(noise).resize((96, 96)).save(tmp_path / "image.png")
+    for model in models:
+        old, new = (answers(one, built.folder, tmp_path / "image.png", model) for one in (OLDER, Path(sys.executable)))
+        assert len(old) == len(new) > 0
+        assert old[0][0] == new[0][0], model
+        assert max(abs(dict(old).get(label, 0.0) - likely) for label, likely in new) < 0.05, (model, old, new)

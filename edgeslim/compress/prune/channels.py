@@ -75,7 +75,7 @@ def legal_widths(channels: Channels, group: str, multiple: int) -> list[int]:
     counts = {
         int((labels[0] == first).sum())
         for labels in channels.labels.parameters.values()
-        if labels[0] is not None and len(labels) > 1
+        if len(labels) > 1 and labels[0] is not None
     }
     return [own.width] + [
         w for w in range(own.width - 1, 0, -1) if all(w * count % multiple == 0 for count in counts if count)

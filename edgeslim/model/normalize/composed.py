@@ -110,7 +110,7 @@ def _maximum(graph: fx.GraphModule, node: fx.Node) -> bool:
     if len(shape) != 4 or axes not in ([2, 3], [2], [3], [1]):
         return False
     if axes == [1]:
-        image = inserted(graph, node, ATEN.view.default, source, [shape[0], 1, shape[1], shape[2] * shape[3]])
+        image = inserted(graph, node, ATEN.reshape.default, source, [shape[0], 1, shape[1], shape[2] * shape[3]])
         window = [shape[1], 1]
     else:
         image, window = source, [shape[axis] if axis in axes else 1 for axis in (2, 3)]
@@ -125,7 +125,7 @@ def _average_of_channels(graph: fx.GraphModule, node: fx.Node) -> bool:
     padded = any(argument(node, "padding")) or argument(node, "divisor_override") is not None
     if len(shape) != 5 or shape[1] != 1 or window[1:] != [1, 1] or stride != [1, 1, 1] or padded:
         return False
-    image = inserted(graph, node, ATEN.view.default, source, [shape[0], 1, shape[2], shape[3] * shape[4]])
+    image = inserted(graph, node, ATEN.reshape.default, source, [shape[0], 1, shape[2], shape[3] * shape[4]])
     pooled = inserted(graph, node, ATEN.avg_pool2d.default, image, [window[0], 1], [1, 1])
     return replaced(graph, node, inserted(graph, node, ATEN.view.default, pooled, list(shape_of(node))))
 

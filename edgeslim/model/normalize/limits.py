@@ -1,14 +1,17 @@
 """Limits in the form that kernels have: clamp(x, a, b) = hardtanh(x, a, b); max(x, 0) = relu(x);
-max(x, a) = relu(x - a) + a; min(x, b) = b - relu(b - x).
+max(x, a) = relu(x - a) + a; min(x, b) = b - relu(b - x). A limit that exporters would take for zero stays a maximum.
 """
 
 import math
 from typing import Any
 
+import torch
 from torch import fx
 
 from edgeslim.model.graph import ATEN, argument, arguments
-from edgeslim.model.normalize.rewriting import inserted, replaced
+from edgeslim.model.normalize.rewriting import inserted, replaced, stored
+
+TINY = 1e-6
 
 
 def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -33,5 +36,8 @@ def _shifted(graph: fx.GraphModule, before: fx.Node, source: Any, low: float) ->
     """Return max(source, low)."""
     if low == 0:
         return inserted(graph, before, ATEN.relu.default, source)
+    if abs(low) < TINY:
+        limit = stored(graph, before, f"{before.name}_limit", torch.tensor(low))
+        return inserted(graph, before, ATEN.maximum.default, source, limit)
     down = inserted(graph, before, ATEN.add.Tensor, source, -low)
     return inserted(graph, before, ATEN.add.Tensor, inserted(graph, before, ATEN.relu.default, down), low)

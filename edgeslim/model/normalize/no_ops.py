@@ -1,7 +1,8 @@
 """What changes nothing goes: f(x) = x.
 
 Copies and aliases, dropout in eval mode, and slices, views, expansions, paddings and permutations that leave every
-element where it is. An expansion that only sums, products and the like read is what they do themselves.
+element where it is. A ReLU of what is never negative. An expansion that only sums, products and the like read is what
+they do themselves.
 """
 
 import torch
@@ -29,6 +30,14 @@ IN_ORDER = (
     ATEN.pad.default,
     ATEN.constant_pad_nd.default,
 )
+NEVER_NEGATIVE = (
+    ATEN.relu.default,
+    ATEN.relu6.default,
+    ATEN.sigmoid.default,
+    ATEN.hardsigmoid.default,
+    ATEN.softmax.int,
+    ATEN.exp.default,
+)
 # They let what they read grow to a common shape.
 BROADCASTING = (
     ATEN.add.Tensor,
@@ -47,14 +56,12 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
         return False
     if source is input_of(graph) and node in output_nodes(graph):
         return False
-    for reader in node.users:
-        if reader.target is ATEN.view.default:  # which asks how its input lies in memory
-            reader.target = ATEN.reshape.default
     return replaced(graph, node, source)
 
 
 def _does_nothing(node: fx.Node, source: fx.Node) -> bool:
-    if node.target in ALWAYS or _grows_anyway(node, source):
+    stays = node.target is ATEN.relu.default and source.target in NEVER_NEGATIVE
+    if node.target in ALWAYS or stays or _grows_anyway(node, source):
         return True
     if node.target in DROPOUTS:
         return not argument(node, "train")

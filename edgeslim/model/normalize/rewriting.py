@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from edgeslim.model.graph import parameter
+from edgeslim.model.graph import ATEN, parameter
 
 ORIGIN = ("nn_module_stack", "stack_trace")  # what torch notes of where in the user's code an operator stands
 
@@ -56,6 +56,9 @@ def stored(graph: fx.GraphModule, before: fx.Node, path: str, value: Tensor) -> 
 
 def replaced(graph: fx.GraphModule, node: fx.Node, made: fx.Node) -> bool:
     """Let all that read a node read another, and take it out; True, for it is done."""
+    for reader in node.users:
+        if reader.target is ATEN.view.default:  # which asks how its input lies in memory
+            reader.target = ATEN.reshape.default
     node.replace_all_uses_with(made)
     graph.graph.erase_node(node)
     return True

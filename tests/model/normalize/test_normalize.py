@@ -51,6 +51,7 @@ REWRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], str | None]] = {
     "pixel_unshuffle": (lambda x: functional.pixel_unshuffle(x, 2), "permute"),
     "channel_shuffle": (lambda x: functional.channel_shuffle(x, 4), "permute"),
     "contiguous": (lambda x: x.transpose(1, 2).contiguous().view(1, 96, 10), "reshape"),
+    "relu": (lambda x: x.sigmoid().relu(), "sigmoid"),
     "alias": (lambda x: torch.ops.aten.alias(x).relu(), "relu"),
     "slice": (lambda x: torch.ops.aten.slice.Tensor(x, 1, 0, 8).relu(), "relu"),
     "dropout": (lambda x: functional.dropout2d(functional.dropout(x, training=False), training=False).relu(), "relu"),

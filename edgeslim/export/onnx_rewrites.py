@@ -1,9 +1,11 @@
-"""Constants of an ONNX file: torch.onnx writes one of several that are equal, and layers then share it."""
+"""What is rewritten in an ONNX file, exactly, before the planned numbers are written into it."""
 
 from collections.abc import Container, Mapping, Sequence
 
+import numpy as np
 import onnx
-from onnx import numpy_helper
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 from torch import Tensor, equal
 
 from edgeslim.model.numerics import Numerics
@@ -17,7 +19,8 @@ def give_layers_their_own(
     """Give each planned layer that shares a weight one in its own name, and a bias of its own.
 
     `operators`: what layers are called; `state`: the tensors by the names that the plan knows. A layer that a network
-    uses twice stands in the plan, and in the graph, once for each use, in the same order.
+    uses twice stands in the plan, and in the graph, once for each use, in the same order; torch.onnx writes one of
+    several equal tensors only.
     """
     held = {one.name: one for one in graph.initializer}
     names = _planned_names(held, [layer.weight for layer in numerics.layers.values()], state)
@@ -57,3 +60,35 @@ def _copy(
             graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(tensor), name))
     if tensor.name not in names:
         graph.initializer.remove(tensor)
+
+
+def count_no_padding(graph: onnx.GraphProto) -> None:
+    """Let averages that count their padding leave it out, and multiply them with the share that they do not count.
+
+    OpenVINO pads an INT8 average with the code 0, which is no zero where the range of its input has negative numbers.
+    """
+    shapes = {one.name: [int(axis.dim_value) for axis in one.type.tensor_type.shape.dim] for one in graph.value_info}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        settings = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        pads = settings.get("pads", [])
+        if node.op_type != "AveragePool" or not any(pads) or not settings.get("count_include_pad", 0):
+            continue
+        kernel, before, sizes = settings["kernel_shape"], pads[: len(pads) // 2], shapes[node.input[0]][2:]
+        steps, counts = settings.get("strides", [1] * len(kernel)), shapes[node.output[0]][2:]
+        shares = [_shares(*each) for each in zip(kernel, steps, before, sizes, counts, strict=True)]
+        averages = node.output[0]
+        node.output[0] = f"{averages}_uncounted"
+        next(one for one in node.attribute if one.name == "count_include_pad").i = 0
+        factor = np.outer(*shares).astype(np.float32)[None, None]
+        graph.initializer.append(numpy_helper.from_array(factor, f"{averages}_share"))
+        nodes.append(helper.make_node("Mul", [node.output[0], f"{averages}_share"], [averages], f"{averages}_shared"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _shares(kernel: int, step: int, pad: int, size: int, count: int) -> NDArray[np.float64]:
+    """Return what share of each window along an axis lies within the image."""
+    begins = np.arange(count) * step - pad
+    return (np.minimum(begins + kernel, size) - np.maximum(begins, 0)) / kernel
