@@ -19,7 +19,8 @@ from edgeslim.model.graph import output_nodes
 from edgeslim.model.model import Model
 
 STEPS = 4  # of an output's grid
-FURTHER = 0.5  # steps by which a file's outputs may be further from the exact ones than the plan's are (rms)
+# How far a file's outputs may be from the exact ones (rms): so many times as far as the plan's, and steps more.
+TIMES, MORE = 1.5, 0.5
 IMAGES = 8
 
 
@@ -63,9 +64,9 @@ def check_format(name: FormatName, reference: Model, quantized: Model, context: 
     for node, one, exact in zip(output_nodes(quantized.graph), found, wanted, strict=True):
         plan, scale = simulated[node.name].numpy(), numerics.edges[node.name].scale
         steps = float(np.abs(one - plan).max()) / scale
-        further = (_rms(one - exact) - _rms(plan - exact)) / scale
+        worse = _rms(one - exact) > TIMES * _rms(plan - exact) + MORE * scale
         most = max(most, steps)
-        if steps > STEPS and further > FURTHER:
+        if steps > STEPS and worse:
             fault = f"its INT8 file is {steps:.0f} steps of its output off the plan, and no better for it"
     if fault is not None:
         return Checked(fault, most)

@@ -218,7 +218,7 @@ CASES = {
     "unbound": (lambda: behind(lambda self, x: torch.cat([y[:, None] for y in x.unbind(1)[::-1]], 1)), None),
     "spread": (
         lambda: behind(lambda self, x: torch.cat([x, x.amax((2, 3), keepdim=True).expand(-1, -1, 16, 16)], 1)),
-        None,
+        "operators",
     ),
     "mirrored border": (
         lambda: behind(lambda self, x: self.b(functional.pad(x, (1, 1, 1, 1), "reflect")), b=nn.Conv2d(8, 8, 3)),

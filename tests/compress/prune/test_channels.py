@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from edgeslim.compress.prune.channels import Channels, channels_of, cut, without
+from edgeslim.compress.prune.channels import Channels, channels_of, cut, legal_widths, without
 from edgeslim.errors import BadInput, Refused
 from edgeslim.model.graph import copy_of, graph_of, layers_of, operator_name, parameter, program_of, trace
 from edgeslim.model.sources.torchvision import torchvision_models
@@ -377,3 +377,10 @@ def test_a_removal_that_cannot_be_is_refused_with_the_name_of_its_group(removed,
     dense = traced(plain())
     with pytest.raises(BadInput, match=message):
         without(dense, channels_of(dense), removed)
+
+
+def test_a_stored_number_without_axes_is_no_hindrance():
+    network = Passing(lambda self, x: self.head(self.stem(x) * self.factor), stem=nn.Conv2d(3, 6, 1), head=headed())
+    network.factor = nn.Parameter(torch.tensor(1.5))
+    channels = channels_of(traced(network))
+    assert legal_widths(channels, "stem", 2) == [6, 4, 2]
