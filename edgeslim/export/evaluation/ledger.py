@@ -66,8 +66,9 @@ def _edge_row(name: str, scale: float, zero_point: int, held: Held | None, reaso
 
 def _layer_row(name: str, scales: tuple[float, ...], held: Held | None) -> Row:
     largest = max(scales)
-    if held is None:
-        return Row("layer", name, "int8", largest, 0, None, None, None, None, "absent", None)
+    if held is None or not held.scale:  # kept in float: a departure without a reason, which is told
+        operator, dtype = (None, None) if held is None else (held.operator, held.dtype)
+        return Row("layer", name, "int8", largest, 0, operator, dtype, None, None, "absent", None)
     same = (
         held.dtype in ("int8", "i8")
         and len(held.scale) == len(scales)
