@@ -4,10 +4,10 @@ from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, equal
 
+from edgeslim.model.normalize.averages import counted
 from edgeslim.model.numerics import Numerics
 
 WEIGHT, BIAS = 1, 2  # which input of a layer
@@ -77,7 +77,10 @@ def count_no_padding(graph: onnx.GraphProto) -> None:
             continue
         kernel, before, sizes = settings["kernel_shape"], pads[: len(pads) // 2], shapes[node.input[0]][2:]
         steps, counts = settings.get("strides", [1] * len(kernel)), shapes[node.output[0]][2:]
-        shares = [_shares(*each) for each in zip(kernel, steps, before, sizes, counts, strict=True)]
+        shares = [
+            (counted(count, step, k, pad, size) / k).numpy()
+            for count, step, k, pad, size in zip(counts, steps, kernel, before, sizes, strict=True)
+        ]
         averages = node.output[0]
         node.output[0] = f"{averages}_uncounted"
         next(one for one in node.attribute if one.name == "count_include_pad").i = 0
@@ -86,9 +89,3 @@ def count_no_padding(graph: onnx.GraphProto) -> None:
         nodes.append(helper.make_node("Mul", [node.output[0], f"{averages}_share"], [averages], f"{averages}_shared"))
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _shares(kernel: int, step: int, pad: int, size: int, count: int) -> NDArray[np.float64]:
-    """Return what share of each window along an axis lies within the image."""
-    begins = np.arange(count) * step - pad
-    return (np.minimum(begins + kernel, size) - np.maximum(begins, 0)) / kernel

@@ -57,10 +57,10 @@ def write(job: Job) -> Spelling:
     name = _signature_inputs(interpreter)[0]
     ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
     passed_on = _with_passed_on(interpreter, matched)
-    factors = dict.fromkeys(passed_on, 1.0) | _before_factors(interpreter, passed_on)
-    for tensor, edge in passed_on.items():
+    scaled = {tensor: (edge, 1.0) for tensor, edge in passed_on.items()} | _before_factors(interpreter, passed_on)
+    for tensor, (edge, factor) in scaled.items():
         if tensor in ranges:
-            ranges[tensor] = _range(numerics.edges[edge], factors[tensor])
+            ranges[tensor] = _range(numerics.edges[edge], factor)
     quantizer.quantize(ranges).export_model(job.target, overwrite=True)
     floating.unlink()
     if job.io == "int8":
@@ -168,12 +168,12 @@ def _with_passed_on(interpreter: Interpreter, matched: dict[str, str]) -> dict[s
     return extended
 
 
-def _before_factors(interpreter: Interpreter, passed_on: dict[str, str]) -> dict[str, float]:
-    """Add tensors that are an edge but for a factor behind them (of a hard-sigmoid, say); return those factors."""
+def _before_factors(interpreter: Interpreter, passed_on: Mapping[str, str]) -> dict[str, tuple[str, float]]:
+    """Return {tensor: (edge, factor)} of tensors that a factor behind them makes an edge, of a hard-sigmoid, say."""
     names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
     operators = _operators(interpreter)
     written = {int(one) for op in operators for one in op["outputs"]}
-    factors = {}
+    found: dict[str, tuple[str, float]] = {}
     for op in (one for one in operators if one["op_name"] == "MUL" and len(one["inputs"]) == 2):
         source, other = (int(one) for one in op["inputs"])
         edge = passed_on.get(names[int(op["outputs"][0])])
@@ -181,9 +181,8 @@ def _before_factors(interpreter: Interpreter, passed_on: dict[str, str]) -> dict
             continue
         factor = np.asarray(interpreter.get_tensor(other))
         if factor.size == 1 and float(factor.reshape(())) > 0:
-            passed_on[names[source]] = edge
-            factors[names[source]] = float(factor.reshape(()))
-    return factors
+            found.setdefault(names[source], (edge, float(factor.reshape(()))))
+    return found
 
 
 def _range(edge: EdgeNumerics, factor: float) -> dict[str, NDArray[np.float32]]:

@@ -4,7 +4,17 @@ import torch
 from torch import fx
 
 from edgeslim.formats import Io
-from edgeslim.model.graph import ATEN, CLIPPING, LAYERS, PROBABILITIES, argument, arguments, output_nodes, shape_of
+from edgeslim.model.graph import (
+    ATEN,
+    CLIPPING,
+    LAYERS,
+    PROBABILITIES,
+    argument,
+    arguments,
+    grows_by_whole_factors,
+    output_nodes,
+    shape_of,
+)
 from edgeslim.model.normalize.pieces import gathered
 from edgeslim.model.normalize.rewriting import inserted, replaced
 
@@ -56,12 +66,6 @@ def as_in_torch(graph: fx.GraphModule) -> None:
         elif node.target is ATEN.upsample_nearest2d.vec and not grows_by_whole_factors(node):
             _spell_nearest(graph, node)
     graph.recompile()
-
-
-def grows_by_whole_factors(resize: fx.Node) -> bool:
-    """Tell whether both sides of a resized image are multiples of what they were."""
-    before, after = shape_of(resize.all_input_nodes[0])[2:], shape_of(resize)[2:]
-    return all(new % old == 0 for old, new in zip(before, after, strict=True))
 
 
 def _spell_nearest(graph: fx.GraphModule, node: fx.Node) -> None:

@@ -169,6 +169,12 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
     return tuple(node.args)
 
 
+def grows_by_whole_factors(resize: fx.Node) -> bool:
+    """Tell whether both sides of a resized image are multiples of what they were."""
+    before, after = shape_of(resize.all_input_nodes[0])[2:], shape_of(resize)[2:]
+    return all(new % old == 0 for old, new in zip(before, after, strict=True))
+
+
 def weight_name(layer: fx.Node) -> str:
     """Return the qualified name of a layer's weight."""
     return str(arguments(layer)[1].target)

@@ -31,6 +31,7 @@ from edgeslim.model.graph import (
     ATEN,
     LAYERS,
     argument,
+    grows_by_whole_factors,
     input_of,
     layers_of,
     operator_name,
@@ -207,7 +208,7 @@ def resizes(asked: Request) -> Iterator[Finding]:
         plain = limits.bilinear_factors if bilinear else limits.nearest_factors
         factors = limits.aligned_factors if corners else plain
         grown = {(after - corners) / max(before - corners, 1) for before, after in zip(image, made, strict=True)}
-        if not bilinear and any(after % before for before, after in zip(image, made, strict=True)):
+        if not bilinear and not grows_by_whole_factors(node):
             continue  # it is written as slices
         if factors is None or set(image) == {1} or image == made or (len(grown) == 1 and grown <= set(factors)):
             continue

@@ -28,7 +28,7 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
         return False
     margins = [0 if uncounted and own is None else pad for pad in pads]  # what counts beside the image
     factors = [
-        _factors(count, step, k, pad, size, margin)
+        k / counted(count, step, k, pad, size, margin)
         for count, step, k, pad, size, margin in zip(counts, stride, kernel, pads, sizes, margins, strict=True)
     ]
     factor = torch.outer(*factors) if own is None else torch.tensor(math.prod(kernel) / own)
@@ -53,8 +53,7 @@ def _lies_as_same(
     )
 
 
-def _factors(count: int, step: int, kernel: int, pad: int, size: int, margin: int) -> Tensor:
-    """Return kernel / n for each window along an axis, n its values within the image and `margin` more on each side."""
+def counted(count: int, step: int, kernel: int, pad: int, size: int, margin: int = 0) -> Tensor:
+    """Return how many values of each window along an axis lie within the image and `margin` more on each side."""
     begins = torch.arange(count, dtype=torch.float64) * step - pad
-    counted = (begins + kernel).clamp(max=size + margin) - begins.clamp(min=-margin)
-    return kernel / counted
+    return (begins + kernel).clamp(max=size + margin) - begins.clamp(min=-margin)

@@ -29,10 +29,11 @@ MADE = (
 def store(graph: fx.GraphModule) -> bool:
     """Compute all that reads no activation, and store what activations meet; tell whether anything was."""
     values: dict[fx.Node, Any] = {}
+    in_place = any(_changes(node) for node in graph.graph.nodes)
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             value = parameter(graph, node)
-            values[node] = value.clone() if value is not None else None  # for it may be changed in place below
+            values[node] = value.clone() if in_place and value is not None else value
         elif node.op == "call_function" and _is_constant(node, values):
             given, named = (fx.node.map_arg(one, lambda one: _value(one, values)) for one in (node.args, node.kwargs))
             values[node] = node.target(*given, **named)
@@ -53,6 +54,12 @@ def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
     if RANDOM in getattr(node.target, "tags", ()):
         return False
     return node.target in MADE or all(source in values for source in node.all_input_nodes)
+
+
+def _changes(node: fx.Node) -> bool:
+    """Tell whether a node is an operator that changes what it is given."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def _value(node: fx.Node, values: dict[fx.Node, Any]) -> Any:

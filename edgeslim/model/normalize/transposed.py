@@ -40,8 +40,8 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
         parameters.append(stored(graph, node, f"{path}.bias", bias.repeat_interleave(stride[0] * stride[1])))
     settings = (*parameters, *[None] * (bias is None), [1, 1], [t - 1 for t in taps], [1, 1], groups)
     image = inserted(graph, node, ATEN.conv2d.default, source, *settings)
-    norm = next(iter(node.users))
-    if len(node.users) == 1 and norm.target is ATEN.batch_norm.default:
+    norm = next(iter(node.users)) if len(node.users) == 1 else None
+    if norm is not None and norm.target is ATEN.batch_norm.default:
         image = _normed(graph, node, image, norm, stride[0] * stride[1])
         replaced(graph, norm, node)
     if list(stride) != [1, 1]:
