@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,13 @@ class Checked:
     steps: float = 0.0  # by which an output of the INT8 file is off the plan at most
     outputs: Sequence[NDArray[np.float32]] = ()
     executed: Sequence[GraphNode] = ()
+
+
+def write_images(path: Path, height: int, width: int, channels: int, seed: int) -> None:
+    """Write 128 images of coarse noise, as .npz that an edgeslim command reads: what calibrates and what judges."""
+    size = (128, -(-height // 4), -(-width // 4), channels)
+    coarse = np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+    np.savez(path, images=coarse.repeat(4, 1).repeat(4, 2)[:, :height, :width])
 
 
 def check_format(name: FormatName, reference: Model, quantized: Model, context: Context) -> Checked:

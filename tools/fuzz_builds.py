@@ -22,7 +22,7 @@ from random import Random
 
 import numpy as np
 import torch
-from build_checks import STEPS, check_format
+from build_checks import STEPS, check_format, write_images
 from hypothesis.internal.conjecture.data import ConjectureData
 from torch.utils._pytree import tree_leaves
 
@@ -117,7 +117,7 @@ def outcome_of(number: int, network: torch.nn.Module, size: tuple[int, int, int]
     with tempfile.TemporaryDirectory() as folder:
         try:
             model = Model(f"network {number}", "random", network, _preprocessing(size), None)
-            found = Counter(operator_name(one) for one in model.graph.graph.nodes if one.op == "call_function")
+            found = {operator_name(one) for one in model.graph.graph.nodes if one.op == "call_function"}
             operators = tuple(sorted(found))
             return _built(number, model, operators, Path(folder))
         except EdgeslimError as error:
@@ -133,8 +133,7 @@ def _built(number: int, model: Model, operators: tuple[str, ...], work: Path) ->
         return Outcome(number, "refused", reasons, operators)
     images = work / "images.npz"
     height, width, channels = (model.input_shape[axis] for axis in (2, 3, 1))
-    coarse = np.random.default_rng(number).integers(0, 256, (128, -(-height // 4), -(-width // 4), channels), np.uint8)
-    np.savez(images, images=coarse.repeat(4, 1).repeat(4, 2)[:, :height, :width])
+    write_images(images, height, width, channels, number)
     data = model.task.read(str(images), model.facts)
     context = Context(
         profile, data, 0, work, silent, operator_latency=partial(operator_latency, profile, 1, work, silent)

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
-from build_checks import check_format
+from build_checks import check_format, write_images
 from operator_cases import CASES, SIDE, network_of
 
 from edgeslim.compress import fold
@@ -86,8 +85,7 @@ def main(operators: Sequence[str]) -> None:
     table["versions"] = {package: version(package) for package in PACKAGES}
     with tempfile.TemporaryDirectory() as folder, workers(tuple(FORMATS)):
         images = Path(folder) / "images.npz"
-        coarse = np.random.default_rng(3).integers(0, 256, (128, SIDE // 4, SIDE // 4, 3), np.uint8)
-        np.savez(images, images=coarse.repeat(4, 1).repeat(4, 2))
+        write_images(images, SIDE, SIDE, 3, seed=3)
         plain: dict[FormatName, Counter[str]] = {}
         examine("linear", images, plain)
         for operator in operators or CASES:

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgeslim.compress.quantize import step as quantize
-from tests.support.builds import Built, Plan, edgeslim, make_plan
+from tests.support.builds import Built, Plan, edgeslim, make_plan, write_smooth_noise
 from tests.support.offline import REFUSE
 
 
@@ -25,11 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Unlabelled images for the small network: smooth noise."""
-    generator = np.random.default_rng(3)
-    coarse = generator.integers(0, 256, (256, 4, 4, 3), np.uint8)
-    path = tmp_path_factory.mktemp("images") / "images.npz"
-    np.savez(path, images=coarse.repeat(4, 1).repeat(4, 2))
-    return path
+    return write_smooth_noise(tmp_path_factory.mktemp("images") / "images.npz")
 
 
 @pytest.fixture(scope="session")

@@ -3,21 +3,18 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from tests.support import TESTS
-from tests.support.builds import edgeslim
+from tests.support.builds import edgeslim, write_smooth_noise
 
 NET = f"{TESTS / 'support' / 'ordinary_net.py'}:make"
 
 
 def test_it_is_built_in_every_format_with_every_layer_on_integers(tmp_path: Path) -> None:
-    coarse = np.random.default_rng(3).integers(0, 256, (256, 4, 4, 3), np.uint8)
-    np.savez(tmp_path / "images.npz", images=coarse.repeat(4, 1).repeat(4, 2))
+    images = write_smooth_noise(tmp_path / "images.npz")
     checked = edgeslim("check", NET, "--device", "raspberry-pi", "--weights", "random")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     place = tmp_path / "artifact"
-    words = ["--device", "raspberry-pi", "--weights", "random", "--data", str(tmp_path / "images.npz")]
+    words = ["--device", "raspberry-pi", "--weights", "random", "--data", str(images)]
     wishes = ["--max-drop", "100", "--no-estimate", "--no-prune", "--json"]
     done = edgeslim("build", NET, *words, *wishes, "--out", str(place))
     assert done.returncode == 0, done.stderr

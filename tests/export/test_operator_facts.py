@@ -3,13 +3,13 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgeslim.export.operator_facts import in_float, operator_facts, tried_with
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from tests.support import REPOSITORY
+from tests.support.builds import write_smooth_noise
 from tests.support.installed import skip_without
 
 sys.path.insert(0, str(REPOSITORY / "tools"))
@@ -35,12 +35,11 @@ def test_it_was_found_with_the_versions_that_are_pinned() -> None:
 def test_what_is_told_of_an_operator_is_found_again(operator: str, tmp_path: Path) -> None:
     for one in FORMATS.values():
         skip_without(one.runtime)
-    coarse = np.random.default_rng(3).integers(0, 256, (128, 4, 4, 3), np.uint8)
-    np.savez(tmp_path / "images.npz", images=coarse.repeat(4, 1).repeat(4, 2))
+    images = write_smooth_noise(tmp_path / "images.npz", count=128)
     plain = {}
     with workers(tuple(FORMATS)):
-        operator_table.examine("linear", tmp_path / "images.npz", plain)
-        found = operator_table.examine(operator, tmp_path / "images.npz", plain)
+        operator_table.examine("linear", images, plain)
+        found = operator_table.examine(operator, images, plain)
     assert found == {name: fact.kind for name, fact in operator_facts()[operator].items()}
 
 

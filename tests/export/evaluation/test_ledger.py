@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.export.evaluation import ledger
 from edgeslim.export.job import Held, Spelling
-from tests.support.builds import Plan, make_plan
+from tests.support.builds import Plan, make_plan, write_smooth_noise
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    coarse = np.random.default_rng(3).integers(0, 256, (256, 4, 4, 3), np.uint8)
-    np.savez(tmp_path / "images.npz", images=coarse.repeat(4, 1).repeat(4, 2))
-    return make_plan(tmp_path / "images.npz", tmp_path, quantize.Settings())
+    return make_plan(write_smooth_noise(tmp_path / "images.npz"), tmp_path, quantize.Settings())
 
 
 def test_a_layer_that_a_file_keeps_in_float_is_told(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
