@@ -17,13 +17,18 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from markdown_table import table
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from edgeslim.emulation.virtual_machine import REMOTE, VirtualMachine, missing_tools, running_machine
+from edgeslim.resources import bundled
 
 MODEL = """
 from torch import nn
@@ -40,6 +45,9 @@ RECORDED = Path(__file__).parent.parent / "tests" / "fake_devices" / "raspberry-
 KEPT_SHARE = 0.7  # of the trials find compiled programs in their store
 INTERRUPTED, TOOL_FAILED, INVALID, REFUSED = 130, 7, 5, 3
 COUNTING_S = 15.0  # so long a calibrate surely counts
+TIMING_S = 15.0  # and so long it times, once it has begun to
+BEGINS_S = 300.0  # by then it has
+RAM_BYTES = 512 * 2**20  # of a board that is timed
 END_S = 60.0  # an interrupted command ends by then
 GONE_S = 5.0  # and so do processes whose parent was killed
 
@@ -73,9 +81,14 @@ class Trial:
             shutil.copytree(world.folder / "store", self.store)
         self.faults: list[str] = []
 
-    def start(self, *words: str) -> "subprocess.Popen[bytes]":
-        """Start edgeslim."""
-        own = {MARK: str(self.folder), "TMPDIR": str(self.temporary), "EDGESLIM_CACHE": str(self.store)}
+    def start(self, *words: str, beside: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """Start edgeslim; `beside` is what its environment has besides."""
+        own = {
+            **(beside or {}),
+            MARK: str(self.folder),
+            "TMPDIR": str(self.temporary),
+            "EDGESLIM_CACHE": str(self.store),
+        }
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "edgeslim", *words],
             env={**os.environ, **own},
@@ -88,6 +101,10 @@ class Trial:
     def build(self, out: Path) -> "subprocess.Popen[bytes]":
         """Start the build of the new artifact, over what may be there."""
         return self.start(*build_words(self.world.folder, out, "new"), "--overwrite")
+
+    def words(self) -> str:
+        """Return all that edgeslim said on stderr so far."""
+        return (self.folder / "words").read_text()
 
     def require(self, holds: bool, fault: str) -> None:
         """Note a fault that does not hold."""
@@ -189,13 +206,46 @@ def disturbed_calibrate(trial: Trial) -> None:
     (board / "replies.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in replies))
     words = ["calibrate", "--device", "raspberry-pi-4", "--runtime", "onnxruntime", "--out", str(out), "-q", "--on"]
     number = trial.disturb(trial.start(*words, f"fake:{board}"), COUNTING_S)
+    _require_calibrates_again(trial, words, out, number)
+
+
+def disturbed_timing(trial: Trial) -> None:
+    """A calibrate gets a signal while it times an emulated board; nothing of it runs on there."""
+    out, device = trial.place / "board.yaml", trial.folder / "machine.yaml"
+    written = yaml.safe_load((bundled("device_profiles") / "raspberry-pi-4.yaml").read_text())
+    written["identification"]["cpu_models"] = ["CPU part 0xd08"]  # as the machine calls itself
+    device.write_text(yaml.safe_dump(written, sort_keys=False))
+    with running_machine("cortex-a72", RAM_BYTES) as board:
+        words = ["calibrate", "--device", str(device), "--out", str(out), "--on"]
+        reached = {"EDGESLIM_SSH_CONFIG": str(board.ssh_config), "EDGESLIM_REMOTE": REMOTE}
+        process = trial.start(*words, board.address, beside=reached)
+        deadline = time.monotonic() + BEGINS_S
+        while process.poll() is None and "timing" not in trial.words() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        trial.require("timing" in trial.words(), f"it never timed: {trial.words()[-300:]}")
+        number = trial.disturb(process, TIMING_S)
+        deadline = time.monotonic() + GONE_S
+        while (left := _running_there(board)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        trial.require(not left, f"{number.name}: the board still runs {left}")
+    _require_calibrates_again(trial, [*words[:-1], "-q", "--on"], out, number)
+
+
+def _running_there(board: VirtualMachine) -> str:
+    """Return the programs that run from edgeslim's folder on a machine, "" where none does."""
+    look = f"for one in /proc/[0-9]*/exe; do readlink $one; done | grep ^{REMOTE}/"
+    command = ["ssh", "-F", str(board.ssh_config), "-p", str(board.port), "root@127.0.0.1", look]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=END_S).stdout.strip()
+
+
+def _require_calibrates_again(trial: Trial, words: list[str], out: Path, number: signal.Signals) -> None:
+    """Note a profile, a folder or a damaged store that a disturbed calibrate left."""
     trial.require(not out.exists(), f"{number.name}: a profile was written")
     if number is not signal.SIGKILL:
         trial.require_no_folder(out, number.name)
     code = trial.start(*words, "local").wait()
     trial.require(code == REFUSED, f"{number.name}: the next calibrate ended with {code}")
-    told = (trial.folder / "words").read_text()
-    trial.require("it is made anew" not in told, f"{number.name}: what is kept was not whole")
+    trial.require("it is made anew" not in trial.words(), f"{number.name}: what is kept was not whole")
     trial.require_no_folder(out, number.name)
 
 
@@ -244,7 +294,8 @@ def full_disk(trial: Trial) -> None:
 KINDS: dict[str, tuple[Callable[[Trial], None], int]] = {
     "a build and a signal": (disturbed_build, 10),
     "a bench and a signal": (disturbed_bench, 4),
-    "a calibrate and a signal": (disturbed_calibrate, 2),
+    "a calibrate that counts and a signal": (disturbed_calibrate, 2),
+    "a calibrate that times a board and a signal": (disturbed_timing, 1),
     "two builds at once": (two_builds, 2),
     "eight benches at once": (eight_benches, 1),
     "a full disk": (full_disk, 3),
@@ -253,8 +304,10 @@ KINDS: dict[str, tuple[Callable[[Trial], None], int]] = {
 
 def _needs(kind: Callable[[Trial], None]) -> str | None:
     """Return why a kind of trial cannot be made here, None where it can."""
-    if kind is disturbed_calibrate and not shutil.which("qemu-aarch64"):
+    if kind in (disturbed_calibrate, disturbed_timing) and not shutil.which("qemu-aarch64"):
         return "nothing is calibrated: qemu-aarch64 is not installed"
+    if kind is disturbed_timing and (missing := missing_tools()):
+        return f"no board is timed: {', '.join(missing)} is not installed"
     if kind is full_disk:
         with tempfile.TemporaryDirectory() as folder:
             try:
@@ -331,11 +384,11 @@ def make_world(folder: Path) -> World:
     for name in ("old", "new"):
         began_s = time.monotonic()
         if code := trial.start(*build_words(folder, folder / name, name)).wait():
-            raise SystemExit(f"an undisturbed build ended with {code}:\n{(trial.folder / 'words').read_text()}")
+            raise SystemExit(f"an undisturbed build ended with {code}:\n{trial.words()}")
         taken["build"] = time.monotonic() - began_s
     began_s = time.monotonic()
     if code := trial.start(*bench_words(folder / "new")).wait():
-        raise SystemExit(f"an undisturbed bench ended with {code}:\n{(trial.folder / 'words').read_text()}")
+        raise SystemExit(f"an undisturbed bench ended with {code}:\n{trial.words()}")
     taken["bench"] = time.monotonic() - began_s
     shutil.rmtree(folder / "new" / "measurements")
     trial.store.rename(folder / "store")
@@ -348,6 +401,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args(arguments)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup and a shell's & ignore, all that is started would
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chance = np.random.default_rng(wanted.seed)
     kinds = possible_kinds()
     often = np.array([one for _, one in kinds.values()], float)

@@ -34,7 +34,7 @@ from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import EdgeslimError, Refused
 from edgeslim.export.export_all import write_networks
-from edgeslim.export.operator_facts import in_float
+from edgeslim.export.operator_facts import fact_name, in_float
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from edgeslim.model.context import Context
@@ -148,7 +148,7 @@ def _built(number: int, model: Model, operators: tuple[str, ...], work: Path) ->
     if faults:
         return Outcome(number, "not built", faults, operators)
     identical = None
-    final = [operator_name(one) for one in quantized.graph.graph.nodes if one.op == "call_function"]
+    final = [fact_name(one) for one in quantized.graph.graph.nodes if one.op == "call_function"]
     if not in_float(final, ("onnx", "tflite")):
         pairs = zip(checked["onnx"].outputs, checked["tflite"].outputs, strict=True)
         identical = all(np.array_equal(one, other) for one, other in pairs)

@@ -22,12 +22,11 @@ from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.agent_session import GraphNode
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.export_all import write_networks
-from edgeslim.export.operator_facts import FILE, PACKAGES
+from edgeslim.export.operator_facts import FILE, PACKAGES, fact_name
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
-from edgeslim.model.graph import operator_name
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -43,7 +42,7 @@ def examine(operator: str, images: Path, plain: dict[FormatName, Counter[str]]) 
         work = Path(folder)
         network = network_of(operator)
         model = Model(operator, "random", network, PREPROCESSING, None)
-        present = {operator_name(node) for node in model.graph.graph.nodes if node.op == "call_function"}
+        present = {fact_name(node) for node in model.graph.graph.nodes if node.op == "call_function"}
         if operator not in present:
             raise SystemExit(f"the case of {operator} has none: {', '.join(sorted(present))}")
         data = model.task.read(str(images), model.facts)

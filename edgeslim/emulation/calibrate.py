@@ -7,12 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from edgeslim.deploy.device import Candidate, Device, open_device
 from edgeslim.deploy.installed import require_runtime
+from edgeslim.deploy.run_model import saved_as_npy
 from edgeslim.devices.emulation import Estimator
 from edgeslim.devices.machine import CPUINFO
 from edgeslim.devices.overlay import Calibrated, is_overlay
@@ -93,7 +95,7 @@ def calibrate(
         _require_one_library(board, runtime)
         models = _models(runtime, operators, folder)
         counts = _counted(models, emulator, folder, progress)
-        inputs = {one.label: array for one, array in models.items()}
+        inputs = {one.label: arrays for one, arrays in models.items()}
         steps = len(models) * workload.processes
         measured = measure(
             list(models),
@@ -148,8 +150,8 @@ def _require_one_library(board: Device, runtime: str) -> None:
         )
 
 
-def _models(runtime: str, operators: Sequence[Operator], folder: Path) -> dict[Candidate, np.ndarray]:
-    """Write a model of each operator in each precision; return it with its inputs, samples on axis 0."""
+def _models(runtime: str, operators: Sequence[Operator], folder: Path) -> dict[Candidate, list[np.ndarray]]:
+    """Write a model of each operator in each precision; return it with what feeds each input, samples on axis 0."""
     generator = np.random.default_rng(0)
     found = {}
     for operator in operators:
@@ -158,12 +160,17 @@ def _models(runtime: str, operators: Sequence[Operator], folder: Path) -> dict[C
             file = folder / f"{label.replace(' ', '_')}{RUNTIMES[runtime]}"
             shape, dtype = write_probe(runtime, operator, precision, file)
             candidate = Candidate(label, runtime, file, precision)
-            samples = generator.standard_normal((INPUTS, *shape[1:]))
-            codes = np.iinfo(dtype) if dtype != np.float32 else None
-            if codes is not None:
-                samples = np.clip(samples * 40 + (codes.max + codes.min) / 2, codes.min, codes.max)
-            found[candidate] = samples.astype(dtype)
+            found[candidate] = [_samples(generator, shape, dtype) for _ in range(operator.inputs)]
     return found
+
+
+def _samples(generator: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return INPUTS samples of noise, as codes that spread over an integer type."""
+    samples = generator.standard_normal((INPUTS, *shape[1:]))
+    if dtype != np.float32:
+        codes = np.iinfo(dtype)
+        samples = np.clip(samples * 40 + (codes.max + codes.min) / 2, codes.min, codes.max)
+    return samples.astype(dtype)
 
 
 def _name(operator: Operator) -> str:
@@ -175,15 +182,14 @@ def _name(operator: Operator) -> str:
 
 
 def _counted(
-    models: Mapping[Candidate, np.ndarray], emulator: Emulator, folder: Path, progress: Progress
+    models: Mapping[Candidate, Sequence[np.ndarray]], emulator: Emulator, folder: Path, progress: Progress
 ) -> dict[str, dict[str, int]]:
     """Return what one inference of each model takes on the emulated core, caches warm, by its label."""
     found = {}
-    for number, (one, array) in enumerate(models.items()):
+    for number, (one, arrays) in enumerate(models.items()):
         progress(f"counting {one.label}", number / len(models))
-        inputs = folder / "inputs.npy"
-        np.save(inputs, array)
-        _, found[one.label] = emulator.inference(one, ["--inputs", str(inputs)])
+        files = [saved_as_npy(array, folder, f"input_{place}") for place, array in enumerate(arrays)]
+        _, found[one.label] = emulator.inference(one, [word for file in files for word in ("--inputs", str(file))])
     return found
 
 

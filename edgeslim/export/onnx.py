@@ -23,7 +23,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeslim.export.job import INPUT, Held, Job, Spelling
 from edgeslim.export.onnx_fp16 import spell_half
-from edgeslim.export.onnx_rewrites import count_no_padding, give_layers_their_own
+from edgeslim.export.onnx_rewrites import (
+    count_no_padding,
+    give_layers_their_own,
+    merge_zeros,
+    pad_by_joining,
+    pad_codes,
+    pool_means,
+)
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
 from edgeslim.model.numerics import LEVELS, MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
@@ -76,8 +83,12 @@ def write(job: Job) -> Spelling:
     spelling = Spelling()
     if job.precision == "int8":
         numerics = job.plan()
-        if job.runtime == "openvino":
+        merge_zeros(model.graph)
+        if job.runtime == "onnxruntime":
+            pool_means(model.graph)
+        else:
             count_no_padding(model.graph)
+            pad_by_joining(model.graph)
         give_layers_their_own(model.graph, LAYER_OPERATORS, numerics, program.state_dict)
         probe = job.images(MATCHED_IMAGES)
         wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}
@@ -85,7 +96,7 @@ def write(job: Job) -> Spelling:
         matched = match_values(wanted, _values(model, probe))
         spelling = _spell(model, numerics, matched, job.runtime)
         unused = f"no operator that {job.runtime} runs on integers needs it"
-        spelling.absent.update(absences(wanted, matched, spelling.edges, unused))
+        spelling.absent.update(absences(wanted, matched, spelling.edges, unused) | spelling.absent)
     if job.precision == "fp16":
         plan, probe = job.half_plan(), job.images(MATCHED_IMAGES)
         wanted = {k: v.numpy() for k, v in values_of(graph_of(program), torch.from_numpy(probe)).items()}
@@ -162,6 +173,9 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     _insert_pairs(graph, [n for n in integer if _is_layer(n, constants)], quantized, symmetric=numerics.symmetric)
     if with_numbers:
         _quantize_numbers(graph, {written for n in integer for written in n.output}, constants)
+        for name in pad_codes(graph):
+            spelling.edges.pop(matched[name])
+            spelling.absent[matched[name]] = "the codes of what is padded are padded"
     _drop_clips(model, quantized)
     return spelling
 

@@ -1,9 +1,11 @@
 """What is rewritten in an ONNX file, exactly, before the planned numbers are written into it."""
 
 from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor, equal
 
@@ -67,7 +69,7 @@ def count_no_padding(graph: onnx.GraphProto) -> None:
 
     OpenVINO pads an INT8 average with the code 0, which is no zero where the range of its input has negative numbers.
     """
-    shapes = {one.name: [int(axis.dim_value) for axis in one.type.tensor_type.shape.dim] for one in graph.value_info}
+    shapes = _shapes(graph)
     nodes = []
     for node in graph.node:
         nodes.append(node)
@@ -89,3 +91,124 @@ def count_no_padding(graph: onnx.GraphProto) -> None:
         nodes.append(helper.make_node("Mul", [node.output[0], f"{averages}_share"], [averages], f"{averages}_shared"))
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def merge_zeros(graph: onnx.GraphProto) -> None:
+    """Let convolutions pad themselves where an operator pads with zeros for them alone: their zeros are integers."""
+    held = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    outputs = {one.name for one in graph.output}
+    for node in [one for one in graph.node if one.op_type == "Pad"]:
+        amounts, value = _padding(node, held)
+        readers = [one for one in graph.node if node.output[0] in one.input]
+        alone = all(one.op_type == "Conv" for one in readers) and node.output[0] not in outputs
+        if not alone or amounts is None or value != 0 or amounts.min() < 0 or amounts[:, :2].any():
+            continue
+        for reader in readers:
+            own = next((one for one in reader.attribute if one.name == "pads"), None)
+            around = amounts[:, 2:].ravel() + (np.array(own.ints) if own is not None else 0)
+            if own is not None:
+                reader.attribute.remove(own)
+            reader.attribute.append(helper.make_attribute("pads", [int(one) for one in around]))
+            reader.input[0] = node.input[0]
+        graph.node.remove(node)
+
+
+def pool_means(graph: onnx.GraphProto) -> None:
+    """Write means over rows, columns or both as average pools, which ONNX Runtime has on integers."""
+    held = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    shapes = _shapes(graph)
+    nodes = []
+    for node in graph.node:
+        sizes = shapes.get(node.input[0], []) if node.op_type == "ReduceMean" else []
+        given = held.get(node.input[1]) if len(node.input) > 1 else None
+        axes = sorted({int(axis) % 4 for axis in given.ravel()}) if given is not None and len(sizes) == 4 else []
+        if not axes or axes[0] < 2:
+            nodes.append(node)
+            continue
+        mean, keeps = node.output[0], next((one.i for one in node.attribute if one.name == "keepdims"), 1)
+        pooled = mean if keeps else f"{mean}_pooled"
+        if axes == [2, 3]:
+            nodes.append(helper.make_node("GlobalAveragePool", [node.input[0]], [pooled], node.name))
+        else:
+            kernel = [sizes[axis] if axis in axes else 1 for axis in (2, 3)]
+            nodes.append(helper.make_node("AveragePool", [node.input[0]], [pooled], node.name, kernel_shape=kernel))
+        if not keeps:
+            graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), f"{pooled}_axes"))
+            nodes.append(helper.make_node("Squeeze", [pooled, f"{pooled}_axes"], [mean], f"{node.name}_squeeze"))
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def pad_by_joining(graph: onnx.GraphProto) -> None:
+    """Join images with stored borders where they are padded with a number that is not zero.
+
+    OpenVINO pads INT8 values with another number than the one that was asked for.
+    """
+    held = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    shapes = _shapes(graph)
+    nodes = []
+    for node in graph.node:
+        amounts, value = _padding(node, held) if node.op_type == "Pad" else (None, 0.0)
+        if amounts is None or value == 0 or amounts.min() < 0:
+            nodes.append(node)
+            continue
+        joined, size = node.input[0], list(shapes[node.input[0]])
+        axes = [int(axis) for axis in np.flatnonzero(amounts.any(0))]
+        for axis in axes:
+            output = node.output[0] if axis == axes[-1] else f"{node.output[0]}_joined_{axis}"
+            parts = [joined]
+            for side, count in zip(("before", "behind"), amounts[:, axis], strict=True):
+                if count:
+                    border = np.full([*size[:axis], count, *size[axis + 1 :]], value, np.float32)
+                    name = f"{output}_{side}"
+                    graph.initializer.append(numpy_helper.from_array(border, name))
+                    parts.insert(0 if side == "before" else len(parts), name)
+            named = node.name if axis == axes[-1] else f"{node.name}_{axis}"
+            nodes.append(helper.make_node("Concat", parts, [output], named, axis=axis))
+            joined, size[axis] = output, size[axis] + int(amounts[:, axis].sum())
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def pad_codes(graph: onnx.GraphProto) -> list[str]:
+    """Pad codes in place of numbers where both sides have one scale: ONNX Runtime would pad in float between two pairs.
+
+    Return the tensors that were quantized behind a Pad and are no more.
+    """
+    held = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    gone = []
+    for node in [one for one in graph.node if one.op_type == "Pad"]:
+        opened, readers = producers.get(node.input[0]), [one for one in graph.node if node.output[0] in one.input]
+        closed = readers[0] if len(readers) == 1 else None
+        if opened is None or closed is None or opened.op_type != "DequantizeLinear":
+            continue
+        grids = [tuple(held[name].item() for name in one.input[1:]) for one in (opened, closed)]
+        amounts, value = _padding(node, held)
+        if closed.op_type != "QuantizeLinear" or grids[0] != grids[1]:
+            continue
+        node.input[0] = opened.input[0]
+        if amounts is not None:
+            (scale, zero), dtype = grids[0], held[opened.input[2]].dtype
+            limits = np.iinfo(dtype)
+            code = np.clip(np.round(value / scale) + zero, limits.min, limits.max).astype(dtype)
+            graph.initializer.append(numpy_helper.from_array(code, f"{node.output[0]}_code"))
+            node.input[:] = [*node.input[:2], f"{node.output[0]}_code"]
+        gone.append(node.output[0])
+        node.output[0] = closed.output[0]
+        graph.node.remove(closed)
+    return gone
+
+
+def _padding(node: onnx.NodeProto, held: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64] | None, float]:
+    """Return what a Pad adds before and behind each axis (2, axes), and with which number; None for another mode."""
+    mode = next((helper.get_attribute_value(one) for one in node.attribute if one.name == "mode"), b"constant")
+    given = [*node.input[1:], "", ""]
+    if mode != b"constant" or given[0] not in held or (given[1] and given[1] not in held) or given[2]:
+        return None, 0.0
+    return held[given[0]].reshape(2, -1), float(held[given[1]]) if given[1] else 0.0
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    named = (*graph.value_info, *graph.input)
+    return {one.name: [int(axis.dim_value) for axis in one.type.tensor_type.shape.dim] for one in named}

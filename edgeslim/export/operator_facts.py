@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+from torch import fx
+
 from edgeslim.formats import FormatName
+from edgeslim.model.graph import ATEN, argument, operator_name, shape_of
 from edgeslim.resources import in_package
 
 FILE = in_package("export/operators.json")
@@ -22,9 +25,18 @@ class Fact:
     reason: str = ""
 
 
+def fact_name(node: fx.Node) -> str:
+    """Return the name under which the table has an operator: a mean over channels is another than one over places."""
+    if node.target is ATEN.mean.dim:
+        rank = len(shape_of(node.all_input_nodes[0]))
+        if rank == 4 and any(axis % rank < 2 for axis in argument(node, "dim") or range(rank)):
+            return "channel_mean"
+    return operator_name(node)
+
+
 @cache
 def operator_facts() -> Mapping[str, Mapping[FormatName, Fact]]:
-    """Return the facts by operator (aten's name, as in a normalized network) and format."""
+    """Return the facts by operator (`fact_name`, of a normalized network) and format."""
     table = json.loads(FILE.read_text("utf-8"))["operators"]
     return {operator: {name: _fact(told) for name, told in formats.items()} for operator, formats in table.items()}
 

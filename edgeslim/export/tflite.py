@@ -23,7 +23,8 @@ from edgeslim.model.numerics import MATCH_TOLERANCE, MATCHED_IMAGES, EdgeNumeric
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE", "CONCATENATION")
-MOVING_OPERATORS = ("RESHAPE", "TRANSPOSE")
+# They give on what lies in the range that leaves them, which so may be the range before them.
+KEEPING_OPERATORS = ("RESHAPE", "TRANSPOSE", "RELU", "RELU6", "RELU_N1_TO_1")
 SIGNATURE = "serving_default"
 
 
@@ -154,9 +155,9 @@ def _with_passed_on(interpreter: Interpreter, matched: dict[str, str]) -> dict[s
     names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
     extended, operators = dict(matched), _operators(interpreter)
     read_by = Counter(int(one) for op in operators for one in op["inputs"])
-    for op in reversed(operators):  # an activation may stand before what moves its values, in the network behind it
+    for op in reversed(operators):  # an activation may stand before what moves or clips its values
         source, written = int(op["inputs"][0]), names[int(op["outputs"][0])]
-        if op["op_name"] in MOVING_OPERATORS and written in extended and read_by[source] == 1 and source in names:
+        if op["op_name"] in KEEPING_OPERATORS and written in extended and read_by[source] == 1 and source in names:
             extended.setdefault(names[source], extended[written])
     for op in operators:
         read = op["inputs"] if op["op_name"] == "CONCATENATION" else op["inputs"][:1]

@@ -107,7 +107,7 @@ def fetched(target: Target, made: Sequence[str], folder: Path) -> list[np.ndarra
 
 def measure(
     candidates: Sequence[Candidate],
-    inputs: np.ndarray | Mapping[str, np.ndarray],
+    inputs: np.ndarray | Mapping[str, np.ndarray | Sequence[np.ndarray]],
     workload: Workload = Workload(),
     *,
     device: Device | None = None,
@@ -118,9 +118,9 @@ def measure(
 
     A round runs one process of every candidate and every second round goes backwards, so that what slows the machine
     meets all alike. What really runs is asked before, in a process of its own. `inputs` has the samples on axis 0: one
-    array for all, or one for each runtime where layouts differ. `progress(label, done, total)` is called after each
-    process. Raises BadInput, MissingPackage, InvalidMeasurement and DeviceFailed; Unfinished, a kind of it, holds the
-    complete processes of a device that was lost.
+    array for all, or one for each runtime or label where they differ, or an array for each of a model's inputs.
+    `progress(label, done, total)` is called after each process. Raises BadInput, MissingPackage, InvalidMeasurement
+    and DeviceFailed; Unfinished, a kind of it, holds the complete processes of a device that was lost.
     """
     for one in candidates:
         require_runtime(one.runtime)
@@ -129,12 +129,16 @@ def measure(
             device = Device(stack.enter_context(open_target()))
         folder = Path(stack.enter_context(work_folder()))
         arrays = inputs if isinstance(inputs, Mapping) else {one.runtime: inputs for one in candidates}
-        remote = {
-            name: device.target.push(saved_as_npy(array, folder, f"inputs_{number}"))
-            for number, (name, array) in enumerate(arrays.items())
+        fed = {
+            name: [
+                word
+                for place, array in enumerate([given] if isinstance(given, np.ndarray) else given)
+                for word in ("--inputs", device.target.push(saved_as_npy(array, folder, f"inputs_{number}_{place}")))
+            ]
+            for number, (name, given) in enumerate(arrays.items())
         }
         workload = workload.on(device.machine)
-        return _Rounds(device, tuple(candidates), remote, workload, metering, progress).measured()
+        return _Rounds(device, tuple(candidates), fed, workload, metering, progress).measured()
 
 
 @dataclass
@@ -143,7 +147,7 @@ class _Rounds:
 
     device: Device
     candidates: tuple[Candidate, ...]
-    inputs: Mapping[str, str]
+    fed: Mapping[str, Sequence[str]]  # the options that feed a candidate, by its label or its runtime
     workload: Workload
     metering: Metering | None
     progress: Callable[[str, int, int], None] | None
@@ -206,9 +210,8 @@ class _Rounds:
             time.sleep(self.workload.cool_down_s)
 
     def _process(self, one: Candidate, wishes: Sequence[str]) -> Session:
-        fed = self.inputs[one.label if one.label in self.inputs else one.runtime]
-        wishes = ["--inputs", fed, *wishes]
-        return self.device.run(one, wishes, self.workload.timeout_s, self.workload.memory_limit_bytes)
+        fed = self.fed[one.label if one.label in self.fed else one.runtime]
+        return self.device.run(one, [*fed, *wishes], self.workload.timeout_s, self.workload.memory_limit_bytes)
 
     def _look(self) -> conditions.Conditions:
         return conditions.Conditions.of(self.device.target.look(conditions.PATTERNS))

@@ -40,7 +40,7 @@ class Operator:
             fault = "groups divide both channel counts"
         elif self.kind == "linear" and (self.height, self.width) != (1, 1):
             fault = "a linear layer has height and width 1"
-        elif self.kind in ("add", "mul") and self.channels_in != self.channels_out:
+        elif self.inputs == 2 and self.channels_in != self.channels_out:
             fault = f"{self.kind} keeps the number of channels"
         elif min(self.output_size) < 1:
             fault = "the kernel fits into the padded input"
@@ -57,6 +57,11 @@ class Operator:
             )
         )
         return height, width
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs it reads, all of one shape."""
+        return 2 if self.kind in ("add", "mul") else 1
 
     @property
     def depthwise(self) -> bool:

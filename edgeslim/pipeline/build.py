@@ -21,13 +21,13 @@ from edgeslim.export import require_format
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
 from edgeslim.export.evaluation.run import Judged, judge_all
 from edgeslim.export.export_all import export_all
-from edgeslim.export.operator_facts import in_float
+from edgeslim.export.operator_facts import fact_name, in_float
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.measure.operators.used import load_used
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_traced
-from edgeslim.model.graph import macs_of, operator_name
+from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.cut import without_probabilities
@@ -123,7 +123,7 @@ def _in_float(final: Model, formats: Sequence[FormatName]) -> tuple[str, ...]:
     """Return what INT8 files compute in float, a line for each format; nothing where there are none."""
     if final.numerics is None:
         return ()
-    return in_float((operator_name(node) for node in final.graph.graph.nodes if node.op == "call_function"), formats)
+    return in_float((fact_name(node) for node in final.graph.graph.nodes if node.op == "call_function"), formats)
 
 
 def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType) -> None:

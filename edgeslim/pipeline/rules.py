@@ -11,7 +11,7 @@ from torch import fx
 from edgeslim.backends import backend_of
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
-from edgeslim.export.operator_facts import operator_facts
+from edgeslim.export.operator_facts import fact_name, operator_facts
 from edgeslim.formats import FormatName
 from edgeslim.model.graph import (
     ATEN,
@@ -55,7 +55,7 @@ def operators(asked: Request) -> list[str]:
     """Every operator was built and run in each wanted format (docs/operators.md); NPUs have rules of their own."""
     if asked.own_rules:
         return []
-    counts = Counter(operator_name(n) for n in asked.model.graph.graph.nodes if n.op == "call_function")
+    counts = Counter(fact_name(n) for n in asked.model.graph.graph.nodes if n.op == "call_function")
     reasons = []
     for name, count in sorted(counts.items()):
         facts = operator_facts().get(name)

@@ -32,6 +32,7 @@ FEW = (
     Operator("conv", 14, 14, 32, 32, (3, 3), (1, 1), (1, 1)),
     Operator("conv", 28, 28, 96, 96, (3, 3), (1, 1), (1, 1), groups=96),
     Operator("linear", 1, 1, 1024, 512),
+    Operator("add", 28, 28, 64, 64),
 )
 
 
@@ -67,7 +68,7 @@ def calibrated(profile, tmp_path_factory):
 
 def test_what_was_fitted_on_some_models_predicts_the_others_within_a_tenth(calibrated):
     estimator = calibrated.estimator
-    assert (estimator.times, estimator.networks) == (10, 5)
+    assert (estimator.times, estimator.networks) == (12, 6)
     assert estimator.networks_left_out.worst <= 0.10, estimator
     assert estimator.precisions == ("fp32", "int8")
 
@@ -102,7 +103,7 @@ def test_the_overlay_says_how_and_when_it_was_made(calibrated):
 
 def test_the_summary_says_how_far_off_it_is_and_what_was_accepted(calibrated):
     lines = summary(calibrated)
-    assert re.fullmatch(r"10 times of 5 models, litert 2\.3\S*, 1 thread:", lines[0]), lines
+    assert re.fullmatch(r"12 times of 6 models, litert 2\.3\S*, 1 thread:", lines[0]), lines
     assert re.fullmatch(r"models left out of the fit: off by \S+% on average, \S+% at most", lines[-3]), lines
     assert lines[-2] == "accepted all the same: noisy"
     assert lines[-1].endswith(f"--on emulator:{calibrated.out}")
@@ -210,6 +211,21 @@ def test_every_model_of_the_set_can_be_written_and_stands_once(runtime, tmp_path
     models = calibration._models(runtime, OPERATORS, tmp_path)
     assert len({one.label for one in models}) == 2 * len(OPERATORS)
     for one, inputs in models.items():
-        assert one.model.stat().st_size > 0
-        assert (inputs.dtype == np.float32) == (one.precision == "fp32")
-        assert inputs.std() > 0, "all samples are equal"
+        assert _inputs_of(runtime, one.model) == [(array[:1].shape, array.dtype) for array in inputs], one.label
+        for array in inputs:
+            assert (array.dtype == np.float32) == (one.precision == "fp32")
+            assert array.std() > 0, "all samples are equal"
+
+
+def _inputs_of(runtime, file):
+    """Return shape and dtype of each input of a file, as its runtime tells them."""
+    if runtime == "litert":
+        from ai_edge_litert.interpreter import Interpreter
+
+        told = Interpreter(str(file)).get_input_details()
+        return [(tuple(one["shape"]), one["dtype"]) for one in told]
+    import onnxruntime
+
+    told = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).get_inputs()
+    dtypes = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+    return [(tuple(one.shape), dtypes[one.type]) for one in told]

@@ -64,7 +64,7 @@ def input_shapes(operator: Operator) -> list[tuple[int, ...]]:
     """Return the shape of each input, channels first."""
     if operator.kind == "linear":
         return [(1, operator.channels_in)]
-    return [(1, operator.channels_in, operator.height, operator.width)] * (2 if operator.kind in ("add", "mul") else 1)
+    return [(1, operator.channels_in, operator.height, operator.width)] * operator.inputs
 
 
 def model_of(operator: Operator, precision: str) -> onnx.ModelProto:

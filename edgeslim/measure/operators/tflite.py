@@ -30,13 +30,13 @@ def model_of(operator: Operator, precision: str) -> bytes:
     """Return the file: inputs and output in the operator's own type ("int8" or "fp32"), channels last."""
     integer = precision == "int8"
     buffers = [schema.BufferT()]
-    height, width, _ = _input_size(operator)
+    height, width, _ = input_size(operator)
     source, written = [1, height, width, operator.channels_in], [1, *operator.output_size, operator.channels_out]
     if operator.kind == "linear":
         source, written = [source[0], source[-1]], [written[0], written[-1]]
-    inputs = 2 if operator.kind in ("add", "mul") else 1
-    tensors = [_tensor(f"input{i}", source, integer, (INPUT_SCALE, INPUT_ZERO_POINT)) for i in range(inputs)]
-    if inputs == 1:
+    inputs = range(operator.inputs)
+    tensors = [_tensor(f"input{i}", source, integer, (INPUT_SCALE, INPUT_ZERO_POINT)) for i in inputs]
+    if operator.inputs == 1:
         tensors += _constants(operator, integer, buffers)
     tensors.append(_tensor("output", written, integer, (OUTPUT_SCALE, OUTPUT_ZERO_POINT)))
     code, version = _OPERATORS["depthwise" if operator.depthwise else operator.kind]
@@ -48,7 +48,7 @@ def model_of(operator: Operator, precision: str) -> bytes:
         builtinOptions=options,
     )
     codes = [schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version)]
-    return _file(tensors, list(range(inputs)), node.outputs, [node], codes, buffers)
+    return _file(tensors, list(inputs), node.outputs, [node], codes, buffers)
 
 
 def empty_model() -> bytes:
@@ -66,8 +66,8 @@ def _file(
     return bytes(builder.Output())
 
 
-def _input_size(operator: Operator) -> tuple[int, int, int]:
-    """Return height and width that the operator reads, and the schema's padding."""
+def input_size(operator: Operator) -> tuple[int, int, int]:
+    """Return height and width that the file of an operator reads, and the schema's padding."""
     sizes = (operator.height, operator.width)
     if not any(operator.padding):
         return *sizes, schema.Padding.VALID
@@ -127,7 +127,7 @@ def _options(operator: Operator) -> tuple[int, Any]:
     if operator.kind == "mul":
         return kinds.MulOptions, schema.MulOptionsT()
     shared = {
-        "padding": _input_size(operator)[2],
+        "padding": input_size(operator)[2],
         "strideH": operator.stride[0],
         "strideW": operator.stride[1],
         "dilationHFactor": operator.dilation[0],

@@ -19,7 +19,7 @@ def write_probe(runtime: str, operator: Operator, precision: str, file: Path) ->
             from edgeslim.measure.operators import tflite
 
             file.write_bytes(tflite.model_of(operator, precision))
-            shape: tuple[int, ...] = (1, operator.height, operator.width, operator.channels_in)
+            shape: tuple[int, ...] = (1, *tflite.input_size(operator)[:2], operator.channels_in)
             integers: Any = np.int8
         else:
             from edgeslim.measure.operators import onnx
