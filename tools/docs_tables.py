@@ -23,7 +23,7 @@ from edgeslim.compress import known_steps, technique
 from edgeslim.compress.legalize import rules as npu_rules
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.devices.profile import DeviceProfile, all_profiles, describe, overview
-from edgeslim.export.operator_facts import operator_facts, tried_with
+from edgeslim.export.operator_facts import operator_facts, steps_apart, tried_with
 from edgeslim.formats import FORMATS
 from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
@@ -73,13 +73,12 @@ def bounds() -> str:
 
 
 def operators() -> str:
-    """One row an operator: how the INT8 file of each format computes it."""
-    rows = []
+    """One row an operator: how the INT8 file of each format computes it, and how far two runtimes are apart."""
+    rows, apart = [], steps_apart()
     for name, facts in operator_facts().items():
-        rows.append(
-            [f"`{name}`", *(f"none: {one.reason}" if one.kind == "none" else one.kind for one in facts.values())]
-        )
-    return table(["operator", *FORMATS], rows)
+        told = [f"none: {one.reason}" if one.kind == "none" else one.kind for one in facts.values()]
+        rows.append([f"`{name}`", *told, "" if apart[name] is None else str(apart[name])])
+    return table(["operator", *FORMATS, "ONNX Runtime and LiteRT apart, steps"], rows)
 
 
 def operator_versions() -> str:

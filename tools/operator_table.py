@@ -1,20 +1,22 @@
 """Build and run a small network for each operator in every format, and keep what was found as data.
 
 `python tools/operator_table.py [OPERATOR ...]` writes edgeslim/export/operators.json: for each operator and format
-whether its INT8 file computes it on integers, in float between quantize pairs, or why there is none. What a file must
-compute is asked by build_checks.py.
+whether its INT8 file computes it on integers, in float between quantize pairs, or why there is none, and by how many
+steps of the output the INT8 files of ONNX Runtime and LiteRT differ at most. What a file must compute is asked by
+build_checks.py.
 """
 
 import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
-from build_checks import check_format, write_images
+from build_checks import Checked, check_format, write_images
 from operator_cases import CASES, SIDE, network_of
 
 from edgeslim.compress import fold
@@ -27,6 +29,7 @@ from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
+from edgeslim.model.graph import output_nodes
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -36,8 +39,13 @@ MOVING = ("quantize", "transpose", "reorder", "reshape", "subgraph", "broadcast"
 INTEGERS = ("int8", "uint8", "bool")
 
 
-def examine(operator: str, images: Path, plain: dict[FormatName, Counter[str]]) -> dict[FormatName, str]:
-    """Return what each format makes of an operator: "integer", "float", or "no: REASON"."""
+def examine(
+    operator: str, images: Path, plain: dict[FormatName, Counter[str]]
+) -> tuple[dict[FormatName, str], int | None]:
+    """Return what each format makes of an operator, "integer", "float", or "no: REASON", and the steps apart.
+
+    Those are None where one of the two files is not built.
+    """
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         network = network_of(operator)
@@ -51,13 +59,19 @@ def examine(operator: str, images: Path, plain: dict[FormatName, Counter[str]]) 
         dense = fold.apply(model, fold.Settings(), context)
         quantized = quantize.apply(dense, quantize.Settings(), context)
         write_networks(dense, quantized, None, context)
-        return {name: _in_format(name, model, quantized, context, plain) for name in FORMATS}
+        checked = {name: check_format(name, model, quantized, context) for name in FORMATS}
+        return {name: _told(name, one, plain) for name, one in checked.items()}, _steps_apart(checked, quantized)
 
 
-def _in_format(
-    name: FormatName, model: Model, quantized: Model, context: Context, plain: dict[FormatName, Counter[str]]
-) -> str:
-    checked = check_format(name, model, quantized, context)
+def _steps_apart(checked: Mapping[FormatName, Checked], quantized: Model) -> int | None:
+    one, other = checked["onnx"], checked["tflite"]
+    if one.fault is not None or other.fault is not None or quantized.numerics is None:
+        return None
+    scale = quantized.numerics.edges[output_nodes(quantized.graph)[0].name].scale
+    return round(float(np.abs(one.outputs[0] - other.outputs[0]).max()) / scale)
+
+
+def _told(name: FormatName, checked: Checked, plain: dict[FormatName, Counter[str]]) -> str:
     if checked.fault is not None:
         return f"no: {checked.fault}"
     known = plain.setdefault(name, _kinds(checked.executed))
@@ -79,8 +93,9 @@ def _in_float(executed: Sequence[GraphNode], plain: Counter[str]) -> bool:
 
 def main(operators: Sequence[str]) -> None:
     """Examine some operators, or all, and write the table."""
-    table = json.loads(FILE.read_text("utf-8")) if operators and FILE.exists() else {"operators": {}}
-    table["operators"] = {name: found for name, found in table["operators"].items() if name in CASES}
+    table = json.loads(FILE.read_text("utf-8")) if operators and FILE.exists() else {}
+    for part in ("operators", "steps_apart"):
+        table[part] = {name: found for name, found in table.get(part, {}).items() if name in CASES}
     table["versions"] = {package: version(package) for package in PACKAGES}
     with tempfile.TemporaryDirectory() as folder, workers(tuple(FORMATS)):
         images = Path(folder) / "images.npz"
@@ -88,9 +103,10 @@ def main(operators: Sequence[str]) -> None:
         plain: dict[FormatName, Counter[str]] = {}
         examine("linear", images, plain)
         for operator in operators or CASES:
-            table["operators"][operator] = found = examine(operator, images, plain)
-            print(operator, found, flush=True)
-            table["operators"] = dict(sorted(table["operators"].items()))
+            found, apart = examine(operator, images, plain)
+            print(operator, found, apart, flush=True)
+            table["operators"] = dict(sorted({**table["operators"], operator: found}.items()))
+            table["steps_apart"] = dict(sorted({**table["steps_apart"], operator: apart}.items()))
             FILE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 

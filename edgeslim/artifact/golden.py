@@ -50,7 +50,7 @@ def _allowed(golden: np.ndarray, tolerance: Tolerance) -> "np.ndarray | float":
 
 def _advice(model: ModelFile, machine: Machine) -> str:
     """Return what is known about integer sums on this machine that explains a difference, or nothing."""
-    if model.runtime != "openvino" or model.precision != "int8" or not machine.saturates_in_openvino:
+    if model.runtime != "openvino" or model.precision != "int8" or not machine.sums_saturate:
         return ""
     return "; this CPU has no VNNI, and OpenVINO's integer sums saturate there: the difference may be the CPU's"
 

@@ -148,7 +148,7 @@ def choose_primary(
 
 def _saturated(judged: "Sequence[Judged]") -> list[str]:
     """Return what this machine gets wrong with these files, which another would not."""
-    if not this_machine().saturates_in_openvino or all(one.label != "openvino int8" for one in judged):
+    if not this_machine().sums_saturate or all(one.label != "openvino int8" for one in judged):
         return []
     return [
         "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "

@@ -34,8 +34,8 @@ class Machine:
     boot_id: str | None
 
     @property
-    def saturates_in_openvino(self) -> bool:
-        """True where OpenVINO's sums of uint8 x int8 products saturate, which no option of its prevents."""
+    def sums_saturate(self) -> bool:
+        """True where sums of uint8 x int8 products saturate, unless a runtime is told otherwise, as OpenVINO cannot."""
         return self.architecture == "x86_64" and not self.has_vnni
 
     @property

@@ -52,6 +52,15 @@ def in_float(operators: Iterable[str], formats: Iterable[FormatName]) -> tuple[s
     return tuple(lines)
 
 
+def steps_apart() -> Mapping[str, int | None]:
+    """Return by how many steps of a network's output ONNX Runtime and LiteRT differ at most, by its operator.
+
+    None where one of the two has no such file.
+    """
+    apart: Mapping[str, int | None] = json.loads(FILE.read_text("utf-8"))["steps_apart"]
+    return apart
+
+
 def tried_with() -> Mapping[str, str]:
     """Return the versions of the packages with which the facts were found."""
     versions: Mapping[str, str] = json.loads(FILE.read_text("utf-8"))["versions"]

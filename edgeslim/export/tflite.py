@@ -227,13 +227,11 @@ def _layers_by_weight(interpreter: Interpreter, graph: fx.GraphModule, numerics:
 
 
 def _is_weight(held: NDArray[np.float32], weight: NDArray[np.float32]) -> bool:
-    """Tell whether a file's weight is a network's, (output, input, ...), in another layout and but for a factor."""
+    """Tell whether a file's weight has a network's numbers, but for a factor and their layout."""
     if held.size != weight.size or not weight.any():
         return False
-    layouts = [weight] if weight.ndim == 2 else [weight.transpose(0, 2, 3, 1), weight.transpose(1, 2, 3, 0)]
-    peak = held / np.abs(held).max(initial=1e-30)
-    scaled = [one.reshape(-1) / np.abs(weight).max() for one in layouts]
-    return any(float(np.abs(peak.reshape(-1) - one).max()) <= MATCH_TOLERANCE for one in scaled)
+    one, other = (np.sort(np.abs(values) / np.abs(values).max(initial=1e-30), axis=None) for values in (held, weight))
+    return float(np.abs(one - other).max()) <= MATCH_TOLERANCE
 
 
 def _inner_scopes(
@@ -247,8 +245,9 @@ def _inner_scopes(
     producers = {names[int(out)]: op for op in _operators(interpreter) for out in op["outputs"]}
     scopes: dict[str, None] = {}
     for node, sources in float_nodes.items():
-        ends = set(match_values({one: values[one] for one in sources if one in values}, found))
-        open_ends = [tensor for tensor in match_values({node: values[node]}, found) if tensor not in ends]
+        nearest = match_values({one: values[one] for one in (*sources, node) if one in values}, found)
+        ends = {tensor for tensor, one in nearest.items() if one != node}
+        open_ends = [tensor for tensor in nearest if tensor not in ends]
         while open_ends:
             tensor = open_ends.pop()
             if tensor in scopes or tensor not in producers or tensor in ends:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.export.operator_facts import in_float, operator_facts, tried_with
+from edgeslim.export.operator_facts import in_float, operator_facts, steps_apart, tried_with
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from tests.support import REPOSITORY
@@ -18,7 +18,7 @@ import operator_table
 
 
 def test_every_case_is_in_the_table_for_every_format_and_nothing_else_is() -> None:
-    assert set(operator_facts()) == set(operator_cases.CASES)
+    assert set(operator_facts()) == set(steps_apart()) == set(operator_cases.CASES)
     assert all(set(facts) == set(FORMATS) for facts in operator_facts().values())
     assert all(one.reason for facts in operator_facts().values() for one in facts.values() if one.kind == "none")
 
@@ -39,7 +39,8 @@ def test_what_is_told_of_an_operator_is_found_again(operator: str, tmp_path: Pat
     plain = {}
     with workers(tuple(FORMATS)):
         operator_table.examine("linear", images, plain)
-        found = operator_table.examine(operator, images, plain)
+        found, apart = operator_table.examine(operator, images, plain)
+    assert abs(apart - steps_apart()[operator]) <= 1, "of what is float another processor may round otherwise"
     assert found == {name: fact.kind for name, fact in operator_facts()[operator].items()}
 
 

@@ -16,5 +16,5 @@ def skip_without(runtime: str) -> None:
 
 def skip_where_openvino_saturates() -> None:
     """Skip a test that holds OpenVINO's integer sums against exact ones, on a machine where they are not."""
-    if this_machine().saturates_in_openvino:
+    if this_machine().sums_saturate:
         pytest.skip("hardware: needs a CPU with VNNI: without it OpenVINO's sums of uint8 x int8 products saturate")

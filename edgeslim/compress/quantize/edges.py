@@ -1,11 +1,15 @@
 """Which edges of a graph carry codes, and which must share one grid."""
 
+from collections.abc import Collection, Mapping
+
 from torch import fx
 
 from edgeslim.compress.quantize.ranges import affine, centred
 from edgeslim.model.graph import ATEN, CLIPPING, arguments, is_activation
 from edgeslim.model.numerics import EdgeNumerics
 
+Range = tuple[float, float]
+Join = tuple[str, str]  # an activation, and a concatenation that reads it
 # Operators that move values without computing: what comes out has the scale of what went in.
 PASSING = {
     ATEN.max_pool2d.default,
@@ -44,11 +48,11 @@ def fused_output(node: fx.Node) -> fx.Node:
     return users[0] if len(users) == 1 and users[0].target in CLIPPING else node
 
 
-def tie(graph: fx.GraphModule) -> dict[str, str]:
+def tie(graph: fx.GraphModule, apart: Collection[Join] = ()) -> dict[str, str]:
     """Return {edge: first edge of its group} for every activation that is quantized.
 
     Values before a fused activation are no edges. Edges an operator forces to one scale form a group:
-    everything that only passes values on, and all inputs of a concatenation with its output.
+    everything that only passes values on, and all inputs of a concatenation with its output but those `apart`.
     """
     nodes = [n for n in graph.graph.nodes if is_activation(n) and fused_output(n) is n]
     names = {n.name for n in nodes}
@@ -63,7 +67,7 @@ def tie(graph: fx.GraphModule) -> dict[str, str]:
         if node.op != "call_function":
             continue
         for source in tied_inputs(node):
-            if source.name in names and node.name in names:
+            if source.name in names and node.name in names and (source.name, node.name) not in apart:
                 parent[root(node.name)] = root(source.name)
     return {n.name: root(n.name) for n in nodes}
 
@@ -80,15 +84,21 @@ def tied_inputs(node: fx.Node) -> list[fx.Node]:
     return [source] if node.target in PASSING else []
 
 
+def _only_passes(node: fx.Node, groups: Mapping[str, str]) -> bool:
+    """Tell whether a node computes nothing: all that it reads has its scale."""
+    sources = tied_inputs(node)
+    return bool(sources) and all(groups.get(one.name, groups[node.name]) == groups[node.name] for one in sources)
+
+
 def edges_of(
-    graph: fx.GraphModule, groups: dict[str, str], ranges: dict[str, tuple[float, float]], *, symmetric: bool = False
+    graph: fx.GraphModule, groups: Mapping[str, str], ranges: Mapping[str, Range], *, symmetric: bool = False
 ) -> dict[str, EdgeNumerics]:
     """Turn ranges into scales: one for each group, wide enough for all its members."""
     nodes = {n.name: n for n in graph.graph.nodes}
     edges = {}
     for name, first in groups.items():
         members = [m for m, f in groups.items() if f == first]
-        fixed = {FIXED.get(nodes[m].target) for m in members if not tied_inputs(nodes[m])}
+        fixed = {FIXED.get(nodes[m].target) for m in members if not _only_passes(nodes[m], groups)}
         only = fixed.pop() if len(fixed) == 1 else None  # what all that computes into the group agrees on
         if symmetric:
             scale, zero_point = centred(max(max(-ranges[m][0], ranges[m][1]) for m in members))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, fx
 
 from edgeslim.compress.quantize.edges import edges_of, fused_output, tie
+from edgeslim.compress.quantize.joins import joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
 from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
 from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
@@ -26,6 +27,7 @@ from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_o
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
 
+JOIN_IMAGES = 64  # of the calibration images, by which it is measured what a concatenation rounds anew
 GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held for all of them
 
 
@@ -84,7 +86,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
 def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "_Calibrated":
     """Run the calibration images and decide the grid of every edge."""
-    groups = tie(graph)
+    edges = set(tie(graph))
     images = len(context.data.calibration)
 
     def watched(what: str) -> Iterator[Tensor]:
@@ -92,15 +94,19 @@ def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "
             yield row
             context.progress(what, done / images)
 
-    seen = Extremes(set(groups), {str(n.args[0]) for n in layers_of(graph).values()})
+    seen = Extremes(edges, {str(n.args[0]) for n in layers_of(graph).values()})
     observe(graph, watched("calibrating: ranges"), seen.see)
     if settings.activation_range == "mse":
         histograms = Histograms(seen.low, seen.high)
         observe(graph, watched("calibrating: histograms"), histograms.see)
-        ranges = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in groups}
+        ranges = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in edges}
     else:
-        ranges = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in groups}
-    return _Calibrated(graph, edges_of(graph, groups, ranges, symmetric=settings.symmetric), seen, context, settings)
+        ranges = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in edges}
+    context.progress("calibrating: concatenations", 1.0)
+    measured = first_of(context.data.calibration.tensors(), JOIN_IMAGES)
+    apart = joins_apart(graph, ranges, measured, symmetric=settings.symmetric)
+    grids = edges_of(graph, tie(graph, apart), ranges, symmetric=settings.symmetric)
+    return _Calibrated(graph, grids, seen, context, settings)
 
 
 @dataclass(frozen=True)

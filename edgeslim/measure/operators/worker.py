@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeslim.devices.machine import this_machine
 from edgeslim.model.operator import Operator
 from edgeslim.work_folders import work_folder
 
@@ -114,7 +115,8 @@ def _onnxruntime(precision: str, threads: int) -> tuple[Callable[[Operator], Cal
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        options.add_session_config_entry("session.x64quantprecision", "1")  # as the agents run it
+        if this_machine().sums_saturate:  # as the agents run it
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if saved is None:  # it is the result of an optimization
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         else:
