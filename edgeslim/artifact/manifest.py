@@ -218,6 +218,7 @@ class Manifest(Part):
     compatible: Compatible
     status: Literal["accepted", "rejected"]
     reasons: tuple[str, ...] = ()
+    not_judged: str | None = None  # why too few images say nothing of what INT8 loses; null where they do
     model: SourceModel
     task: Task
     preprocessing: Preprocessing

@@ -30,6 +30,9 @@ from edgeslim.errors import BadInput, try_diagnostic
 @DEVICE
 @WEIGHTS
 @click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
+@click.option("--calibration", metavar="DATA", help="Images that calibrate, in place of a part of --data.")
+@click.option("--selection", metavar="DATA", help="Images by which widths and float layers are chosen, likewise.")
+@click.option("--evaluation", metavar="DATA", help="Images that judge and choose nothing, likewise.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @FORMATS
 @click.option(
@@ -49,7 +52,11 @@ from edgeslim.errors import BadInput, try_diagnostic
     help="For an NPU: auto (default: what its rules ask for), none, NAME=yes or NAME=no; may be repeated.",
 )
 @click.option("--logits", "cut_probabilities", is_flag=True, help="Cut a final softmax, log-softmax or sigmoid.")
-@click.option("--strict", is_flag=True, help="Fail when a file departs from the plan without a stated reason.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail when a file departs from the plan without a stated reason, or too few images judge.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
 @click.option(
@@ -96,6 +103,9 @@ def build(
                 device=device,
                 weights=wishes["weights"],
                 data=wishes["data"],
+                calibration=wishes["calibration"],
+                selection=wishes["selection"],
+                evaluation=wishes["evaluation"],
                 recipe=recipe,
                 out=wishes["out"],
                 overwrite=wishes["overwrite"],

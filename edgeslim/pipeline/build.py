@@ -31,7 +31,7 @@ from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.cut import without_probabilities
-from edgeslim.pipeline.gates import below_demand, worst_beyond_drop
+from edgeslim.pipeline.gates import below_demand, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
@@ -40,6 +40,7 @@ from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
 from edgeslim.resources import default_store
+from edgeslim.tasks.sets import SetName
 from edgeslim.work_folders import work_folder
 
 
@@ -49,6 +50,9 @@ def build(
     device: str | Path,
     weights: str | None = None,
     data: str | None = None,
+    calibration: str | None = None,
+    selection: str | None = None,
+    evaluation: str | None = None,
     recipe: Recipe | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -61,8 +65,9 @@ def build(
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
     `source`, `weights`: as `load_model`; `data`: what the model's task reads, whose targets are held against what the
-    model answers but with `trust_labels`; `operator_times`: a file of them, or an artifact that carries them, in place
-    of measuring or estimating; `estimate`: say what the primary file takes on the device, where that is not demanded
+    model answers but with `trust_labels`; `calibration`, `selection`, `evaluation`: what a set is read from in place
+    of a part of `data`; `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
+    estimating; `estimate`: say what the primary file takes on the device, where that is not demanded
     anyway. Raises BadInput before any work, Refused when the device cannot have the model or a result falls below a
     demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the network computes,
     or an exporter failed (then the other formats are written, likewise marked).
@@ -81,7 +86,9 @@ def build(
     model = load_model(source, weights, recipe.seed)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
-    images = model.task.read(data, model.facts, skip_bad=skip_bad, seed=recipe.seed)
+    named: dict[SetName, str | None] = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
+    own = {name: source for name, source in named.items() if source is not None}
+    images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=recipe.seed)
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), progress, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
@@ -104,9 +111,18 @@ def build(
         )
         errors, not_read = depth or (None, [])
         failures = [*tried.failures, *delivery.failures]
-        reasons = [*failures, *below_demand(judged, recipe, images), *delivery.reasons, *too_slow]
-        warnings = [*delivery.warnings, *doubts, *unread, *not_read, *_told(stages.final), *latency.unused]
-        built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons)
+        unjudged = not_judged(recipe, images, model.task)
+        reasons = [*failures, *below_demand(judged, recipe, images, unjudged), *delivery.reasons, *too_slow]
+        warnings = [
+            *([] if unjudged is None else [unjudged]),
+            *delivery.warnings,
+            *doubts,
+            *unread,
+            *not_read,
+            *_told(stages.final),
+            *latency.unused,
+        ]
+        built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons, unjudged)
         manifest = stage(work / "staging", built)
         progress("packing the artifact", 0.0)
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
@@ -178,7 +194,8 @@ def _try_pruned_or_whole(
     """
     tried = _try(model, steps, recipe, context, destination)
     final = tried.stages.final
-    worst = worst_beyond_drop(tried.judged, recipe, context.data)
+    unjudged = not_judged(recipe, context.data, model.task)
+    worst = None if unjudged else worst_beyond_drop(tried.judged, recipe, context.data)
     chose = any(_chooses(*step) for step in steps) and macs_of(final.graph) < macs_of(model.graph)
     if worst is None or not chose:
         return tried, context

@@ -1,6 +1,7 @@
 """What follows from the findings: which file the device should run, and whether the result is good enough."""
 
 from collections.abc import Sequence
+from types import ModuleType
 
 from edgeslim.compress.prune.step import AMOUNTS
 from edgeslim.export.evaluation.run import Judged, twin_of
@@ -26,14 +27,25 @@ def worst_beyond_drop(judged: Sequence[Judged], recipe: Recipe, data: Data) -> t
     return None if worst is None or worst[1] <= recipe.max_drop_points else worst
 
 
-def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data) -> list[str]:
-    """Return every way in which the result falls below the recipe's demands."""
-    reasons = []
+def not_judged(recipe: Recipe, data: Data, task: ModuleType) -> str | None:
+    """Return why the images cannot tell the loss that the recipe allows, with how many could; None where they can."""
+    images, needed = len(data.evaluation), task.images_to_tell(recipe.max_drop_points)
+    if data.synthetic or images >= needed:
+        return None
+    return f"not judged: {images} images, {needed} needed for {recipe.max_drop_points:g} points"
+
+
+def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data, unjudged: str | None = None) -> list[str]:
+    """Return every way in which the result falls below the recipe's demands.
+
+    `unjudged`: why the images cannot say how much is lost, which is no way to fall short unless the recipe is strict.
+    """
+    reasons = [f"{unjudged} (--strict)"] if unjudged and recipe.strict else []
     for one in judged:
         if one.job.precision == "fp32":
             continue
         drop = lost_points(one, judged, data)
-        if drop is not None and drop > recipe.max_drop_points:
+        if unjudged is None and drop is not None and drop > recipe.max_drop_points:
             asked = any(call.step == "prune" and set(AMOUNTS) & set(call.settings) for call in recipe.steps)
             cures = [*(["--no-prune leaves every channel"] if asked else []), "--keep-float leaves layers in float"]
             reasons.append(

@@ -64,6 +64,7 @@ def manifest_of(made: Built) -> Manifest:
         ),
         status="rejected" if made.reasons else "accepted",
         reasons=tuple(made.reasons),
+        not_judged=made.not_judged,
         model=SourceModel(
             source=model.source,
             weights_sha256=model.weights_sha256(),

@@ -64,3 +64,4 @@ class Built:
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
     operator_times: UsedTimes | None  # by which widths were chosen
     reasons: Sequence[str]  # why it is rejected; none for an accepted one
+    not_judged: str | None  # why the images cannot say whether too much is lost

@@ -15,10 +15,11 @@ def require_fitting_targets(model: Model, data: Data) -> None:
     Only calibration and selection images are asked; those that judge are left alone. Random weights, synthetic images
     and those without targets have nothing to be asked.
     """
-    if not data.labelled or data.synthetic or model.weights_source == "random":
+    labelled = [one for one in (data.calibration, data.selection) if one.targets is not None]
+    if not labelled or data.synthetic or model.weights_source == "random":
         return
     outputs, targets = [], []
-    for images in (data.calibration, data.selection):
+    for images in labelled:
         chosen = np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).round().astype(np.int64)
         some = images.at(chosen)
         outputs += [outputs_of(model.network, batch) for batch in some.tensors()]

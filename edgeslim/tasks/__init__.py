@@ -6,12 +6,14 @@ its task (TASK in its file). `outputs` are a network's, in its order, with the i
 the outputs of the network that others are compared with.
 
 `model_faults(facts)`: why a network cannot serve the task, in sentences.
-`read(source, facts, skip_bad, seed)`: three disjoint sets of images, with targets where they are known; `Data`.
+`read(source, facts, own, skip_bad, seed)`: three disjoint sets of images, with targets where they are known; `Data`.
+`own` names sources of single sets (sets.py cuts the others from `source`).
 `require_fitting(outputs, targets, facts, data)`: raise BadData where the targets seem to mean something else than the
 outputs of the network as it was given; both are of calibration and selection images.
 `score(outputs, targets, reference)`: a `Score` with its interval, against the targets or else the reference.
 `marks(outputs, targets, reference)`: what each image is worth (N,), in the score's unit; more is better.
 `drop(before, after)`: a `Drop`, what is lost between the marks of two networks on the same images.
+`images_to_tell(points)`: how many images it takes at least to tell a loss of so many points.
 `agreement_pct(outputs, reference)`: on how many of the images both say the same, in percent.
 `divergence(outputs, reference)`: how far outputs are from others, summed over the images; 0 where they are equal.
 `loss(outputs, targets)`: for gradients; without targets, against the network's own answers.
@@ -27,7 +29,7 @@ from edgeslim.errors import BadModel, near_misses
 
 DEFAULT_TASK = "classification"  # of a model that names none
 # Modules beside the tasks: what several of them share.
-SHARED = ("class_folders", "class_order", "images", "preprocessing", "task")
+SHARED = ("class_folders", "class_order", "image_files", "images", "preprocessing", "sets", "task")
 
 
 def known_tasks() -> list[str]:

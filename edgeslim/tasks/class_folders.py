@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeslim.errors import BadData, near_misses
-from edgeslim.tasks.images import images_in
+from edgeslim.tasks.image_files import images_in
 
 SHOWN_CLASSES = 12
 

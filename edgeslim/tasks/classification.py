@@ -6,9 +6,11 @@ All that is known of classes, labels, top-1 and agreement is here, in class_fold
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +21,10 @@ from edgeslim.errors import BadData
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.class_folders import ClassFolders, class_folders
 from edgeslim.tasks.class_order import require_fitting
-from edgeslim.tasks.images import (
-    IMAGE_SUFFIXES,
-    Data,
-    ImageSet,
-    images_in,
-    in_three_sets,
-    reason_against,
-    synthetic_data,
-)
+from edgeslim.tasks.image_files import read_files
+from edgeslim.tasks.images import Data, synthetic_data
 from edgeslim.tasks.preprocessing import Preprocessing, preprocess
+from edgeslim.tasks.sets import SETS, Found, SetName, in_sets, split_folders
 from edgeslim.tasks.task import Drop, ModelFacts, Score
 
 if TYPE_CHECKING:
@@ -41,6 +37,7 @@ __all__ = [
     "agreement_pct",
     "divergence",
     "drop",
+    "images_to_tell",
     "load_data",
     "loss",
     "marks",
@@ -107,6 +104,11 @@ def drop(before: NDArray[np.float64], after: NDArray[np.float64]) -> Drop:
     return Drop(100.0 * (lost - gained) / images, 100.0 * at_most)
 
 
+def images_to_tell(points: float) -> int:
+    """Return how many images it takes at least for one answer to weigh no more than so many points; 0 for none."""
+    return math.ceil(100.0 / points) if points > 0 else 0
+
+
 def agreement_pct(outputs: Sequence[Array], reference: Sequence[Array]) -> float:
     """Return the share of images on which the logits (N, classes) of both name the same class, in percent."""
     a, b = outputs[0], reference[0]
@@ -156,7 +158,14 @@ def _pct(part: int, whole: int) -> float:
     return round(100.0 * part / whole, 2)
 
 
-def read(source: str | None, facts: ModelFacts, *, skip_bad: bool = False, seed: int = 0) -> Data:
+def read(
+    source: str | None,
+    facts: ModelFacts,
+    *,
+    own: Mapping[SetName, str] = MappingProxyType({}),
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Data:
     """Return the data of a classifier: as `load_data`."""
     return load_data(
         source,
@@ -165,6 +174,7 @@ def read(source: str | None, facts: ModelFacts, *, skip_bad: bool = False, seed:
         bundled=facts.bundled,
         names=facts.labels,
         random_weights=facts.random_weights,
+        own=own,
         skip_bad=skip_bad,
         seed=seed,
     )
@@ -178,40 +188,60 @@ def load_data(
     bundled: bool,
     names: Sequence[str] | None = None,
     random_weights: bool = False,
+    own: Mapping[SetName, str] = MappingProxyType({}),
     skip_bad: bool = False,
     seed: int = 0,
 ) -> Data:
-    """Return the data that `source` names, split into three disjoint sets.
+    """Return the data that `source` names, split into three disjoint sets; sets named in `own` have their own source.
 
     `source`: None (what the bundled model ships; synthetic for random weights) · "synthetic" · a folder of
     images by class, or of images without classes · an .npz with `images` (N, H, W[, C]) uint8 and, perhaps,
     `labels` (N,). Class folders are matched to the model's class `names`, whatever their case; where none fits, their
     alphabetical order is the order of the classes. Raises BadData naming every image that cannot be used.
     """
-    if source is None and bundled:
-        return _bundled(preprocessing)
-    if source == "synthetic" or (source is None and random_weights):
+    if own and source == "synthetic":
+        raise BadData("--data synthetic is all three sets; leave out --calibration, --selection and --evaluation")
+    if source == "synthetic" or (source is None and random_weights and not own and not bundled):
         return synthetic_data(preprocessing, seed)
-    if source is None:
+    if source is None and not own and not bundled:
         raise BadData(
             "quantization is calibrated on images: pass --data FOLDER or FILE.npz (or --data synthetic, "
             "which says nothing about accuracy and is labelled so)"
         )
+    if source is not None and not own and (split := split_folders(Path(source))):
+        source, own = None, split
+    reading = partial(_read, preprocessing=preprocessing, classes=classes, names=names or (), skip_bad=skip_bad)
+    read_own = {name: reading(own[name]) for name in SETS if name in own}
+    read_rest = [] if source is None else [reading(source)]
+    given = {name: found for name, (found, _) in read_own.items()}
+    if bundled and source is None:
+        given = {**_bundled_sets(preprocessing), **given}
+    sets = in_sets(given, read_rest[0][0] if read_rest else None, preprocessing, seed)
+    folders = next((one for _, one in (*reversed(read_own.values()), *read_rest) if one is not None), None)
+    if folders is None:
+        return sets
+    how_read = "; ".join(filter(None, (f"classes: {folders.order}", sets.how_read)))
+    return replace(sets, labels=folders.names, how_read=how_read)
+
+
+def _read(
+    source: str, preprocessing: Preprocessing, classes: int, names: Sequence[str], *, skip_bad: bool
+) -> tuple[Found, ClassFolders | None]:
+    """Return what a folder or an .npz holds, and how class folders became classes, None where there are none."""
     path = Path(source)
-    images: NDArray[np.uint8] | list[Path]
-    left_out = 0
-    folders: ClassFolders | None = None
     if path.is_dir():
-        folders = class_folders(path, names or (), classes)
-        images, labels, left_out = _read_folder(path, preprocessing, folders, skip_bad=skip_bad)
-    elif path.suffix == ".npz":
-        images, labels = _read_npz(path, preprocessing)
-    else:
+        folders = class_folders(path, names, classes)
+        groups = {path: 0} if folders is None else folders.classes
+        files = read_files(groups, path, preprocessing, skip_bad=skip_bad)
+        labels = None if folders is None else np.array(files.numbers, np.int64)
+        name = f"{path.name} ({files.left_out} unreadable images left out)" if files.left_out else path.name
+        _check_labels(labels, classes, source)
+        return Found(name, files.images, labels, files.notes), folders
+    if path.suffix != ".npz":
         raise BadData(f"{source} is neither a folder of images nor an .npz file")
+    images, labels = _read_npz(path, preprocessing)
     _check_labels(labels, classes, source)
-    name = f"{path.name} ({left_out} unreadable images left out)" if left_out else path.name
-    split = in_three_sets(name, images, labels, preprocessing, seed)
-    return split if folders is None else replace(split, labels=folders.names, how_read=f"classes: {folders.order}")
+    return Found(path.name, images, labels), None
 
 
 def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:
@@ -222,12 +252,11 @@ def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -
         )
 
 
-def _bundled(preprocessing: Preprocessing) -> Data:
-    def read(name: str) -> ImageSet:
-        images, labels = _read_npz(default_model_folder() / f"{name}.npz", preprocessing)
-        return ImageSet(images, labels, preprocessing)
+def _bundled_sets(preprocessing: Preprocessing) -> dict[SetName, Found]:
+    def read(name: SetName) -> Found:
+        return Found("Fashion-MNIST (bundled)", *_read_npz(default_model_folder() / f"{name}.npz", preprocessing))
 
-    return Data("Fashion-MNIST (bundled)", False, read("calibration"), read("selection"), read("evaluation"))
+    return {name: read(name) for name in SETS}
 
 
 def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
@@ -258,27 +287,3 @@ def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise BadData(f"{path}: `labels` is {labels.dtype} {labels.shape}; expected {len(images)} integers")
     return images, labels.astype(np.int64)
-
-
-def _read_folder(
-    folder: Path, preprocessing: Preprocessing, folders: ClassFolders | None, *, skip_bad: bool
-) -> tuple[list[Path], NDArray[np.int64] | None, int]:
-    """Return files, labels where there are class folders, and how many bad images were left out."""
-    images, labels, bad = [], [], []
-    for group, label in {folder: 0}.items() if folders is None else folders.classes.items():
-        for path in images_in(group):
-            reason = reason_against(path, preprocessing)
-            if reason is not None:
-                bad.append(reason)
-                continue
-            images.append(path)
-            labels.append(label)
-    if bad and not skip_bad:
-        shown = "\n".join(f"  - {line}" for line in bad[:20])
-        raise BadData(
-            f"{len(bad)} of {len(images) + len(bad)} images under {folder} cannot be used "
-            f"(--skip-bad leaves them out):\n{shown}"
-        )
-    if not images:
-        raise BadData(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-    return images, np.array(labels, np.int64) if folders else None, len(bad)

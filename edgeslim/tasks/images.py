@@ -10,14 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeslim.errors import BadData
-from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess, preprocess_batch
+from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess_batch
 
-CALIBRATION_MOST, SELECTION_MOST = 512, 2000
-CALIBRATION_LEAST = 32
 SYNTHETIC_IMAGES = 48
 BATCH = 64
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -76,31 +72,6 @@ class Data:
         return self.evaluation.targets is not None
 
 
-def in_three_sets(
-    source: str,
-    images: NDArray[np.uint8] | list[Path],
-    targets: NDArray[Any] | None,
-    preprocessing: Preprocessing,
-    seed: int,
-) -> Data:
-    """Shuffle once, then cut: a quarter (at most 512) calibrates, a quarter (at most 2,000) selects, the rest judge."""
-    count = len(images)
-    calibration, selection = min(CALIBRATION_MOST, count // 4), min(SELECTION_MOST, count // 4)
-    if calibration < CALIBRATION_LEAST:
-        raise BadData(
-            f"{source} has {count} images, of which a quarter calibrates; at least {4 * CALIBRATION_LEAST} are needed"
-        )
-    order = np.random.default_rng(seed).permutation(count)
-
-    def part(chosen: NDArray[np.int64]) -> ImageSet:
-        chosen = np.sort(chosen)
-        picked = images[chosen] if isinstance(images, np.ndarray) else [images[i] for i in chosen]
-        return ImageSet(picked, None if targets is None else targets[chosen], preprocessing)
-
-    first, second = calibration, calibration + selection
-    return Data(source, False, part(order[:first]), part(order[first:second]), part(order[second:]))
-
-
 def synthetic_data(preprocessing: Preprocessing, seed: int) -> Data:
     """Return seeded images of coloured noise, smooth as photographs are (amplitude falls with frequency)."""
     height, width = preprocessing.height, preprocessing.width
@@ -119,21 +90,6 @@ def synthetic_data(preprocessing: Preprocessing, seed: int) -> Data:
         return ImageSet(np.stack([draw() for _ in range(SYNTHETIC_IMAGES)]), None, preprocessing)
 
     return Data(f"synthetic noise, seed {seed}", True, some(), some(), some())
-
-
-def images_in(folder: Path) -> list[Path]:
-    """Return the image files of a folder, by their suffix, sorted."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def reason_against(path: Path, preprocessing: Preprocessing) -> str | None:
-    """Return why an image file cannot be used, beginning with its path, or None for one that can."""
-    try:
-        preprocess(decode(path, preprocessing), preprocessing)
-    except (OSError, ValueError) as error:
-        reason = str(error)
-        return reason if reason.startswith(str(path)) else f"{path}: {reason}"
-    return None
 
 
 def _decoded(image: NDArray[np.uint8] | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:

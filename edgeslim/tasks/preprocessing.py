@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 ColorOrder = Literal["RGB", "BGR", "GRAY"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -99,8 +99,8 @@ class Preprocessing:
 def decode(image: Image.Image | str | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """Return an image file's pixels, HxWx3 in the order RGB or HxWx1, as many channels as the model takes.
 
-    Grey is repeated for a colour model. Rotation tags (EXIF) are left alone, as training pipelines do. ValueError for
-    an unreadable file, CMYK, more than 8 bits a channel, transparency, and colour given to a grey model.
+    Grey is repeated for a colour model, a photograph is turned as its EXIF tag says, of an animation the first frame
+    counts. ValueError for an unreadable file, CMYK, more than 8 bits a channel, transparency, colour for a grey model.
     """
     if not isinstance(image, Image.Image):
         try:
@@ -114,7 +114,14 @@ def decode(image: Image.Image | str | Path, preprocessing: Preprocessing) -> NDA
     return _pixels(image, "image", preprocessing.channels)
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Tell whether an EXIF tag says that an image lies there turned or mirrored."""
+    return bool(image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9))
+
+
 def _pixels(image: Image.Image, name: str, channels: int) -> NDArray[np.uint8]:
+    if is_turned(image):
+        image = ImageOps.exif_transpose(image)
     if image.mode == "CMYK":
         raise ValueError(f"{name}: is CMYK, whose colours depend on an ink profile; convert it to RGB")
     if image.mode in _DEEP_MODES:

@@ -12,7 +12,8 @@ from edgeslim.export.evaluation.ledger import Row
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.export.job import Job
 from edgeslim.measure.measurement import Measurement
-from edgeslim.pipeline.gates import below_demand
+from edgeslim.pipeline.gates import below_demand, not_judged
+from edgeslim.tasks import classification
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
 from tests.support.judged_files import RECIPE, judged
@@ -70,6 +71,28 @@ def data(*, synthetic: bool = False, labelled: bool = True) -> Data:
         Preprocessing(8, 8, 1, 8, (0.5,), (0.5,), "GRAY"),
     )
     return Data("images", synthetic, images, images, images)
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        (1.0, "not judged: 4 images, 100 needed for 1 points"),
+        (0.3, "not judged: 4 images, 334 needed for 0.3 points"),
+        (25.0, None),
+        (0.0, None),
+    ],
+)
+def test_fewer_images_than_can_tell_the_allowed_loss_judge_nothing(points: float, told: str | None):
+    recipe = RECIPE.model_copy(update={"max_drop_points": points})
+    assert not_judged(recipe, data(), classification) == told
+    assert not_judged(recipe, data(synthetic=True), classification) is None, "synthetic images never judge"
+
+
+def test_what_is_not_judged_rejects_nothing_unless_the_build_is_strict():
+    files = [judged("onnx", "fp32", 90.0), judged("onnx", "int8", 50.0)]
+    assert below_demand(files, RECIPE, data(), "not judged: 4 images") == []
+    strict = RECIPE.model_copy(update={"strict": True})
+    assert below_demand(files, strict, data(), "not judged: 4 images") == ["not judged: 4 images (--strict)"]
 
 
 @pytest.mark.parametrize(("int8_pct", "reasons"), [(89.0, 0), (88.99, 1)])

@@ -56,7 +56,8 @@ def test_random_weights_and_unlabelled_images_are_not_asked(model, bundled, tmp_
     images, labels = bundled
     wrong = data_of(model, images, (labels + 1) % CLASSES, tmp_path)
     require_fitting_targets(replace(model, weights_source="random"), wrong)
-    bare = replace(wrong, evaluation=replace(wrong.evaluation, targets=None))
+    sets = {name: replace(getattr(wrong, name), targets=None) for name in ("calibration", "selection", "evaluation")}
+    bare = replace(wrong, **sets)
     require_fitting_targets(model, bare)
 
 

@@ -13,8 +13,9 @@ from PIL import Image
 from edgeslim.errors import BadData
 from edgeslim.model.load import load_model
 from edgeslim.tasks.classification import load_data
-from edgeslim.tasks.images import CALIBRATION_LEAST, Data, ImageSet
+from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing, preprocess
+from edgeslim.tasks.sets import CALIBRATION_LEAST
 from tests.support.small_models import COLOR, GREY, SIDE
 
 ENOUGH = 4 * CALIBRATION_LEAST

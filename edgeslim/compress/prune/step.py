@@ -6,6 +6,7 @@ in the runtime that will run the network (allocation.py); the weights that stay 
 (model/reconstruct.py). Without an amount the fastest network within the demanded accuracy is sought.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
@@ -27,6 +28,7 @@ from edgeslim.model.equivalence import require_equal
 from edgeslim.model.graph import macs_of, trace
 from edgeslim.model.model import Model
 
+MOST_IMAGES = 1_000_000  # by more nobody selects
 AMOUNTS = ("keep_channels", "keep_parameters", "keep_macs", "keep_latency")
 
 
@@ -120,9 +122,22 @@ def _require_enough_images(marks: NDArray[np.float64], task: ModuleType, demand:
     unbound = demand.max_latency_s is None and demand.max_size_bytes is None
     if unbound and task.drop(marks, marks).at_most > demand.max_drop_points:
         raise Refused(
-            f"{len(marks)} selection images, a quarter of all, cannot show with 95 % confidence that at most "
-            f"{demand.max_drop_points:g} points are lost; give more images, or an amount to prune"
+            f"{len(marks)} selection images cannot show with 95 % confidence that at most "
+            f"{demand.max_drop_points:g} points are lost; {_images_to_show(marks, task, demand.max_drop_points)}"
         )
+
+
+def _images_to_show(marks: NDArray[np.float64], task: ModuleType, points: float) -> str:
+    """Return in words how many images with such marks could show that no more than some points are lost."""
+
+    def shows(count: int) -> bool:
+        many = np.resize(marks, count)
+        return bool(task.drop(many, many).at_most <= points)
+
+    needed = bisect_left(range(MOST_IMAGES), True, lo=len(marks), key=shows)
+    if needed == MOST_IMAGES:
+        return "no number of them could; name an amount to prune"
+    return f"{needed} could (--selection, or four times as many with --data), or name an amount to prune"
 
 
 def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], float], amount: str) -> PrunedNetwork:

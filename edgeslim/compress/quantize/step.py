@@ -67,7 +67,10 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
     selection = context.data.selection
     if settings.promote and not context.data.synthetic and len(selection) < LEAST_IMAGES:
-        remarks.append(f"{len(selection)} selection images are too few to say whether a layer must stay float")
+        remarks.append(
+            f"{len(selection)} selection images are too few to say whether a layer must stay float, "
+            f"{LEAST_IMAGES} would"
+        )
     elif settings.promote and not context.data.synthetic:
         allowed = context.demand.max_drop_points - model.lost_points
         promotion = promote(

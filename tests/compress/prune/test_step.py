@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from edgeslim.errors import BadInput, BadModel, Refused
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.graph import layers_of, macs_of, parameter
 from edgeslim.model.model import Model
+from edgeslim.tasks import classification
 from edgeslim.tasks.images import Data
 from tests.support.installed import skip_without
 from tests.support.small_models import (  # fmt: skip
@@ -254,7 +256,14 @@ def test_so_few_images_that_nothing_can_be_shown_are_said_before_any_work(tmp_pa
     before = model_of(randomized(residual()))
     after = prune.apply(before, prune.Settings(), around(tmp_path))
     assert after.history[-1].startswith("prune: nothing: ")
-    assert "selection images, a quarter of all, cannot show with 95 % confidence" in after.history[-1]
+    told = re.search(
+        r"(\d+) selection images cannot show with 95 % confidence that at most 1 points are lost; (\d+) could "
+        r"\(--selection, or four times as many with --data\), or name an amount to prune",
+        after.history[-1],
+    )
+    assert told is not None, after.history[-1]
+    enough = np.full(int(told[2]), 100.0)
+    assert classification.drop(enough, enough).at_most <= 1 < classification.drop(enough[1:], enough[1:]).at_most
     assert not list(tmp_path.iterdir())
 
 

@@ -25,7 +25,7 @@ from tests.support.small_models import Passing, context, headed, model_of, of_ev
 
 IMAGES = random_images(12)
 CONTEXT = context(IMAGES)
-TOO_FEW = "12 selection images are too few to say whether a layer must stay float"
+TOO_FEW = "12 selection images are too few to say whether a layer must stay float, 100 would"
 
 
 def folded(network: nn.Module):

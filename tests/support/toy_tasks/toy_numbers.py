@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from edgeslim.errors import BadData
-from edgeslim.tasks.images import in_three_sets, synthetic_data
+from edgeslim.tasks.images import synthetic_data
+from edgeslim.tasks.sets import in_three_sets
 from edgeslim.tasks.task import Drop, Score
 
 METRIC, UNIT, OUTPUT = "mean error", "grey levels", "numbers"
@@ -17,7 +18,7 @@ def model_faults(facts):
     return [] if shape == (1, 2) else [f"{facts.source} returns {shape}; two numbers are (N, 2)"]
 
 
-def read(source, facts, *, skip_bad=False, seed=0):
+def read(source, facts, *, own=None, skip_bad=False, seed=0):
     if source == "synthetic":
         return synthetic_data(facts.preprocessing, seed)
     with np.load(source) as file:

@@ -1,0 +1,74 @@
+"""What is said of images that are read otherwise than they lie there, and folders that are split already."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from edgeslim.tasks.classification import load_data
+from edgeslim.tasks.preprocessing import decode
+from tests.support.small_models import COLOR, GREY
+from tests.tasks.test_images import load, picture_folder
+
+UPRIGHT = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_tag_says(orientation: int, tmp_path: Path) -> None:
+    there = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}[orientation]  # the turn that undoes another
+    turn = {
+        1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1), 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: np.rot90,
+    }[there]  # fmt: skip
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(np.ascontiguousarray(turn(UPRIGHT))).save(tmp_path / "photo.png", exif=tags)
+    assert np.array_equal(decode(tmp_path / "photo.png", COLOR), UPRIGHT)
+
+
+def test_what_is_read_otherwise_is_counted(tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path)
+    home = folder / "class_0"
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 6
+    Image.fromarray(np.zeros((16, 20, 3), np.uint8)).save(home / "turned.jpg", exif=tags)
+    frames = [Image.fromarray(np.full((16, 16, 3), shade, np.uint8)) for shade in (10, 200)]
+    frames[0].save(home / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    Image.fromarray(np.zeros((7, 40, 3), np.uint8)).save(home / "narrow.png")
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(home / "grey.png")
+    (home / "notes.txt").write_text("no image")
+    (folder / "class_1" / "labels.json").write_text("{}")
+    (home / ".hidden").write_text("")
+    told = load(folder).how_read
+    assert told == (
+        "classes: folders in alphabetical order, for the model names no labels: 0 class_0, 1 class_1, 2 class_2, "
+        "3 class_3; turned as their EXIF tags say: 1; animations, by their first frame: 1; with a side below 8 pixels: "
+        "1; grey, repeated in three channels: 1; files of other kinds (.json, .txt), left alone: 2"
+    )
+    assert int(decode(home / "moving.webp", COLOR).max()) == 10, "another frame was taken"
+
+
+def test_grey_images_for_a_grey_model_are_nothing_to_speak_of(tmp_path: Path) -> None:
+    assert load(picture_folder(tmp_path, classes=0, channels=1), GREY).how_read is None
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [(("train", "val"), (64, 64, 20)), (("train", "val", "test"), (128, 20, 24)), (("train", "Test"), (64, 64, 20))],
+)
+def test_a_folder_that_is_split_is_taken_so(
+    names: tuple[str, ...], sizes: tuple[int, int, int], tmp_path: Path
+) -> None:
+    for name, count in zip(names, (128, 20, 24), strict=False):
+        picture_folder(tmp_path / name, count)
+    data = load_data(str(tmp_path), COLOR, 4, bundled=False)
+    assert tuple(len(one) for one in (data.calibration, data.selection, data.evaluation)) == sizes
+    assert all(names[-1] in one.parts for one in data.evaluation.images), "other images judge"
+    assert data.labels == ("class_0", "class_1", "class_2", "class_3")
+
+
+def test_classes_that_are_called_otherwise_are_no_split(tmp_path: Path) -> None:
+    for name in ("train", "plane", "test", "car"):
+        picture_folder(tmp_path / name, 32, classes=0)
+    assert load_data(str(tmp_path), COLOR, 4, bundled=False).labels == ("car", "plane", "test", "train")
