@@ -128,6 +128,7 @@ def build(
                 **summary_data(artifact.manifest, report.measurements, report.warnings, report.times),
                 "data_read": report.data_read,
                 "in_float": list(report.in_float),
+                "costs": report.costs,
             }
         )
     else:
@@ -140,6 +141,7 @@ def build(
             report.times,
             report.data_read,
             report.in_float,
+            report.costs,
         )
         show(summary)
         if verbose:

@@ -110,7 +110,10 @@ def write(job: Job) -> Spelling:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove what differs between two folders: the exporter notes absolute source paths in the metadata."""
+    """Remove numbers that nothing reads, and what differs between two folders: the exporter notes absolute paths."""
+    read = {name for node in model.graph.node for name in node.input} | {one.name for one in model.graph.output}
+    for unused in [one for one in model.graph.initializer if one.name not in read]:
+        model.graph.initializer.remove(unused)
     for message in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del message.metadata_props[:]
     for named in (*model.graph.input, *model.graph.output):
@@ -343,9 +346,6 @@ def _quantize_numbers(graph: onnx.GraphProto, names: Container[str], constants: 
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    read = {name for node in graph.node for name in node.input}
-    for unused in [i for i in graph.initializer if i.name not in read]:
-        graph.initializer.remove(unused)
 
 
 def _number_pair(

@@ -64,8 +64,7 @@ def write(job: Job) -> Spelling:
             ranges[tensor] = _range(numerics.edges[edge], factor)
     quantizer.quantize(ranges).export_model(job.target, overwrite=True)
     floating.unlink()
-    if job.io == "int8":
-        _hold_weights_inside(job.target)
+    _hold_weights_inside(job.target)
     spelling = _spelling(job.target, numerics, matched, by_weight)
     spelling.absent.update(absences(wanted, matched, spelling.edges, "the quantizer kept it float"))
     return spelling
@@ -85,7 +84,7 @@ class _Named(nn.Module):
 def _hold_weights_inside(path: Path) -> None:
     """Write a file anew with its weights inside the flatbuffer.
 
-    The quantizer puts those of larger networks behind it, which TensorFlow Lite Micro does not read: it runs such a
+    The quantizer puts those of larger networks behind it, where few readers look: TensorFlow Lite Micro runs such a
     file without a word on whatever lies in memory, and answers noise.
     """
     from ai_edge_litert.tools import flatbuffer_utils

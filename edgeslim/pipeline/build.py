@@ -31,7 +31,7 @@ from edgeslim.model.graph import macs_of
 from edgeslim.model.load import load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.cut import without_probabilities
-from edgeslim.pipeline.gates import below_demand, not_judged, worst_beyond_drop
+from edgeslim.pipeline.gates import below_demand, costs, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
@@ -111,6 +111,8 @@ def build(
         )
         errors, not_read = depth or (None, [])
         failures = [*tried.failures, *delivery.failures]
+        context.progress("what pruning and what INT8 costs", 0.0)
+        lost = costs(judged, stages, images, model.task)
         unjudged = not_judged(recipe, images, model.task)
         reasons = [*failures, *below_demand(judged, recipe, images, unjudged), *delivery.reasons, *too_slow]
         warnings = [
@@ -127,7 +129,9 @@ def build(
         progress("packing the artifact", 0.0)
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
-    report = BuildReport(artifact, profile, delivery.measurements, tuple(warnings), times, images.how_read, floats)
+    report = BuildReport(
+        artifact, profile, delivery.measurements, tuple(warnings), times, images.how_read, floats, lost
+    )
     if failures:
         raise Incomplete(report, reasons)
     if reasons:

@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from types import ModuleType
 
+import torch
+
 from edgeslim.compress.prune.step import AMOUNTS
 from edgeslim.export.evaluation.run import Judged, twin_of
+from edgeslim.model.graph import as_arrays, batched, forward, joined
+from edgeslim.model.model import Stages
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
+from edgeslim.tasks.task import points
+
+PRUNED = "prune ("  # so begins the line of a network's history that pruned it
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:
@@ -22,9 +29,31 @@ def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | No
 
 def worst_beyond_drop(judged: Sequence[Judged], recipe: Recipe, data: Data) -> tuple[Judged, float] | None:
     """Return the file that loses most, and the points, where that is more than the recipe allows."""
-    lost = [(one, points) for one in judged if (points := lost_points(one, judged, data)) is not None]
+    lost = [(one, found) for one in judged if (found := lost_points(one, judged, data)) is not None]
     worst = max(lost, key=lambda pair: pair[1], default=None)
     return None if worst is None or worst[1] <= recipe.max_drop_points else worst
+
+
+def costs(judged: Sequence[Judged], stages: Stages, data: Data, task: ModuleType) -> str | None:
+    """Return in words what pruning and what INT8 costs of all that the INT8 file loses which loses most.
+
+    The pruned network is run in PyTorch, before it was quantized, on the images that judge. None where nothing was
+    pruned, or nothing can be said.
+    """
+    lost = [(one, lost_points(one, judged, data)) for one in judged if one.job.precision == "int8"]
+    files = [(one, total) for one, total in lost if total is not None]
+    if not files or not any(line.startswith(PRUNED) for line in stages.final.history):
+        return None
+    worst, total = max(files, key=lambda pair: pair[1])
+    twin = twin_of(worst, judged)
+    reference = worst.outputs if twin is None else twin.outputs
+    network = batched(stages.unquantized.graph)
+    with torch.no_grad():
+        outputs = as_arrays(joined(forward(network, batch) for batch in data.evaluation.tensors()))
+    score = task.score(outputs, data.evaluation.targets, reference)
+    pruning = score.lost_against(twin.score if data.labelled and twin else None)
+    shares = (points(amount, score.unit) for amount in (pruning, total - pruning))
+    return f"{worst.label} loses {worst.score.amount(total)}: pruning {next(shares)}, INT8 {next(shares)}"
 
 
 def not_judged(recipe: Recipe, data: Data, task: ModuleType) -> str | None:

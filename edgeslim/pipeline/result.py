@@ -28,6 +28,7 @@ class BuildReport:
     times: DeviceTimes  # on the device, estimated
     data_read: str | None  # in words, how the data were read, where that had to be decided
     in_float: tuple[str, ...] = ()  # in words, what the INT8 files compute in float
+    costs: str | None = None  # in words, what pruning and what INT8 costs; None where nothing was pruned
 
 
 class Rejected(Refused):

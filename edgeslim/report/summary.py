@@ -27,6 +27,7 @@ def build_summary(
     times: DeviceTimes,
     data_read: str | None = None,
     in_float: Sequence[str] = (),
+    costs: str | None = None,
 ) -> Table:
     """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
     here = {m.label: m for m in measured}
@@ -50,6 +51,7 @@ def build_summary(
         *([] if data_read is None else [data_read]),
         f"model: {_change(manifest.model.original_parameters, manifest.model.parameters)} parameters, "
         f"{_change(manifest.model.original_macs, manifest.model.macs)} MACs for an image",
+        *([] if costs is None else [costs]),
         *(
             f"{pair} agree on {share:.2f} % of the images"
             for pair, share in manifest.agreement_between_formats_pct.items()

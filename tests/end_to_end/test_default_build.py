@@ -43,6 +43,22 @@ def test_pruned_int8_loses_at_most_the_allowed_point_in_the_real_runtime(built: 
     assert int8_one["agreement_with_fp32_pct"] >= 95.0
 
 
+def test_what_pruning_and_what_int8_costs_is_told_of_the_file_that_loses_most(built: Built) -> None:
+    told = re.fullmatch(
+        r"(\w+ int8) loses (\S+) points of top-1 accuracy: pruning (\S+) points, INT8 (\S+) points",
+        built.summary["costs"],
+    )
+    assert told is not None, built.summary["costs"]
+    lost = {
+        name: models(built)[f"{name} fp32"]["quality"]["value"] - models(built)[f"{name} int8"]["quality"]["value"]
+        for name in FORMATS
+    }
+    assert lost[told[1].removesuffix(" int8")] == pytest.approx(max(lost.values()))
+    assert float(told[2]) == pytest.approx(max(lost.values()), abs=0.01)
+    assert float(told[3]) + float(told[4]) == pytest.approx(float(told[2]), abs=0.011)
+    assert float(told[3]) != 0, "the pruned network answers as the dense one on 10,000 images"
+
+
 def test_channels_are_pruned_to_legal_widths_and_every_trial_is_kept(built: Built) -> None:
     manifest = json.loads((built.folder / "manifest.json").read_text())
     assert manifest["model"]["parameters"] < 0.8 * manifest["model"]["original_parameters"]
