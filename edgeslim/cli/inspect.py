@@ -7,6 +7,7 @@ import click
 
 import edgeslim
 from edgeslim.cli.options import AS_JSON, STDERR, echo, print_json, show
+from edgeslim.devices.new_profile import write_new_profile
 from edgeslim.devices.profile import all_profiles, describe, load_profile
 from edgeslim.units import plain
 
@@ -69,9 +70,17 @@ def verify(artifact: Path, expect: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
+@click.option("--new", metavar="NAME", help="Write NAME.yaml here, a commented profile to fill in for another board.")
 @AS_JSON
-def devices(name: str | None, validate: Path | None, as_json: bool) -> None:
+def devices(name: str | None, validate: Path | None, new: str | None, as_json: bool) -> None:
     """List the devices, or everything known about one, with sources."""
+    if new is not None:
+        file = write_new_profile(new, Path())
+        if as_json:
+            print_json({"profile": str(file)})
+        else:
+            echo(f"{file}: fill in what you know, then edgeslim devices --validate {file}")
+        return
     if validate is not None:
         device = load_profile(validate).name
         if as_json:

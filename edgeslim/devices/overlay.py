@@ -10,6 +10,8 @@ from edgeslim.devices.sourced import Text
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.strict_yaml import Section, read_document, validated
 
+OF_ONE_CORE = ("emulation", "estimator")  # sections that hold for the cores they were made for alone
+
 
 class Calibrated(Section):
     """What a calibration was done with; the error of what came of it stands in the estimator itself.
@@ -40,8 +42,9 @@ class Head(Section):
 def laid_over_base(file: Path, places: Mapping[str, Path]) -> Any:
     """Return what a profile's file says, with every section that it leaves to its base taken from there.
 
-    `base` is one of `places` (a device's name -> its file), or a file, relative to the overlay. A file without `base`
-    is returned as it is. BadProfile for a base that is unknown or an overlay itself, and for damaged keys of `Head`.
+    `base` is one of `places` (a device's name -> its file), or a file, relative to the overlay. An overlay of other
+    cores takes none of OF_ONE_CORE from there. A file without `base` is returned as it is. BadProfile for a base that
+    is unknown or an overlay itself, and for damaged keys of `Head`.
     """
     written = read_document(file, BadProfile)
     if not isinstance(written, dict) or "base" not in written:
@@ -52,7 +55,15 @@ def laid_over_base(file: Path, places: Mapping[str, Path]) -> Any:
         raise BadProfile(
             f"{file.name}: `base`: {head.base} is no whole profile; expected one without a base of its own"
         )
+    if _core_names(written) not in ([], _core_names(below)):
+        below = {key: value for key, value in below.items() if key not in OF_ONE_CORE}
     return below | {key: value for key, value in written.items() if key not in Head.model_fields}
+
+
+def _core_names(written: Mapping[str, Any]) -> list[Any]:
+    """Return the names of the cores that a file has, damaged or not; none where it leaves them to its base."""
+    cores = written.get("cores")
+    return [one.get("name") for one in cores if isinstance(one, dict)] if isinstance(cores, list) else []
 
 
 def is_overlay(file: Path) -> bool:

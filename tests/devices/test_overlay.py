@@ -45,3 +45,22 @@ def test_a_base_may_be_a_file_beside_the_overlay(tmp_path):
 def test_what_is_wrong_with_an_overlay_is_named(text, complaint, tmp_path):
     with pytest.raises(BadProfile, match=complaint):
         load_profile(written(tmp_path, text))
+
+
+CORES = """cores:
+  - name: {name}
+    count: {{value: 4, source: mine}}
+    max_clock: {{value: "1.6 GHz", source: mine}}
+    cpu_part: "{part}"
+    isa: [neon]
+    source: mine
+"""
+
+
+def test_an_overlay_of_another_core_inherits_neither_estimator_nor_emulation(tmp_path):
+    other = written(tmp_path, "base: raspberry-pi-4\n" + CORES.format(name="Cortex-A55", part="0xd05"))
+    profile = load_profile(other)
+    assert (profile.estimator, profile.emulation) == (None, None), "another core is taken for a Cortex-A72"
+    same = written(tmp_path, "base: raspberry-pi-4\n" + CORES.format(name="Cortex-A72", part="0xd08"), "same.yaml")
+    base = load_profile("raspberry-pi-4")
+    assert (load_profile(same).estimator, load_profile(same).emulation) == (base.estimator, base.emulation)

@@ -67,7 +67,8 @@ class Promotion:
         if not self.layers:
             return (
                 f"{self.lost_before:.2f} points are lost on {self.images} selection images, {self.allowed:g} are "
-                f"allowed; with every layer float it were {self.lost_after:.2f}, so none was kept float"
+                f"allowed; with every layer float, and what lies between rounded, it were {self.lost_after:.2f}, "
+                "so none was kept float"
             )
         named = ", ".join(
             f"{numerics.layers[name].weight.removesuffix('.weight')} (as int8 {points:.2f} points are lost)"
