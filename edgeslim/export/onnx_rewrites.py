@@ -197,6 +197,8 @@ def pad_codes(graph: onnx.GraphProto) -> list[str]:
         gone.append(node.output[0])
         node.output[0] = closed.output[0]
         graph.node.remove(closed)
+        if not any(opened.output[0] in one.input for one in graph.node):
+            graph.node.remove(opened)
     return gone
 
 
@@ -210,5 +212,5 @@ def _padding(node: onnx.NodeProto, held: Mapping[str, NDArray[Any]]) -> tuple[ND
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
-    named = (*graph.value_info, *graph.input)
+    named = (*graph.value_info, *graph.input, *graph.output)
     return {one.name: [int(axis.dim_value) for axis in one.type.tensor_type.shape.dim] for one in named}
