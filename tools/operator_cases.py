@@ -81,6 +81,7 @@ CASES: dict[str, Case | tuple[Case, Callable[[], nn.Module]]] = {
     "max_pool2d": _simple(lambda x: functional.max_pool2d(x, 3, 2, 1)),
     "avg_pool2d": _simple(lambda x: functional.avg_pool2d(x, 2)),
     "mean": _simple(lambda x: x.mean(2)[:, :, None] + x.mean((2, 3), keepdim=True)),
+    "token_mean": _simple(lambda x: (x.flatten(2).mean(2, keepdim=True) + x.flatten(2)).unflatten(2, (SIDE, SIDE))),
     "channel_mean": _simple(lambda x: x.mean(1, keepdim=True) + x),
     "upsample_nearest2d": _simple(lambda x: functional.interpolate(x, scale_factor=2)),
     "upsample_bilinear2d": _simple(lambda x: functional.interpolate(x, scale_factor=2, mode="bilinear")),

@@ -9,6 +9,7 @@ import edgeslim
 from edgeslim.cli.options import AS_JSON, STDERR, echo, print_json, show
 from edgeslim.devices.new_profile import write_new_profile
 from edgeslim.devices.profile import all_profiles, describe, load_profile
+from edgeslim.errors import BadInput
 from edgeslim.units import plain
 
 
@@ -74,6 +75,8 @@ def verify(artifact: Path, expect: str | None, as_json: bool) -> None:
 @AS_JSON
 def devices(name: str | None, validate: Path | None, new: str | None, as_json: bool) -> None:
     """List the devices, or everything known about one, with sources."""
+    if new is not None and (name is not None or validate is not None):
+        raise BadInput("--new stands alone: without a device's name and without --validate")
     if new is not None:
         file = write_new_profile(new, Path())
         if as_json:

@@ -22,7 +22,7 @@ def write_new_profile(name: str, folder: Path) -> Path:
     text = in_package("devices/new_profile.yaml").read_text("utf-8")
     try:
         with whole_file(file) as part:
-            part.write_text(re.sub(r"^(name|title): NAME$", rf"\1: {name}", text, flags=re.MULTILINE), "utf-8")
+            part.write_text(re.sub(r"^(name|title): NAME$", rf'\1: "{name}"', text, flags=re.MULTILINE), "utf-8")
     except OSError as error:
         raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
     return file

@@ -176,8 +176,8 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     _insert_pairs(graph, [n for n in integer if _is_layer(n, constants)], quantized, symmetric=numerics.symmetric)
     if with_numbers:
         _quantize_numbers(graph, {written for n in integer for written in n.output}, constants)
-        for name in pad_codes(graph):
-            spelling.edges.pop(matched[name])
+        for name in pad_codes(graph, outputs):
+            spelling.edges.pop(matched[name], None)
             spelling.absent[matched[name]] = "the codes of what is padded are padded"
     _drop_clips(model, quantized)
     return spelling

@@ -149,7 +149,7 @@ def pad_by_joining(graph: onnx.GraphProto) -> None:
     nodes = []
     for node in graph.node:
         amounts, value = _padding(node, held) if node.op_type == "Pad" else (None, 0.0)
-        if amounts is None or value == 0 or amounts.min() < 0:
+        if amounts is None or value == 0 or amounts.min() < 0 or not amounts.any():
             nodes.append(node)
             continue
         joined, size = node.input[0], list(shapes[node.input[0]])
@@ -170,10 +170,10 @@ def pad_by_joining(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def pad_codes(graph: onnx.GraphProto) -> list[str]:
+def pad_codes(graph: onnx.GraphProto, outputs: Container[str]) -> list[str]:
     """Pad codes in place of numbers where both sides have one scale: ONNX Runtime would pad in float between two pairs.
 
-    Return the tensors that were quantized behind a Pad and are no more.
+    Return the tensors that were quantized behind a Pad and are no more; the network's outputs stay.
     """
     held = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
@@ -185,7 +185,8 @@ def pad_codes(graph: onnx.GraphProto) -> list[str]:
             continue
         grids = [tuple(held[name].item() for name in one.input[1:]) for one in (opened, closed)]
         amounts, value = _padding(node, held)
-        if closed.op_type != "QuantizeLinear" or grids[0] != grids[1]:
+        answers = any(name in outputs for one in graph.node if closed.output[0] in one.input for name in one.output)
+        if closed.op_type != "QuantizeLinear" or grids[0] != grids[1] or answers:
             continue
         node.input[0] = opened.input[0]
         if amounts is not None:

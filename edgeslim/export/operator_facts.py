@@ -26,10 +26,12 @@ class Fact:
 
 
 def fact_name(node: fx.Node) -> str:
-    """Return the name under which the table has an operator: a mean over channels is another than one over places."""
+    """Return the name under which the table has an operator: means over places, channels and tokens are three."""
     if node.target is ATEN.mean.dim:
         rank = len(shape_of(node.all_input_nodes[0]))
-        if rank == 4 and any(axis % rank < 2 for axis in argument(node, "dim") or range(rank)):
+        if rank != 4:
+            return "token_mean"
+        if any(axis % rank < 2 for axis in argument(node, "dim") or range(rank)):
             return "channel_mean"
     return operator_name(node)
 

@@ -112,7 +112,7 @@ def build(
         errors, not_read = depth or (None, [])
         failures = [*tried.failures, *delivery.failures]
         context.progress("what pruning and what INT8 costs", 0.0)
-        lost = costs(judged, stages, images, model.task)
+        lost, not_told = try_diagnostic("what pruning costs", lambda: costs(judged, stages, images, model.task))
         unjudged = not_judged(recipe, images, model.task)
         reasons = [*failures, *below_demand(judged, recipe, images, unjudged), *delivery.reasons, *too_slow]
         warnings = [
@@ -121,6 +121,7 @@ def build(
             *doubts,
             *unread,
             *not_read,
+            *not_told,
             *_told(stages.final),
             *latency.unused,
         ]

@@ -5,15 +5,13 @@ from types import ModuleType
 
 import torch
 
-from edgeslim.compress.prune.step import AMOUNTS
+from edgeslim.compress.prune.step import AMOUNTS, PRUNED
 from edgeslim.export.evaluation.run import Judged, twin_of
 from edgeslim.model.graph import as_arrays, batched, forward, joined
 from edgeslim.model.model import Stages
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 from edgeslim.tasks.task import points
-
-PRUNED = "prune ("  # so begins the line of a network's history that pruned it
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:
@@ -52,8 +50,8 @@ def costs(judged: Sequence[Judged], stages: Stages, data: Data, task: ModuleType
         outputs = as_arrays(joined(forward(network, batch) for batch in data.evaluation.tensors()))
     score = task.score(outputs, data.evaluation.targets, reference)
     pruning = score.lost_against(twin.score if data.labelled and twin else None)
-    shares = (points(amount, score.unit) for amount in (pruning, total - pruning))
-    return f"{worst.label} loses {worst.score.amount(total)}: pruning {next(shares)}, INT8 {next(shares)}"
+    by_pruning, by_int8 = points(pruning, score.unit), points(total - pruning, score.unit)
+    return f"{worst.label} loses {worst.score.amount(total)}: pruning {by_pruning}, INT8 {by_int8}"
 
 
 def not_judged(recipe: Recipe, data: Data, task: ModuleType) -> str | None:

@@ -12,10 +12,11 @@ CHECKED_IMAGES = 128  # of the calibration images, and as many of the selection 
 def require_fitting_targets(model: Model, data: Data) -> None:
     """Raise BadData where a model's task finds that the targets seem to mean something else than the answers.
 
-    Only calibration and selection images are asked; those that judge are left alone. Random weights, synthetic images
-    and those without targets have nothing to be asked.
+    Those that judge are left alone, unless they alone have targets: nothing is chosen by the answer. Random weights,
+    synthetic images and those without targets have nothing to be asked.
     """
     labelled = [one for one in (data.calibration, data.selection) if one.targets is not None]
+    labelled = labelled or [one for one in (data.evaluation,) if one.targets is not None]
     if not labelled or data.synthetic or model.weights_source == "random":
         return
     outputs, targets = [], []

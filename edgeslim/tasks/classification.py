@@ -51,6 +51,7 @@ Z95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 Z95_ONE_SIDED = 1.644854
 
 
+BUNDLED = "Fashion-MNIST (bundled)"
 METRIC, UNIT, OUTPUT = "top-1", "%", "logits"
 Array = NDArray[Any]
 
@@ -208,8 +209,8 @@ def load_data(
             "quantization is calibrated on images: pass --data FOLDER or FILE.npz (or --data synthetic, "
             "which says nothing about accuracy and is labelled so)"
         )
-    if source is not None and not own and (split := split_folders(Path(source))):
-        source, own = None, split
+    if source is not None and (split := split_folders(Path(source))):
+        source, own = None, {**split, **own}
     reading = partial(_read, preprocessing=preprocessing, classes=classes, names=names or (), skip_bad=skip_bad)
     read_own = {name: reading(own[name]) for name in SETS if name in own}
     read_rest = [] if source is None else [reading(source)]
@@ -217,6 +218,8 @@ def load_data(
     if bundled and source is None:
         given = {**_bundled_sets(preprocessing), **given}
     sets = in_sets(given, read_rest[0][0] if read_rest else None, preprocessing, seed)
+    if bundled and source is None and not own:
+        return replace(sets, source=BUNDLED)
     folders = next((one for _, one in (*reversed(read_own.values()), *read_rest) if one is not None), None)
     if folders is None:
         return sets
@@ -254,7 +257,7 @@ def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -
 
 def _bundled_sets(preprocessing: Preprocessing) -> dict[SetName, Found]:
     def read(name: SetName) -> Found:
-        return Found("Fashion-MNIST (bundled)", *_read_npz(default_model_folder() / f"{name}.npz", preprocessing))
+        return Found(BUNDLED, *_read_npz(default_model_folder() / f"{name}.npz", preprocessing))
 
     return {name: read(name) for name in SETS}
 

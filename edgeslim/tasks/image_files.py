@@ -1,5 +1,6 @@
 """Folders of image files: which count, which cannot be used, and what is to be said of those that can."""
 
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ SHOWN = 20  # images that cannot be used, by name
 # What is said of images that are read otherwise than they lie there; how many there are stands behind it.
 _WORDS = {
     "turned": "turned as their EXIF tags say",
-    "animated": "animations, by their first frame",
+    "animated": "of several frames, of which the first counts",
     "small": f"with a side below {SMALLEST_SIDE} pixels",
     "grey": "grey, repeated in three channels",
 }
@@ -85,12 +86,21 @@ def _traits(path: Path, preprocessing: Preprocessing) -> Iterator[str]:
     with Image.open(path) as image:
         if is_turned(image):
             yield "turned"
-        if getattr(image, "n_frames", 1) > 1:
+        if _has_more_frames(image):
             yield "animated"
         if min(image.size) < SMALLEST_SIDE:
             yield "small"
         if preprocessing.channels == 3 and image.mode in ("1", "L", "LA", "La"):
             yield "grey"
+
+
+def _has_more_frames(image: Image.Image) -> bool:
+    """Tell whether an image has a second frame; one that cannot be read is none, for the first counts alone."""
+    try:
+        image.seek(1)
+    except (EOFError, OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return False
+    return True
 
 
 def _other_suffixes(folder: Path) -> list[str]:

@@ -45,9 +45,11 @@ def split_folders(folder: Path) -> dict[SetName, str]:
 
     What was trained on calibrates and, without both val and test, selects; the last of them judges.
     """
-    inside = {one.name.casefold(): one for one in folder.iterdir() if one.is_dir()} if folder.is_dir() else {}
-    others = sorted(inside.keys() & {"val", "valid", "validation"}) + sorted(inside.keys() & {"test"})
-    if set(inside) != {"train", *others} or not others:
+    folders = [one for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+    inside = {one.name.casefold(): one for one in folders if not one.name.startswith(".")}
+    validation = sorted(inside.keys() & {"val", "valid", "validation"})
+    others = [*validation, *(inside.keys() & {"test"})]
+    if set(inside) != {"train", *others} or not others or len(validation) > 1:
         return {}
     held_back: dict[SetName, str] = {"selection": str(inside[others[0]])} if len(others) > 1 else {}
     return {"calibration": str(inside["train"]), **held_back, "evaluation": str(inside[others[-1]])}
@@ -72,6 +74,8 @@ def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: P
     BadData where no images are left for a set, too few calibrate, or two sets share an image.
     """
     missing = [name for name in SETS if name not in given]
+    if rest is not None and not missing:
+        raise BadData(f"{rest.source} is read for nothing: all three sets have a source of their own; leave out --data")
     if rest is None and "evaluation" in missing:
         raise BadData("no images judge: name them with --evaluation, or name --data, of which a part then judges")
     donor = next((one for one in (rest, given.get("calibration"), given.get("selection")) if one is not None), None)
@@ -82,13 +86,14 @@ def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: P
     sets = _cut(donor, cut, preprocessing, seed) if donor is not None and cut else {}
     sets |= {name: _cut(given[name], [name], preprocessing, seed)[name] for name in SETS if name not in sets}
     _require_disjoint(sets, sources)
-    told = dict.fromkeys(one.source for one in sources.values())
-    named = {source: " and ".join(name for name in SETS if sources[name].source == source) for source in told}
-    how = "; ".join(f"{named[one]}: {one}" for one in told) if len(told) > 1 else next(iter(told))
-    notes = dict.fromkeys(note for one in sources.values() for note in one.notes)
-    return Data(
-        how, False, sets["calibration"], sets["selection"], sets["evaluation"], how_read="; ".join(notes) or None
-    )
+    roles: dict[int, list[SetName]] = {}  # of each source
+    for name in SETS:
+        roles.setdefault(id(sources[name]), []).append(name)
+    heads = {" and ".join(names): sources[names[0]] for names in roles.values()}
+    several = len(heads) > 1
+    how = "; ".join(f"{head}: {one.source}" if several else one.source for head, one in heads.items())
+    notes = "; ".join(f"{head}: {note}" if several else note for head, one in heads.items() for note in one.notes)
+    return Data(how, False, sets["calibration"], sets["selection"], sets["evaluation"], how_read=notes or None)
 
 
 def _cut(found: Found, names: Sequence[SetName], preprocessing: Preprocessing, seed: int) -> dict[SetName, ImageSet]:
@@ -106,12 +111,14 @@ def _cut(found: Found, names: Sequence[SetName], preprocessing: Preprocessing, s
     sets, begin = {}, 0
     for name in names:
         end = count if name == "evaluation" else begin + sizes[name]
+        if end == begin:
+            raise BadData(f"{found.source} has {count} images, which leaves none for the {name}")
         sets[name], begin = found.at(order[begin:end], preprocessing), end
     return sets
 
 
 def _require_disjoint(sets: Mapping[SetName, ImageSet], sources: Mapping[SetName, Found]) -> None:
-    """Refuse an image that is in two sets of different sources: by its file, or by its content."""
+    """Refuse an image that is in two sets of different sources: the same file, or the same pixels of two archives."""
     seen = {name: {_key(image) for image in one.images} for name, one in sets.items()}
     for one, other in combinations(SETS, 2):
         shared = seen[one] & seen[other] if sources[one] is not sources[other] else set()

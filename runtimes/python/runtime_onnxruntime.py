@@ -115,19 +115,21 @@ def _settings(options: argparse.Namespace, *, no_fallback: bool) -> Any:
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    if _sums_saturate():  # elsewhere the wider sums would only take twice as long
+    if sums_saturate(
+        platform.machine(), Path("/proc/cpuinfo")
+    ):  # elsewhere the wider sums would only take twice as long
         settings.add_session_config_entry("session.x64quantprecision", "1")
     if no_fallback:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return settings
 
 
-def _sums_saturate() -> bool:
+def sums_saturate(machine: str, cpuinfo: Path) -> bool:
     """Tell whether sums of uint8 x int8 products saturate: on x86-64 they do, unless its flags name VNNI."""
-    if platform.machine() not in ("x86_64", "AMD64"):
+    if machine not in ("x86_64", "AMD64"):
         return False
     try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8").split()
+        flags = cpuinfo.read_text("utf-8").split()
     except OSError:
         return True
     return "avx512_vnni" not in flags and "avx_vnni" not in flags

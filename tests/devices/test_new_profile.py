@@ -22,6 +22,11 @@ def test_it_is_valid_knows_nothing_and_can_be_checked_for(tmp_path, monkeypatch,
     assert (code, out) == (0, "the bundled default can be built for my-board.yaml\n"), err
 
 
+@pytest.mark.parametrize("name", ["123", "null", "true", "on"])
+def test_a_name_that_yaml_takes_for_something_else_is_a_name(name, tmp_path):
+    assert load_profile(write_new_profile(name, tmp_path)).name == name
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -74,6 +74,7 @@ def test_a_rewrite_computes_the_same(
         (merge_zeros, lambda self, x: self.conv(F.pad(self.stem(x), (1, 1, 0, 0), mode="reflect"))),
         (pad_by_joining, lambda self, x: F.pad(self.stem(x), (1, 1, 0, 0), mode="replicate")),
         (pad_by_joining, lambda self, x: F.pad(self.stem(x), (1, 1))),
+        (pad_by_joining, lambda self, x: F.pad(self.stem(x), (0, 0), value=2.0)),
         (pool_means, lambda self, x: self.stem(x).mean(1, keepdim=True)),
     ],
 )
@@ -101,6 +102,7 @@ def test_codes_are_padded_in_place_of_numbers(mode: str, tmp_path: Path) -> None
     graph = onnx.helper.make_graph(nodes, "pad", ends[:1], ends[1:], held)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     wanted = outputs(model)
-    assert pad_codes(model.graph) == ["c"]
+    assert pad_codes(model.graph, ["y"]) == [], "the network's output is no tensor that the plan knows"
+    assert pad_codes(model.graph, []) == ["c"]
     assert kinds(model) == {"QuantizeLinear": 1, "Pad": 1, "DequantizeLinear": 1}
     assert np.array_equal(outputs(model), wanted)

@@ -56,6 +56,9 @@ def test_random_weights_and_unlabelled_images_are_not_asked(model, bundled, tmp_
     images, labels = bundled
     wrong = data_of(model, images, (labels + 1) % CLASSES, tmp_path)
     require_fitting_targets(replace(model, weights_source="random"), wrong)
+    judging = {name: replace(getattr(wrong, name), targets=None) for name in ("calibration", "selection")}
+    with pytest.raises(BadData, match="are in another order"):
+        require_fitting_targets(model, replace(wrong, **judging))
     sets = {name: replace(getattr(wrong, name), targets=None) for name in ("calibration", "selection", "evaluation")}
     bare = replace(wrong, **sets)
     require_fitting_targets(model, bare)

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from edgeslim.tasks.classification import load_data
 from edgeslim.tasks.preprocessing import decode
 from tests.support.small_models import COLOR, GREY
-from tests.tasks.test_images import load, picture_folder
+from tests.tasks.test_images import load, picture_folder, sets_of
 
 UPRIGHT = np.arange(5 * 9 * 3, dtype=np.uint8).reshape(5, 9, 3)
 
@@ -43,14 +43,31 @@ def test_what_is_read_otherwise_is_counted(tmp_path: Path) -> None:
     told = load(folder).how_read
     assert told == (
         "classes: folders in alphabetical order, for the model names no labels: 0 class_0, 1 class_1, 2 class_2, "
-        "3 class_3; turned as their EXIF tags say: 1; animations, by their first frame: 1; with a side below 8 pixels: "
-        "1; grey, repeated in three channels: 1; files of other kinds (.json, .txt), left alone: 2"
+        "3 class_3; turned as their EXIF tags say: 1; of several frames, of which the first counts: 1; with a side "
+        "below 8 pixels: 1; grey, repeated in three channels: 1; files of other kinds (.json, .txt), left alone: 2"
     )
     assert int(decode(home / "moving.webp", COLOR).max()) == 10, "another frame was taken"
 
 
+def test_a_second_frame_that_is_damaged_is_none(tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path)
+    pages = [Image.fromarray(np.full((32, 32, 3), shade, np.uint8)) for shade in (10, 200)]
+    file = folder / "class_0" / "pages.tif"
+    pages[0].save(file, save_all=True, append_images=pages[1:])
+    file.write_bytes(file.read_bytes()[:-3000])
+    assert file in [path for one in sets_of(load(folder)) for path in one.images]
+
+
 def test_grey_images_for_a_grey_model_are_nothing_to_speak_of(tmp_path: Path) -> None:
     assert load(picture_folder(tmp_path, classes=0, channels=1), GREY).how_read is None
+
+
+def test_a_set_of_its_own_stands_in_place_of_one_that_is_split(tmp_path: Path) -> None:
+    for name, count in (("train", 128), ("val", 20), (".cache", 1)):
+        picture_folder(tmp_path / "split" / name, count)
+    own = picture_folder(tmp_path / "own", 12)
+    data = load_data(str(tmp_path / "split"), COLOR, 4, bundled=False, own={"evaluation": str(own)})
+    assert [len(one) for one in sets_of(data)] == [64, 64, 12]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from edgeslim.errors import BadData
 from edgeslim.tasks.classification import load_data
 from edgeslim.tasks.images import Data
+from edgeslim.tasks.sets import SETS
 from tests.support.small_models import GREY, SIDE
 from tests.tasks.test_images import picture_folder
 
@@ -84,6 +85,20 @@ def test_too_few_images_to_calibrate_are_counted(tmp_path: Path) -> None:
     selecting = archive(tmp_path / "selecting.npz", 49, 9)
     with pytest.raises(BadData, match=r"selecting\.npz has 9 images, all of which calibrate; at least 32 are needed"):
         load(calibration=selecting, selection=few, evaluation=judging)
+
+
+def test_a_set_without_an_image_is_refused(tmp_path: Path) -> None:
+    many, none = archive(tmp_path / "many.npz", 0, 64), archive(tmp_path / "none.npz", 64, 0)
+    with pytest.raises(BadData, match=r"none\.npz has 0 images, which leaves none for the evaluation"):
+        load(calibration=many, evaluation=none)
+    with pytest.raises(BadData, match=r"two\.npz has 2 images, which leaves none for the selection"):
+        load(archive(tmp_path / "two.npz", 64, 2), calibration=many)
+
+
+def test_data_beside_three_sets_of_their_own_are_refused(tmp_path: Path) -> None:
+    own = {name: archive(tmp_path / f"{name}.npz", 100 * place, 64) for place, name in enumerate(SETS)}
+    with pytest.raises(BadData, match=r"all\.npz is read for nothing: all three sets have a source of their own"):
+        load(archive(tmp_path / "all.npz", 1000, 9), **own)
 
 
 def test_synthetic_images_are_all_three_sets(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_equal
 from edgeslim.model.graph import macs_of, trace
 from edgeslim.model.model import Model
+from edgeslim.tasks.sets import MOST
 
-MOST_IMAGES = 1_000_000  # by more nobody selects
+PRUNED = "prune ("  # so begins the line of a network's history that pruned it
 AMOUNTS = ("keep_channels", "keep_parameters", "keep_macs", "keep_latency")
 
 
@@ -134,10 +135,11 @@ def _images_to_show(marks: NDArray[np.float64], task: ModuleType, points: float)
         many = np.resize(marks, count)
         return bool(task.drop(many, many).at_most <= points)
 
-    needed = bisect_left(range(MOST_IMAGES), True, lo=len(marks), key=shows)
-    if needed == MOST_IMAGES:
-        return "no number of them could; name an amount to prune"
-    return f"{needed} could (--selection, or four times as many with --data), or name an amount to prune"
+    most = MOST["selection"]
+    needed = bisect_left(range(most + 1), True, lo=min(len(marks), most), key=shows)
+    if needed > most:
+        return f"nor could the {most} that are used at most; name an amount to prune"
+    return f"{needed} could (--selection, or more of --data), or name an amount to prune"
 
 
 def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], float], amount: str) -> PrunedNetwork:
@@ -183,7 +185,7 @@ def _finished(model: Model, bench: Workbench, chosen: PrunedNetwork | None, how:
     require_equal("prune", masked(chosen, model.graph, bench.channels), network, bench.context.images)
     after = model.after("prune", network=network)
     line = (
-        f"prune ({how}): {model.parameters:,} to {after.parameters:,} parameters, {macs_of(model.graph):,} to "
+        f"{PRUNED}{how}): {model.parameters:,} to {after.parameters:,} parameters, {macs_of(model.graph):,} to "
         f"{macs_of(network):,} MACs, {chosen.drop.points:.2f} points lost on {len(bench.context.data.selection)} "
         "selection images before quantization"
     )

@@ -258,13 +258,15 @@ def test_so_few_images_that_nothing_can_be_shown_are_said_before_any_work(tmp_pa
     assert after.history[-1].startswith("prune: nothing: ")
     told = re.search(
         r"(\d+) selection images cannot show with 95 % confidence that at most 1 points are lost; (\d+) could "
-        r"\(--selection, or four times as many with --data\), or name an amount to prune",
+        r"\(--selection, or more of --data\), or name an amount to prune",
         after.history[-1],
     )
     assert told is not None, after.history[-1]
     enough = np.full(int(told[2]), 100.0)
     assert classification.drop(enough, enough).at_most <= 1 < classification.drop(enough[1:], enough[1:]).at_most
     assert not list(tmp_path.iterdir())
+    strict = prune.apply(before, prune.Settings(), replace(around(tmp_path), demand=Demand(max_drop_points=0.1)))
+    assert strict.history[-1].endswith("; nor could the 2000 that are used at most; name an amount to prune")
 
 
 def test_importance_by_batch_norms_is_refused_where_there_is_none(tmp_path):

@@ -51,6 +51,10 @@ def drop(before, after):
     return Drop(float(lost.mean()), float(lost.mean() + 1.64 * lost.std() / math.sqrt(len(lost))))
 
 
+def images_to_tell(points):
+    return 1
+
+
 def agreement_pct(outputs, reference):
     return 100.0 * float((_errors(outputs[0], reference[0]) < 1.0).mean())
 
