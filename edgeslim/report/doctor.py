@@ -184,7 +184,7 @@ def of_virtual_machine() -> Diagnosis:
 def of_cpu(machine: Machine) -> Diagnosis:
     """Return the processor and, where it lacks instructions for INT8, what that means for figures taken here."""
     detail = f"{machine.cpu_model}, {machine.cores} cores"
-    if machine.architecture == "x86_64" and not machine.has_vnni:
+    if machine.sums_saturate:
         return Diagnosis(
             "CPU",
             "limited",

@@ -9,7 +9,8 @@ the outputs of the network that others are compared with.
 `read(source, facts, own, skip_bad, seed)`: three disjoint sets of images, with targets where they are known; `Data`.
 `own` names sources of single sets (sets.py cuts the others from `source`).
 `require_fitting(outputs, targets, facts, data)`: raise BadData where the targets seem to mean something else than the
-outputs of the network as it was given; both are of calibration and selection images.
+outputs of the network as it was given; both are of calibration and selection images, or of those that judge where no
+others have targets.
 `score(outputs, targets, reference)`: a `Score` with its interval, against the targets or else the reference.
 `marks(outputs, targets, reference)`: what each image is worth (N,), in the score's unit; more is better.
 `drop(before, after)`: a `Drop`, what is lost between the marks of two networks on the same images.

@@ -209,16 +209,16 @@ def load_data(
             "quantization is calibrated on images: pass --data FOLDER or FILE.npz (or --data synthetic, "
             "which says nothing about accuracy and is labelled so)"
         )
+    given = _bundled_sets(preprocessing) if bundled and source is None else {}
+    of_bundle = bool(given) and not own
     if source is not None and (split := split_folders(Path(source))):
         source, own = None, {**split, **own}
     reading = partial(_read, preprocessing=preprocessing, classes=classes, names=names or (), skip_bad=skip_bad)
     read_own = {name: reading(own[name]) for name in SETS if name in own}
     read_rest = [] if source is None else [reading(source)]
-    given = {name: found for name, (found, _) in read_own.items()}
-    if bundled and source is None:
-        given = {**_bundled_sets(preprocessing), **given}
+    given |= {name: found for name, (found, _) in read_own.items()}
     sets = in_sets(given, read_rest[0][0] if read_rest else None, preprocessing, seed)
-    if bundled and source is None and not own:
+    if of_bundle:
         return replace(sets, source=BUNDLED)
     folders = next((one for _, one in (*reversed(read_own.values()), *read_rest) if one is not None), None)
     if folders is None:

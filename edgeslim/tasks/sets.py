@@ -55,17 +55,6 @@ def split_folders(folder: Path) -> dict[SetName, str]:
     return {"calibration": str(inside["train"]), **held_back, "evaluation": str(inside[others[-1]])}
 
 
-def in_three_sets(
-    source: str,
-    images: NDArray[np.uint8] | list[Path],
-    targets: NDArray[Any] | None,
-    preprocessing: Preprocessing,
-    seed: int,
-) -> Data:
-    """Shuffle once, then cut: a quarter (at most 512) calibrates, a quarter (at most 2,000) selects, the rest judge."""
-    return in_sets({}, Found(source, images, targets), preprocessing, seed)
-
-
 def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: Preprocessing, seed: int) -> Data:
     """Return three disjoint sets: those `given`, and the others cut from the rest by the seed, by their SHARES.
 

@@ -115,9 +115,8 @@ def _settings(options: argparse.Namespace, *, no_fallback: bool) -> Any:
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    if sums_saturate(
-        platform.machine(), Path("/proc/cpuinfo")
-    ):  # elsewhere the wider sums would only take twice as long
+    # Where sums do not saturate the wider ones would only take twice as long.
+    if sums_saturate(platform.machine(), Path("/proc/cpuinfo")):
         settings.add_session_config_entry("session.x64quantprecision", "1")
     if no_fallback:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -89,3 +89,11 @@ def test_classes_that_are_called_otherwise_are_no_split(tmp_path: Path) -> None:
     for name in ("train", "plane", "test", "car"):
         picture_folder(tmp_path / name, 32, classes=0)
     assert load_data(str(tmp_path), COLOR, 4, bundled=False).labels == ("car", "plane", "test", "train")
+
+
+def test_the_bundled_model_takes_nothing_of_its_own_images_beside_a_folder_that_is_split(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        picture_folder(tmp_path / name, 128, channels=1)
+    data = load_data(str(tmp_path), GREY, 4, bundled=True)
+    assert [len(one) for one in sets_of(data)] == [64, 64, 128]
+    assert data.source == "calibration and selection: train; evaluation: val"

@@ -13,20 +13,20 @@ from tests.support.installed import skip_without
 
 TOOL = REPOSITORY / "tools" / "chaos.py"
 sys.path.insert(0, str(TOOL.parent))
-import chaos  # noqa: E402
+import chaos_trial  # noqa: E402
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> chaos.Trial:
+def trial(tmp_path: Path) -> chaos_trial.Trial:
     world = tmp_path / "world"
     for name in ("old", "new"):
         (world / name / "models").mkdir(parents=True)
         (world / name / "models" / "net.onnx").write_text(name)
         (world / f"{name}.tar.gz").write_text(name)
-    return chaos.Trial(chaos.World(world, 1.0, 1.0), tmp_path / "trial", np.random.default_rng(0))
+    return chaos_trial.Trial(chaos_trial.World(world, 1.0, 1.0), tmp_path / "trial", np.random.default_rng(0))
 
 
-def test_an_artifact_that_is_neither_is_a_fault(trial: chaos.Trial) -> None:
+def test_an_artifact_that_is_neither_is_a_fault(trial: chaos_trial.Trial) -> None:
     place = trial.place / "artifact"
     trial.put("old", place)
     trial.require_whole(place, ("old", "new"), "once", may_lack=False)
@@ -47,11 +47,13 @@ def test_an_artifact_that_is_neither_is_a_fault(trial: chaos.Trial) -> None:
     ]
 
 
-def test_folders_and_processes_that_are_left_are_faults(trial: chaos.Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chaos, "GONE_S", 0.2)
+def test_folders_and_processes_that_are_left_are_faults(
+    trial: chaos_trial.Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos_trial, "GONE_S", 0.2)
     (trial.temporary / "cc1.o").touch()
     trial.require_no_folder(trial.place / "artifact", "a build")
-    with subprocess.Popen(["sleep", "60"], env={"PATH": "/usr/bin:/bin", chaos.MARK: str(trial.folder)}) as left:
+    with subprocess.Popen(["sleep", "60"], env={"PATH": "/usr/bin:/bin", chaos_trial.MARK: str(trial.folder)}) as left:
         trial.require_no_process("a build")
         left.kill()
     trial.require_no_process("it was killed")

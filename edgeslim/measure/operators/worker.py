@@ -111,11 +111,13 @@ def _onnxruntime(precision: str, threads: int) -> tuple[Callable[[Operator], Cal
 
     from edgeslim.measure.operators import onnx as probe
 
+    saturate = this_machine().sums_saturate
+
     def session(model: onnx.ModelProto, saved: Path | None = None) -> Any:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        if this_machine().sums_saturate:  # as the agents run it
+        if saturate:  # as the agents run it
             options.add_session_config_entry("session.x64quantprecision", "1")
         if saved is None:  # it is the result of an optimization
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeslim.errors import BadData
 from edgeslim.tasks.images import synthetic_data
-from edgeslim.tasks.sets import in_three_sets
+from edgeslim.tasks.sets import Found, in_sets
 from edgeslim.tasks.task import Drop, Score
 
 METRIC, UNIT, OUTPUT = "mean error", "grey levels", "numbers"
@@ -22,7 +22,8 @@ def read(source, facts, *, own=None, skip_bad=False, seed=0):
     if source == "synthetic":
         return synthetic_data(facts.preprocessing, seed)
     with np.load(source) as file:
-        return in_three_sets(Path(source).name, file["images"], file["numbers"], facts.preprocessing, seed)
+        found = Found(Path(source).name, file["images"], file["numbers"])
+    return in_sets({}, found, facts.preprocessing, seed)
 
 
 def require_fitting(outputs, targets, facts, data):
