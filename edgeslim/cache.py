@@ -15,7 +15,7 @@ from torch import fx
 from edgeslim.errors import Recomputed, ToolFailed
 from edgeslim.resources import is_own_file, own_folder, whole_file
 
-VERSION = 3  # of what is kept: a step that computes something else under the same name raises it
+VERSION = 4  # of what is kept: a step that computes something else under the same name raises it
 
 
 def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[], Any]) -> Any:

@@ -15,7 +15,8 @@ class Runtime:
 
     `packages` hold it, as they are installed, the preferred one first; `probing` are what must be importable to time
     single operators in it. `golden_lsb`: steps by which INT8 outputs may differ from golden ones. `sums_are_free`: an
-    addition is fused into the layer before it. `host_dependent`: on what, beside the file, INT8 outputs depend.
+    addition is fused into the layer before it. `unpacks_once`: INT8 weights of a layer that computes in float are made
+    floats when a file is loaded, not at every inference. `host_dependent`: on what else INT8 outputs depend.
     """
 
     extra: str  # of edgeslim, which installs it
@@ -24,6 +25,7 @@ class Runtime:
     channels_last: bool
     golden_lsb: int
     sums_are_free: bool = False
+    unpacks_once: bool = True
     host_dependent: str | None = None
 
 
@@ -51,6 +53,7 @@ RUNTIMES: dict[RuntimeName, Runtime] = {
         probing=("onnx", "onnxruntime"),
         channels_last=False,
         golden_lsb=1,
+        unpacks_once=False,
         host_dependent="ONNX Runtime on x86-64 without VNNI saturates sums of uint8 x int8 products unless a session "
         "sets `session.x64quantprecision` to `1`, as run.py does: without it outputs of the INT8 ONNX file differ "
         "there",

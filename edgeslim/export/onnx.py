@@ -11,7 +11,7 @@ behind it, so there only what an integer operator reads is quantized, and the ou
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +30,11 @@ from edgeslim.export.onnx_rewrites import (
     pad_by_joining,
     pad_codes,
     pool_means,
+    quantize_numbers,
 )
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
-from edgeslim.model.numerics import LEVELS, MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime
@@ -150,7 +151,7 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     """Insert the QDQ pairs of the plan into a float model in place."""
     graph = model.graph
     layers = _layer_nodes(model, numerics)
-    kept = {node.output[0] for name, node in layers.items() if numerics.layers[name].precision == "fp32"}
+    kept = {node.output[0] for name, node in layers.items() if numerics.layers[name].precision != "int8"}
     constants = {i.name for i in graph.initializer}
     outputs = {one.name for one in graph.output}
     with_numbers = runtime == "onnxruntime" and not numerics.symmetric
@@ -168,14 +169,17 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     quantized = {name: numerics.edges[matched[name]] for name in touched if name in matched}
     names = {n.output[0] for n in integer}
     written = {name: node for name, node in layers.items() if node.output[0] in names}
+    weights_only = {name: node for name, node in layers.items() if numerics.layers[name].precision == "w8"}
     spelling = Spelling(
         edges={matched[name]: _quantized_name(name, outputs) for name in quantized},
-        weights={name: node.input[1] for name, node in written.items()},
+        weights={name: node.input[1] for name, node in (written | weights_only).items()},
         nodes={name: node.name for name, node in written.items()},
     )
-    _insert_pairs(graph, [n for n in integer if _is_layer(n, constants)], quantized, symmetric=numerics.symmetric)
+    sources = {n.output[0]: quantized[n.input[0]] for n in integer if _is_layer(n, constants)}
+    sources |= {node.output[0]: None for node in weights_only.values()}
+    _insert_pairs(graph, sources, quantized, symmetric=numerics.symmetric)
     if with_numbers:
-        _quantize_numbers(graph, {written for n in integer for written in n.output}, constants)
+        quantize_numbers(graph, {written for n in integer for written in n.output}, constants)
         for name in pad_codes(graph, outputs):
             spelling.edges.pop(matched[name], None)
             spelling.absent[matched[name]] = "the codes of what is padded are padded"
@@ -189,15 +193,21 @@ def _quantized_name(tensor: str, outputs: Container[str]) -> str:
 
 
 def _insert_pairs(
-    graph: onnx.GraphProto, layers: list[onnx.NodeProto], quantized: dict[str, EdgeNumerics], *, symmetric: bool
+    graph: onnx.GraphProto,
+    sources: Mapping[str, EdgeNumerics | None],
+    quantized: Mapping[str, EdgeNumerics],
+    *,
+    symmetric: bool,
 ) -> None:
-    """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants."""
+    """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants.
+
+    `sources`: by what a layer writes, the grid of what it reads; None for a layer whose weights alone are integers.
+    """
     outputs = {one.name for one in graph.output}
     nodes = _pair(graph, INPUT, quantized[INPUT], symmetric=symmetric) if INPUT in quantized else []
-    written_by_layers = {layer.output[0] for layer in layers}
     for node in list(graph.node):
-        if node.output[0] in written_by_layers:
-            nodes += _weight_pairs(graph, node, quantized[node.input[0]], symmetric=symmetric)
+        if node.output[0] in sources:
+            nodes += _weight_pairs(graph, node, sources[node.output[0]], symmetric=symmetric)
         for i, name in enumerate(node.input):
             if name in quantized and name not in outputs:
                 node.input[i] = f"{name}_dequantized"
@@ -287,9 +297,9 @@ def _pair(graph: onnx.GraphProto, name: str, edge: EdgeNumerics, *, symmetric: b
 
 
 def _weight_pairs(
-    graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNumerics, *, symmetric: bool
+    graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNumerics | None, *, symmetric: bool
 ) -> list[onnx.NodeProto]:
-    """Replace a layer's float weight and bias by integers with a DequantizeLinear each."""
+    """Replace a layer's float weight and, where its input has a grid, bias by integers with a DequantizeLinear each."""
     values = {i.name: i for i in graph.initializer}
     weight = numpy_helper.to_array(values[node.input[1]])
     axis = 1 if node.op_type == "MatMul" else 0
@@ -299,7 +309,7 @@ def _weight_pairs(
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     codes = np.clip(np.round(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
     pairs = [_constant(graph, node, 1, codes, scales, axis)]
-    if len(node.input) > 2 and not symmetric:
+    if len(node.input) > 2 and source is not None and not symmetric:
         bias = numpy_helper.to_array(values[node.input[2]])
         bias_scales = (np.float32(source.scale) * scales).astype(np.float32)
         limits = np.iinfo(np.int32)
@@ -330,37 +340,6 @@ def _constant(
         f"{name}_dequantize",
         axis=axis,
     )
-
-
-def _quantize_numbers(graph: onnx.GraphProto, names: Container[str], constants: Container[str]) -> None:
-    """Write the constant of each sum or product that writes one of some tensors as uint8 codes.
-
-    Their grid ends at 0 and at the farthest value.
-    """
-    values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-    nodes = []
-    for node in graph.node:
-        numbers = [name for name in node.input if name in constants]
-        if node.op_type in ("Add", "Mul") and numbers and node.output[0] in names:
-            nodes.append(_number_pair(graph, node, values[numbers[0]], list(node.input).index(numbers[0])))
-        nodes.append(node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _number_pair(
-    graph: onnx.GraphProto, node: onnx.NodeProto, value: NDArray[np.float32], position: int
-) -> onnx.NodeProto:
-    """Swap the constant of a sum or product for codes; return the DequantizeLinear that reads them."""
-    low, high = min(float(value.min()), 0.0), max(float(value.max()), 0.0)
-    scale = np.float32((high - low or 1.0) / LEVELS)
-    zero = np.uint8(np.clip(round(-low / scale), 0, LEVELS))
-    codes = np.clip(np.round(value / scale) + zero, 0, LEVELS).astype(np.uint8)
-    name = f"{node.output[0]}_constant"
-    parts = {f"{name}_codes": codes, f"{name}_scale": scale, f"{name}_zero_point": zero}
-    graph.initializer.extend(numpy_helper.from_array(np.array(one), key) for key, one in parts.items())
-    node.input[position] = f"{name}_dequantized"
-    return helper.make_node("DequantizeLinear", [*parts], [f"{name}_dequantized"], f"{name}_dequantize")
 
 
 def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:

@@ -1,4 +1,4 @@
-"""What is rewritten in an ONNX file, exactly, before the planned numbers are written into it."""
+"""What is rewritten in an ONNX file, exactly, before the planned numbers are written into it, and what around them."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor, equal
 
 from edgeslim.model.normalize.averages import counted
-from edgeslim.model.numerics import Numerics
+from edgeslim.model.numerics import LEVELS, Numerics
 
 WEIGHT, BIAS = 1, 2  # which input of a layer
 
@@ -168,6 +168,37 @@ def pad_by_joining(graph: onnx.GraphProto) -> None:
             joined, size[axis] = output, size[axis] + int(amounts[:, axis].sum())
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def quantize_numbers(graph: onnx.GraphProto, names: Container[str], constants: Container[str]) -> None:
+    """Write the constant of each sum or product that writes one of some tensors as uint8 codes.
+
+    Their grid ends at 0 and at the farthest value.
+    """
+    values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        numbers = [name for name in node.input if name in constants]
+        if node.op_type in ("Add", "Mul") and numbers and node.output[0] in names:
+            nodes.append(_number_pair(graph, node, values[numbers[0]], list(node.input).index(numbers[0])))
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _number_pair(
+    graph: onnx.GraphProto, node: onnx.NodeProto, value: NDArray[np.float32], position: int
+) -> onnx.NodeProto:
+    """Swap the constant of a sum or product for codes; return the DequantizeLinear that reads them."""
+    low, high = min(float(value.min()), 0.0), max(float(value.max()), 0.0)
+    scale = np.float32((high - low or 1.0) / LEVELS)
+    zero = np.uint8(np.clip(round(-low / scale), 0, LEVELS))
+    codes = np.clip(np.round(value / scale) + zero, 0, LEVELS).astype(np.uint8)
+    name = f"{node.output[0]}_constant"
+    parts = {f"{name}_codes": codes, f"{name}_scale": scale, f"{name}_zero_point": zero}
+    graph.initializer.extend(numpy_helper.from_array(np.array(one), key) for key, one in parts.items())
+    node.input[position] = f"{name}_dequantized"
+    return helper.make_node("DequantizeLinear", [*parts], [f"{name}_dequantized"], f"{name}_dequantize")
 
 
 def pad_codes(graph: onnx.GraphProto, outputs: Container[str]) -> list[str]:

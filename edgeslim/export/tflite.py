@@ -19,7 +19,15 @@ from edgeslim.export.tflite_operators import as_in_torch, float_operators, respe
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
 from edgeslim.model.graph import forward, graph_of, layers_of, parameter, values_of
-from edgeslim.model.numerics import MATCH_TOLERANCE, MATCHED_IMAGES, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.numerics import (
+    MATCH_TOLERANCE,
+    MATCHED_IMAGES,
+    EdgeNumerics,
+    Numerics,
+    absences,
+    match_values,
+    operators_on_integers,
+)
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE", "CONCATENATION")
@@ -37,10 +45,10 @@ def write(job: Job) -> Spelling:
     as_in_torch(graph)
     channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
     example = {INPUT: torch.from_numpy(channels_last[:1])}
-    if job.precision == "fp32":
+    numerics = Numerics({}, {}) if job.precision == "fp32" else job.plan()
+    if not numerics.rounded_layers:
         litert_torch.convert(_Named(graph, job.outputs).eval(), sample_kwargs=example).export(str(job.target))
         return Spelling()
-    numerics = job.plan()
     floating = job.target.with_suffix(".float.tflite")
     matched_images = torch.from_numpy(job.images(MATCHED_IMAGES))
     values = {k: v.numpy() for k, v in values_of(graph, matched_images).items()}
@@ -52,9 +60,10 @@ def write(job: Job) -> Spelling:
     by_weight = _layers_by_weight(interpreter, graph, numerics)
     matched = match_values(wanted, found)
     matched |= {tensor: numerics.layers[layer].output for tensor, layer in by_weight.items() if layer in clipped}
-    kept = _float_scopes(interpreter, numerics, matched, by_weight)
-    kept += _inner_scopes(interpreter, float_nodes, values, found)
-    quantizer = aeq.Quantizer(str(floating), _recipe(kept, job.io))
+    outputs = match_values({one.output: values[one.output] for one in numerics.layers.values()}, found)
+    scopes = dict.fromkeys(_inner_scopes(interpreter, float_nodes, values, found), "fp32")
+    scopes |= _float_scopes(interpreter, numerics, outputs, by_weight)
+    quantizer = aeq.Quantizer(str(floating), _recipe(scopes, job.io))
     name = _signature_inputs(interpreter)[0]
     ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
     passed_on = _with_passed_on(interpreter, matched)
@@ -92,8 +101,8 @@ def _hold_weights_inside(path: Path) -> None:
     flatbuffer_utils.write_model(flatbuffer_utils.read_model(path), path)
 
 
-def _recipe(kept: list[str], io: Io) -> list[dict[str, Any]]:
-    """Everything int8 but the kept operators' scopes and, for float I/O, the input and output tensors."""
+def _recipe(scopes: Mapping[str, str], io: Io) -> list[dict[str, Any]]:
+    """Everything int8 but the scopes of another precision and, for float I/O, the input and output tensors."""
     from ai_edge_quantizer import recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
@@ -108,10 +117,12 @@ def _recipe(kept: list[str], io: Io) -> list[dict[str, Any]]:
     )
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT) if io == "float32" else ():
         manager.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    for scope in kept:
-        manager.add_quantization_config(
-            f"^{re.escape(scope)};?$", TFLOperationName.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE
-        )
+    for scope, precision in scopes.items():
+        pattern, every = f"^{re.escape(scope)};?$", TFLOperationName.ALL_SUPPORTED
+        if precision == "w8":
+            manager.add_weight_only_config(pattern, every, num_bits=8)
+        else:
+            manager.add_quantization_config(pattern, every, algorithm_key=AlgorithmName.NO_QUANTIZE)
     recipe: list[dict[str, Any]] = manager.get_quantization_recipe()
     return recipe
 
@@ -191,16 +202,40 @@ def _range(edge: EdgeNumerics, factor: float) -> dict[str, NDArray[np.float32]]:
 
 
 def _float_scopes(
-    interpreter: Interpreter, numerics: Numerics, matched: dict[str, str], by_weight: Mapping[str, str]
-) -> list[str]:
-    """Return the output tensors of the layers that stay float, by which the recipe knows them."""
-    outputs = {layer.output: name for name, layer in numerics.layers.items() if layer.precision == "fp32"}
+    interpreter: Interpreter, numerics: Numerics, outputs: Mapping[str, str], by_weight: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the scopes, by which the recipe knows them, of the layers that run in float and of what lies between them.
+
+    With the precision of each. `outputs`: {tensor: output of a planned layer}.
+    """
+    floating = [name for name, layer in numerics.layers.items() if layer.precision != "int8"]
+    if not floating:
+        return {}
+    of_output = {layer.output: name for name, layer in numerics.layers.items()}
     names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
-    written = [names[int(op["outputs"][0])] for op in _operators(interpreter) if op["op_name"] in LAYER_OPERATORS]
-    scopes = [one for one in written if matched.get(one) in outputs or by_weight.get(one) in outputs.values()]
-    if len(scopes) != len(outputs):
-        raise ValueError(f"only {len(scopes)} of the {len(outputs)} layers kept float were found in the converted file")
-    return scopes
+    operators = _operators(interpreter)
+    by_layers = [names[int(op["outputs"][0])] for op in operators if op["op_name"] in LAYER_OPERATORS]
+    layers = {one: of_output.get(outputs.get(one, ""), by_weight.get(one)) for one in by_layers}
+    kept = [one for one, layer in layers.items() if layer in floating]
+    if len(kept) != len(floating):
+        raise ValueError(f"only {len(kept)} of the {len(floating)} layers kept float were found in the converted file")
+    producers = {names[int(out)]: names[int(op["outputs"][0])] for op in operators for out in op["outputs"]}
+    source, *_ = (str(t["name"]) for t in interpreter.get_input_details())
+    producers[source] = source
+    reads: dict[str, list[str]] = {source: []}
+    for op in operators:
+        read = [producers.get(names.get(int(one), "")) for one in op["inputs"]]
+        reads[names[int(op["outputs"][0])]] = [one for one in read if one is not None]
+    int8 = [one for one, layer in layers.items() if layer is not None and layer not in floating]
+    ends = [producers[str(t["name"])] for t in interpreter.get_output_details()]
+    on_integers = {source, *int8, *operators_on_integers(reads, int8, kept, ends)}
+    found = {}
+    for op in operators:
+        written = [names[int(one)] for one in op["outputs"]]
+        if written[0] not in on_integers:
+            layer = layers.get(written[0])
+            found[";".join(written)] = "fp32" if layer is None else numerics.layers[layer].precision
+    return found
 
 
 def _layers_by_weight(interpreter: Interpreter, graph: fx.GraphModule, numerics: Numerics) -> dict[str, str]:
@@ -266,14 +301,18 @@ def _spelling(path: Path, numerics: Numerics, matched: dict[str, str], by_weight
         held = [t for t in named if len(t["quantization_parameters"]["scales"])]
         if held:
             edges.setdefault(edge, str(held[0]["name"]))
-    layer_of = {layer.output: name for name, layer in numerics.layers.items() if layer.precision == "int8"}
+    layer_of = {layer.output: name for name, layer in numerics.layers.items()}
     edge_of = {tensor: edge for edge, tensor in edges.items()}
+    stored = {
+        int(op["outputs"][0]): int(op["inputs"][0]) for op in _operators(interpreter) if op["op_name"] == "DEQUANTIZE"
+    }
     weights, nodes = {}, {}
-    for op in _operators(interpreter):
-        written = str(tensors[int(op["outputs"][0])]["name"])
+    for op in [one for one in _operators(interpreter) if one["op_name"] in LAYER_OPERATORS]:
+        written, weight = str(tensors[int(op["outputs"][0])]["name"]), int(op["inputs"][1])
         layer = layer_of.get(edge_of.get(written, "")) or by_weight.get(written)
-        if op["op_name"] in LAYER_OPERATORS and layer is not None and layer in layer_of.values():
-            weights[layer] = str(tensors[int(op["inputs"][1])]["name"])
+        if layer in numerics.rounded_layers:
+            weights[layer] = str(tensors[stored.get(weight, weight)]["name"])
+        if layer in numerics.integer_layers:
             nodes[layer] = written
     return Spelling(edges, weights, nodes)
 

@@ -37,7 +37,7 @@ def fake_quantize_weight(weight: Tensor, scales: Sequence[float]) -> Tensor:
 
 
 def part_of(numerics: Numerics, layers: Collection[str]) -> Numerics:
-    """Return the plan of these layers alone, with the edges they read and write; kept-float ones stay float."""
+    """Return the plan of these layers alone, with the edges that INT8 ones read and write."""
     chosen = {name: layer for name, layer in numerics.layers.items() if name in layers}
     quantized = [layer for layer in chosen.values() if layer.precision == "int8"]
     edges = {name for layer in quantized for name in (layer.inputs, layer.output)}
@@ -49,7 +49,7 @@ def simulate(graph: fx.GraphModule, numerics: Numerics, batches: Iterable[Tensor
     """Return every activation (N, ...) of a network run under a plan, by node name.
 
     `graph` is folded, with its weights on their grid or not; biases stay as they are. `batches` hold images
-    (n, C, H, W). Exactly what `numerics` names is rounded: every edge, and the weight of every int8 layer; `part_of`
+    (n, C, H, W). Exactly what `numerics` names is rounded: every edge, and every weight that has scales; `part_of`
     makes a plan of some layers. What lies before a fused activation is no edge and stays float.
     """
     simulator = _Simulator(graph, numerics)
@@ -91,7 +91,7 @@ class _Simulator(fx.Interpreter):
         for name, node in layers_of(graph).items():
             layer = numerics.layers.get(name)
             weight = parameter(graph, node.args[1])
-            if layer is not None and layer.precision == "int8" and weight is not None:
+            if layer is not None and layer.weight_scales and weight is not None:
                 self._weights[layer.weight] = fake_quantize_weight(weight, layer.weight_scales)
 
     def run_node(self, n: fx.Node) -> Any:

@@ -1,7 +1,7 @@
 """Numerics: the quantization of a network decided once, which every exporter then spells."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,10 +35,13 @@ class EdgeNumerics:
 
 @dataclass(frozen=True)
 class LayerNumerics:
-    """One convolution or linear layer: weights symmetric int8 per output channel, or kept float."""
+    """One convolution or linear layer: weights symmetric int8 per output channel, or kept float.
+
+    "int8": on integers throughout; "w8": the weights are integers, all that is computed is float; "fp32": all float.
+    """
 
     weight: str  # qualified name of the weight in the network
-    precision: str  # "int8" or "fp32"
+    precision: str  # "int8", "w8" or "fp32"
     inputs: str  # the edge it reads
     output: str  # the edge it produces, after a fused activation
     weight_scales: tuple[float, ...]  # one per output channel; empty when kept float
@@ -55,6 +58,11 @@ class Numerics:
     def integer_layers(self) -> list[str]:
         """Names of the layers planned to run in int8, in graph order."""
         return [name for name, layer in self.layers.items() if layer.precision == "int8"]
+
+    @property
+    def rounded_layers(self) -> list[str]:
+        """Names of the layers whose weights are int8, in graph order: those of "int8" and of "w8"."""
+        return [name for name, layer in self.layers.items() if layer.weight_scales]
 
     @property
     def symmetric(self) -> bool:
@@ -76,6 +84,31 @@ def load_numerics(path: Path) -> Numerics:
             for name, layer in raw["layers"].items()
         },
     )
+
+
+def operators_on_integers(
+    reads: Mapping[str, Collection[str]],
+    int8: Collection[str],
+    floating: Collection[str],
+    outputs: Collection[str],
+) -> set[str]:
+    """Return the operators between layers that run on integers, where some layers do (`int8`) and others do not.
+
+    Codes reach them, from an INT8 layer or as the network's input, and what they compute is read as codes, by an INT8
+    layer or as an output; one of the two is a layer. `reads`: in order of execution, what each operator or layer reads;
+    nothing, if it is the input.
+    """
+    layers = {name: {"layer"} if name in int8 else set() for name in (*int8, *floating)}
+    gives: dict[str, set[str]] = {}
+    for name, sources in reads.items():
+        passed = set().union(*(gives[one] for one in sources)) if sources else {"end"}
+        gives[name] = layers.get(name, passed)
+    wanted = {name: {"end"} if name in outputs else set() for name in reads}
+    for name in reversed(list(reads)):
+        for source in reads[name]:
+            wanted[source] |= layers.get(name, wanted[name])
+    between = [name for name, sources in reads.items() if sources and name not in layers]
+    return {name for name in between if gives[name] and wanted[name] and "layer" in gives[name] | wanted[name]}
 
 
 def match_values(

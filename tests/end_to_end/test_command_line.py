@@ -34,6 +34,7 @@ from tests.support.processes import alive
         (("build", *PI, "--recipe", "nosuch.yaml"), 2, "nosuch.yaml: cannot be read"),
         (("build", *PI, "--format", "coreml"), 2, "expected 'onnx', 'openvino' or 'tflite'"),
         (("build", *PI, "--keep-float", "("), 2, "is no regular expression"),
+        (("build", *PI, "--weights-only", "("), 2, "weights_only `(` is no regular expression"),
         (("build", *PI, "--max-drop", "-1"), 2, "max_drop_points"),
         (("build", *PI, "--prune", "macs=0"), 2, "keep_macs is 0; expected a share above 0 and below 1"),
         (("build", *PI, "--prune", "latency=1"), 2, "keep_latency is 1; expected a share above 0 and below 1"),

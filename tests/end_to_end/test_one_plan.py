@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.run_model import execution_graph, run_model
@@ -15,6 +16,8 @@ from edgeslim.export.evaluation.ledger import Row, read_ledger
 from edgeslim.export.evaluation.run import Judged, eager_outputs
 from edgeslim.export.job import Job, Spelling
 from edgeslim.grid import sqnr_db
+from edgeslim.model.fake_quant import simulate
+from edgeslim.model.graph import output_nodes, outputs_of_batches
 from edgeslim.model.numerics import EdgeNumerics, Numerics
 from edgeslim.tasks.task import Score
 from tests.support.builds import Plan, make_plan
@@ -125,3 +128,56 @@ def test_layers_kept_float_are_float_in_every_file_and_compute_what_the_model_do
         assert not set(floats) & set(spelling.weights), name
         (logits,) = run_model(RUNTIMES[name], path, inputs(kept, name), precision="int8")
         assert sqnr_db(eager, logits) >= 20, name
+
+
+def simulated(plan: Plan) -> np.ndarray:
+    """Return what a plan gives for the first 16 images."""
+    rows = torch.from_numpy(inputs(plan, "onnx")[:16])
+    return simulate(plan.quantized.graph, plan.numerics, [rows])[output_nodes(plan.quantized.graph)[0].name].numpy()
+
+
+def test_layers_of_which_only_the_weights_are_int8_compute_in_float_what_the_plan_says(
+    images: Path, tmp_path: Path
+) -> None:
+    plan = make_plan(images, tmp_path, quantize.Settings(weights_only=("^pointwise$", "^depthwise$", "^classifier$")))
+    files = plan.export(plan.quantized, tmp_path / "work")
+    numerics = plan.numerics
+    small = [name for name, layer in numerics.layers.items() if layer.precision == "w8"]
+    assert len(small) == 3
+    planned = simulated(plan)
+    for name, (path, spelling) in files.items():
+        executed = execution_graph(RUNTIMES[name], path, inputs(plan, name)[:1], "int8")
+        assert proven_layers(executed, spelling) == numerics.integer_layers, name
+        found = ledger(numerics, files, name)
+        assert {found[f"layer {one}"].state for one in numerics.rounded_layers} == {"same"}, name
+        assert not [row for row in found.values() if row.unexplained], name
+        (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
+        assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name
+
+
+@pytest.mark.parametrize("wish", ["keep_float", "weights_only"])
+def test_with_no_layer_on_integers_nothing_that_lies_between_them_is_rounded(
+    wish: str, images: Path, tmp_path: Path
+) -> None:
+    plan = make_plan(images, tmp_path, quantize.Settings(**{wish: (".",)}))
+    assert not plan.numerics.edges
+    files = plan.export(plan.quantized, tmp_path / "work")
+    wanted = outputs_of_batches(plan.quantized.graph, torch.from_numpy(inputs(plan, "onnx")).split(1))[0]
+    for name, (path, spelling) in files.items():
+        assert not spelling.edges, name
+        assert not spelling.nodes, name
+        assert sorted(spelling.weights) == sorted(plan.numerics.rounded_layers), name
+        (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name), precision="int8")
+        assert sqnr_db(wanted, outputs) >= 90, name
+
+
+def test_what_lies_between_float_layers_is_float_in_every_file(images: Path, tmp_path: Path) -> None:
+    plan = make_plan(images, tmp_path, quantize.Settings(keep_float=("^left$", "^right$", "^classifier$")))
+    joined = next(node.name for node in plan.quantized.graph.graph.nodes if node.name.startswith("cat"))
+    assert not {joined, "max_pool2d", "mean_1"} & set(plan.numerics.edges)
+    files = plan.export(plan.quantized, tmp_path / "work")
+    planned = simulated(plan)
+    for name, (path, _) in files.items():
+        assert not [row for row in ledger(plan.numerics, files, name).values() if row.unexplained], name
+        (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
+        assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from torch import fx
 
 from edgeslim.compress.quantize.ranges import affine, centred
-from edgeslim.model.graph import ATEN, CLIPPING, arguments, is_activation
-from edgeslim.model.numerics import EdgeNumerics
+from edgeslim.model.graph import ATEN, CLIPPING, arguments, is_activation, layers_of, output_nodes
+from edgeslim.model.numerics import EdgeNumerics, operators_on_integers
 
 Range = tuple[float, float]
 Join = tuple[str, str]  # an activation, and a concatenation that reads it
@@ -82,6 +82,21 @@ def tied_inputs(node: fx.Node) -> list[fx.Node]:
     if str(node.target).endswith("getitem>") or getattr(node.target, "__name__", "") == "getitem":
         return tied_inputs(source)  # a piece of a split: its input is the split's
     return [source] if node.target in PASSING else []
+
+
+def rounded_edges(graph: fx.GraphModule, int8: Collection[str]) -> set[str]:
+    """Return the activations that carry codes while these layers run on integers.
+
+    All that such a layer, or an operator on integers, reads or writes; every one, where all layers are INT8.
+    """
+    nodes = {n.name: n for n in graph.graph.nodes if n.op in ("placeholder", "call_function")}
+    floating = layers_of(graph).keys() - set(int8)
+    if not floating:
+        return set(nodes)
+    reads = {name: [one.name for one in node.all_input_nodes if one.name in nodes] for name, node in nodes.items()}
+    between = operators_on_integers(reads, int8, floating, [one.name for one in output_nodes(graph)])
+    integer = [nodes[name] for name in (*int8, *between)]
+    return {one.name for node in integer for one in (*node.all_input_nodes, fused_output(node))}
 
 
 def _only_passes(node: fx.Node, groups: Mapping[str, str]) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from edgeslim.cache import graph_sha256, remember
+from edgeslim.compress.quantize.edges import rounded_edges
 from edgeslim.compress.quantize.rounding import parameters, with_grids
 from edgeslim.model.equivalence import worst_db
 from edgeslim.model.fake_quant import part_of
@@ -47,8 +48,8 @@ class Sensitivity:
 class Promotion:
     """The layers that stay float so that a demand is met, and the points that are lost.
 
-    `lost_without`: for each of the layers, the points lost when all of them but it stay float. No layers: even with
-    all of them float more than allowed is lost.
+    `lost_without`: for each of the layers, the points lost when all of them but it stay so. No layers: even with
+    all of them float more than allowed is lost. `weights_only`: those of them whose weights are INT8 all the same.
     """
 
     lost_before: float
@@ -56,27 +57,34 @@ class Promotion:
     allowed: float
     images: int
     lost_without: dict[str, float] = field(default_factory=dict)  # by layer
+    weights_only: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers that stay float."""
         return tuple(self.lost_without)
 
+    @property
+    def precisions(self) -> dict[str, str]:
+        """What these layers are in place of INT8."""
+        return {name: "w8" if name in self.weights_only else "fp32" for name in self.layers}
+
     def line(self, numerics: Numerics) -> str:
         """Return what was promoted and why, with the layers' names in the network."""
         if not self.layers:
             return (
                 f"{self.lost_before:.2f} points are lost on {self.images} selection images, {self.allowed:g} are "
-                f"allowed; with every layer float, and what lies between rounded, it were {self.lost_after:.2f}, "
-                "so none was kept float"
+                f"allowed; with every layer float it were {self.lost_after:.2f}, so none was kept float"
             )
+        modules = {name: numerics.layers[name].weight.removesuffix(".weight") for name in self.layers}
         named = ", ".join(
-            f"{numerics.layers[name].weight.removesuffix('.weight')} (as int8 {points:.2f} points are lost)"
-            for name, points in self.lost_without.items()
+            f"{modules[name]} (as int8 {points:.2f} points are lost)" for name, points in self.lost_without.items()
         )
+        weights_only = ", ".join(modules[name] for name in self.weights_only)
         return (
             f"kept float to lose {self.lost_after:.2f} instead of {self.lost_before:.2f} points on {self.images} "
             f"selection images, {self.allowed:g} allowed: {named}"
+            f"{f'; with int8 weights all the same: {weights_only}' if weights_only else ''}"
         )
 
 
@@ -120,12 +128,15 @@ def promote(
     allowed_points: float,
     store: Path | None,
     progress: Progress,
+    *,
+    weights_only: bool = True,
 ) -> Promotion | None:
     """Return the fewest layers found that must stay float to lose at most `allowed_points`; None where none must.
 
     As `sensitivity` for the rest. Layers are taken one by one, each the one that then brings the answers nearest to the
     dense network's (the gains of earlier rounds bound those of later ones: Minoux 1978, Accelerated Greedy); of those
-    taken, each without which the demand is met too is given back. Fewer than `LEAST_IMAGES` say nothing.
+    taken, each without which the demand is met too is given back. With `weights_only` those that are left get INT8
+    weights all the same where the demand is met with them. Fewer than `LEAST_IMAGES` say nothing.
     """
     progress("does int8 meet the demand", 0.0)
     first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.targets, task)
@@ -133,12 +144,14 @@ def promote(
     if at_most <= allowed_points:
         return None
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
-    depends_on = [trials.sha256, allowed_points]
-    found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress))
-    return None if found is None else Promotion(**found)
+    depends_on = [trials.sha256, allowed_points, weights_only]
+    found = remember(
+        store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress, weights_only=weights_only)
+    )
+    return None if found is None else Promotion(**{**found, "weights_only": tuple(found["weights_only"])})
 
 
-def _promote(trials: "_Trials", allowed: float, progress: Progress) -> dict[str, Any] | None:
+def _promote(trials: "_Trials", allowed: float, progress: Progress, *, weights_only: bool) -> dict[str, Any] | None:
     """Return what `Promotion` holds, None where the demand is met as it is."""
     before = trials.points([])
     if before <= allowed:
@@ -152,8 +165,23 @@ def _promote(trials: "_Trials", allowed: float, progress: Progress) -> dict[str,
         others = [one for one in chosen if one != name]
         if trials.points(others) <= allowed:
             chosen = others
-    kept = {name: trials.points([one for one in chosen if one != name]) for name in trials.layers if name in chosen}
-    return asdict(Promotion(before, trials.points(chosen), allowed, trials.images, kept))
+    small = _weights_only(trials, chosen, allowed) if weights_only else []
+    kept = {
+        name: trials.points([one for one in chosen if one != name], small) for name in trials.layers if name in chosen
+    }
+    after = trials.points(chosen, small)
+    return asdict(Promotion(before, after, allowed, trials.images, kept, tuple(one for one in kept if one in small)))
+
+
+def _weights_only(trials: "_Trials", chosen: Sequence[str], allowed: float) -> list[str]:
+    """Return those of the layers kept float whose weights may be INT8 with the demand still met, largest first."""
+    if trials.points(chosen, chosen) <= allowed:
+        return list(chosen)
+    small: list[str] = []
+    for name in sorted(chosen, key=trials.weights_of, reverse=True):
+        if trials.points(chosen, [*small, name]) <= allowed:
+            small.append(name)
+    return small
 
 
 def _greedy(trials: "_Trials", allowed: float, progress: Progress) -> list[str]:
@@ -223,20 +251,24 @@ class _Trials:
         return sum(len(batch) for batch in self._batches)
 
     @torch.no_grad()
-    def outputs(self, int8: Collection[str], edges: Collection[str], most: int | None = None) -> Outputs:
-        """Return the outputs, for the first `most` images or all, with these layers INT8 and these edges rounded."""
+    def outputs(self, small: Collection[str], edges: Collection[str], most: int | None = None) -> Outputs:
+        """Return the outputs, of the first `most` images or all, with these layers' weights and these edges rounded."""
         layers = layers_of(self._graph)
         for name, versions in self._parameters.items():
-            for old, new in zip(parameters(self._graph, layers[name]), versions[name in int8], strict=True):
+            for old, new in zip(parameters(self._graph, layers[name]), versions[name in small], strict=True):
                 old.copy_(new)
         for name, grid in self._graph.get_submodule("grids").named_buffers():
             grid[0] = self._numerics.edges[name].scale if name in edges else 0.0
         return _run(self._graph, self._batches if most is None else first_of(self._batches, most))
 
-    def without(self, kept: Collection[str], most: int | None = None) -> Outputs:
-        """Return the outputs with these layers float and the others INT8, as `outputs`."""
+    def weights_of(self, layer: str) -> int:
+        """Return how many weights a layer has."""
+        return self._parameters[layer][0][0].numel()
+
+    def without(self, kept: Collection[str], small: Collection[str] = (), most: int | None = None) -> Outputs:
+        """Return the outputs with these layers float, of them `small` as w8, and the others INT8, as `outputs`."""
         int8 = [name for name in self.layers if name not in kept]
-        return self.outputs(int8, _rounded_edges(self._original, self._numerics, int8), most)
+        return self.outputs([*int8, *small], rounded_edges(self._original, int8), most)
 
     def lost(self, outputs: Outputs) -> Drop:
         """Return the points lost against the dense network."""
@@ -246,28 +278,15 @@ class _Trials:
         found: Drop = self._task.drop(before, after)
         return found
 
-    def points(self, kept: Collection[str]) -> float:
-        """Return the points lost with these layers float and the others INT8."""
-        return self.lost(self.without(kept)).points
+    def points(self, kept: Collection[str], small: Collection[str] = ()) -> float:
+        """Return the points lost with these layers float, `small` of them as w8, and the others INT8."""
+        return self.lost(self.without(kept, small)).points
 
     def divergence(self, kept: Collection[str]) -> float:
         """Return how far the answers are from the dense network's, an image, on the images for ranking."""
-        outputs = self.without(kept, RANKING_IMAGES)
+        outputs = self.without(kept, most=RANKING_IMAGES)
         images = len(outputs[0])
         return float(self._task.divergence(outputs, tuple(one[:images] for one in self.dense))) / images
-
-
-def _rounded_edges(graph: fx.GraphModule, numerics: Numerics, int8: Collection[str]) -> set[str]:
-    """Return the edges that are rounded while only some layers are INT8: all but those between float layers alone."""
-    floating = set(layers_of(graph)) - set(int8)
-    written = {numerics.layers[name].output for name in floating}
-    nodes = {node.name: node for node in graph.graph.nodes if node.name in numerics.edges}
-    return {
-        name
-        for name, node in nodes.items()
-        if not (name in written or node.op == "placeholder")
-        or any(user.op != "output" and user.name not in floating for user in node.users)
-    }
 
 
 @torch.no_grad()

@@ -10,17 +10,19 @@ assumed input means).
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
-from edgeslim.compress.quantize.edges import edges_of, fused_output, tie
+from edgeslim.compress.quantize.edges import edges_of, fused_output, rounded_edges, tie
 from edgeslim.compress.quantize.joins import joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
 from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
 from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput
+from edgeslim.formats import RUNTIMES
 from edgeslim.model.context import Context
 from edgeslim.model.fake_quant import WEIGHT_LIMIT
 from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
@@ -41,17 +43,19 @@ class Settings:
     symmetric: bool = False  # activations too: the zero point lies in the middle
     promote: bool = True  # keep the layers float without which the demanded accuracy is not met
     keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
+    weights_only: tuple[str, ...] = field(default=())  # likewise: int8 weights, all else of the layer in float
 
     def __post_init__(self) -> None:
         if self.activation_range not in ("mse", "minmax"):
             raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected mse or minmax")
         if self.rounding not in METHODS:
             raise BadInput(f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}")
-        for pattern in self.keep_float:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise BadInput(f"quantize: keep_float `{pattern}` is no regular expression: {error}") from error
+        for name, patterns in (("keep_float", self.keep_float), ("weights_only", self.weights_only)):
+            for pattern in patterns:
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise BadInput(f"quantize: {name} `{pattern}` is no regular expression: {error}") from error
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:
@@ -61,9 +65,9 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     """
     if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
-    kept = _kept_float(model.graph, settings.keep_float)
+    precisions = _wished(model.graph, settings)
     calibrated = _calibrate(model.graph, context, settings)
-    quantized, numerics = calibrated.plan(kept)
+    quantized, numerics = calibrated.plan(precisions)
     remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
     selection = context.data.selection
     if settings.promote and not context.data.synthetic and len(selection) < LEAST_IMAGES:
@@ -74,14 +78,24 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     elif settings.promote and not context.data.synthetic:
         allowed = context.demand.max_drop_points - model.lost_points
         promotion = promote(
-            model.graph, quantized, numerics, selection, model.task, allowed, context.store, context.progress
+            model.graph,
+            quantized,
+            numerics,
+            selection,
+            model.task,
+            allowed,
+            context.store,
+            context.progress,
+            weights_only=_unpacks_once(context.profile),
         )
         if promotion is not None:
             remarks.append(promotion.line(numerics))
             if promotion.layers:
-                quantized, numerics = calibrated.plan({*kept, *promotion.layers})
+                quantized, numerics = calibrated.plan(precisions | promotion.precisions)
+    weights_only = len(numerics.rounded_layers) - len(numerics.integer_layers)
     line = (
         f"quantize: {len(numerics.integer_layers)} of {len(numerics.layers)} layers int8, "
+        f"{f'{weights_only} with int8 weights only, ' if weights_only else ''}"
         f"{len(context.data.calibration)} calibration images"
     )
     return model.after("; ".join([line, *remarks]), network=quantized, numerics=numerics)
@@ -122,21 +136,22 @@ class _Calibrated:
     context: Context
     settings: Settings
 
-    def plan(self, kept: Collection[str]) -> tuple[fx.GraphModule, Numerics]:
-        """Return the network with all but the `kept` layers' weights on their grids, and its Numerics."""
+    def plan(self, others: Mapping[str, str]) -> tuple[fx.GraphModule, Numerics]:
+        """Return the network with weights on their grids, and its Numerics; `others`: what is not "int8", by layer."""
         graph = copy_of(self.graph)
-        scales = self._round(graph, [name for name in layers_of(graph) if name not in kept])
+        scales = self._round(graph, [name for name in layers_of(graph) if others.get(name) != "fp32"])
         layers = {
             name: LayerNumerics(
                 weight_name(node),
-                "int8" if name in scales else "fp32",
+                others.get(name, "int8"),
                 str(node.args[0]),
                 fused_output(node).name,
                 scales.get(name, ()),
             )
             for name, node in layers_of(graph).items()
         }
-        return graph, Numerics(self.edges, layers)
+        rounded = rounded_edges(graph, [name for name in layers if name not in others])
+        return graph, Numerics({name: edge for name, edge in self.edges.items() if name in rounded}, layers)
 
     def _round(self, graph: fx.GraphModule, names: Iterable[str]) -> dict[str, tuple[float, ...]]:
         """Round the named layers in place; return their scales."""
@@ -158,12 +173,23 @@ class _Calibrated:
         return found
 
 
-def _kept_float(graph: fx.GraphModule, patterns: Iterable[str]) -> set[str]:
+def _unpacks_once(profile: DeviceProfile) -> bool:
+    """Tell whether INT8 weights cost a float layer no time in the runtime that a device prefers."""
+    names = [one.name for one in profile.runtimes]
+    return bool(names) and names[0] in RUNTIMES and RUNTIMES[names[0]].unpacks_once
+
+
+def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
+    """Return the precision of each layer that a recipe wants in another than INT8."""
     named = {name: weight_name(node).removesuffix(".weight") for name, node in layers_of(graph).items()}
-    kept = set()
-    for pattern in patterns:
-        fits = {name for name, module in named.items() if re.search(pattern, module)}
+    found: dict[str, str] = {}
+    wishes = (("--keep-float", settings.keep_float, "fp32"), ("--weights-only", settings.weights_only, "w8"))
+    for option, pattern, precision in ((o, one, p) for o, patterns, p in wishes for one in patterns):
+        fits = [name for name, module in named.items() if re.search(pattern, module)]
         if not fits:
-            raise BadInput(f"--keep-float `{pattern}` fits no layer; layers are: {', '.join(named.values())}")
-        kept |= fits
-    return kept
+            raise BadInput(f"{option} `{pattern}` fits no layer; layers are: {', '.join(named.values())}")
+        twice = [named[name] for name in fits if found.get(name, precision) != precision]
+        if twice:
+            raise BadInput(f"{option} `{pattern}` fits {twice[0]}, and so does --keep-float; a layer has one precision")
+        found |= dict.fromkeys(fits, precision)
+    return found

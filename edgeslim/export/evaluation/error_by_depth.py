@@ -106,7 +106,7 @@ def _gather(
         for name, layer in numerics.layers.items():
             reference = wanted[layer.output].numpy()
             noise["cumulative", name].add(reference, planned[layer.output].numpy())
-            if layer.precision == "int8":
+            if layer.weight_scales:
                 alone = simulate_layer(compressed.graph, numerics, name, wanted[layer.inputs])
                 noise["layer", name].add(reference, alone.numpy())
             for file_format, edges in files.items():

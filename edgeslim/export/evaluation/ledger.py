@@ -37,7 +37,7 @@ class Row:
 
 
 def read_ledger(file_format: FormatName, path: Path, numerics: Numerics, spelling: Spelling) -> list[Row]:
-    """Return a row for every planned edge and int8 layer, comparing the plan with the file at `path`."""
+    """Return a row for every planned edge and layer with int8 weights, comparing the plan with the file at `path`."""
     edges, weights = read_back(file_format, path, spelling)
     holders: dict[str, str] = {}
     for name in edges:
@@ -49,7 +49,7 @@ def read_ledger(file_format: FormatName, path: Path, numerics: Numerics, spellin
             reason = f"one scale with `{holders[edge.tied_to]}`, which the file holds"
         rows.append(_edge_row(name, edge.scale, edge.zero_point, edges.get(name), reason))
     return rows + [
-        _layer_row(name, numerics.layers[name].weight_scales, weights.get(name)) for name in numerics.integer_layers
+        _layer_row(name, numerics.layers[name].weight_scales, weights.get(name)) for name in numerics.rounded_layers
     ]
 
 

@@ -55,7 +55,7 @@ def broken():
     return planned(with_a_head_that_breaks())
 
 
-def found_for(pair, allowed=5.0, numerics=None, selection=SELECTION, store=None, progress=silent):
+def found_for(pair, allowed=5.0, numerics=None, selection=SELECTION, store=None, progress=silent, **wishes):
     dense, quantized = pair
     return promote(
         dense.graph,
@@ -66,6 +66,7 @@ def found_for(pair, allowed=5.0, numerics=None, selection=SELECTION, store=None,
         allowed,
         store,
         progress,
+        **wishes,
     )
 
 
@@ -109,7 +110,7 @@ def test_both_layers_beside_an_edge_that_costs_the_answers_are_kept_float_and_ea
     assert all(lost > 3.0 for lost in found.lost_without.values()), "the demand is met without a layer that is kept"
 
 
-def test_where_even_float_layers_lose_too_much_none_is_kept(broken):
+def test_what_lies_between_layers_is_float_with_them_so_that_a_coarse_sum_is_saved_by_what_reads_it(broken):
     quantized = broken[1]
     edges = quantized.numerics.edges
     coarse = {
@@ -117,9 +118,28 @@ def test_where_even_float_layers_lose_too_much_none_is_kept(broken):
         for name, edge in edges.items()
     }
     found = found_for(broken, numerics=Numerics(coarse, quantized.numerics.layers))
-    assert found.layers == ()
-    assert found.lost_after > 5.0
-    assert "so none was kept float" in found.line(quantized.numerics)
+    assert found.lost_after <= 5.0 < found.lost_before
+    assert found.layers == ("linear",), "what only a float layer reads is not read as codes"
+
+
+def test_where_no_loss_at_all_is_allowed_and_more_is_gone_already_none_is_kept(broken):
+    found = found_for(broken, allowed=-0.5)
+    assert (found.layers, found.lost_after) == ((), 0.0), "with every layer float the network is another"
+    assert "with every layer float it were 0.00, so none was kept float" in found.line(broken[1].numerics)
+
+
+def test_a_layer_kept_float_has_int8_weights_where_the_demand_is_met_with_them(broken):
+    quantized = broken[1]
+    between = quantized.numerics.layers["conv2d_1"].inputs
+    edges = quantized.numerics.edges
+    coarse = {**edges, between: replace(edges[between], scale=edges[between].scale * 1000)}
+    found = found_for(broken, allowed=3.0, numerics=Numerics(coarse, quantized.numerics.layers))
+    assert {"conv2d", "conv2d_1"} <= set(found.weights_only), "what broke them was what they gave on"
+    assert found.precisions == {name: "w8" if name in found.weights_only else "fp32" for name in found.layers}
+    assert found.lost_after <= 3.0
+    whole = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), weights_only=False)
+    assert (whole.layers, whole.weights_only) == (found.layers, ()), "the runtime would lose time by them"
+    assert "with int8 weights all the same: first.conv2d, second" in found.line(quantized.numerics)
 
 
 def test_a_plan_that_meets_the_demand_keeps_nothing_float():

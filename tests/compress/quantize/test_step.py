@@ -307,6 +307,27 @@ def test_layers_kept_float_keep_every_bit_and_the_plan_says_so():
 def test_a_pattern_that_fits_no_layer_is_named_with_the_layers_there_are():
     with pytest.raises(BadInput, match=r"--keep-float `classifer` fits no layer; layers are: 0, 3$"):
         quantized(headed(nn.Conv2d(3, 6, 3)), keep_float=("classifer",))
+    with pytest.raises(BadInput, match=r"--weights-only `classifer` fits no layer; layers are: 0, 3$"):
+        quantized(headed(nn.Conv2d(3, 6, 3)), weights_only=("classifer",))
+
+
+def test_a_layer_that_is_asked_for_in_two_precisions_is_refused_by_name():
+    with pytest.raises(
+        BadInput, match=r"--weights-only `\.` fits 0, and so does --keep-float; a layer has one precision"
+    ):
+        quantized(headed(nn.Conv2d(3, 6, 3)), keep_float=("0",), weights_only=(".",))
+
+
+def test_a_layer_of_which_only_the_weights_are_int8_has_the_same_weights_and_no_edges_of_its_own():
+    whole, model = quantized(of_every_kind()), quantized(of_every_kind(), weights_only=("^head",))
+    name = next(reversed(model.numerics.layers))
+    layer = model.numerics.layers[name]
+    assert (layer.precision, layer.weight_scales) == ("w8", whole.numerics.layers[name].weight_scales)
+    assert layer.output not in model.numerics.edges, "its answer is rounded"
+    assert set(whole.numerics.edges) - set(model.numerics.edges) >= {layer.output}
+    for value, other in zip(model.network.state_dict().values(), whole.network.state_dict().values(), strict=True):
+        assert torch.equal(value, other)
+    assert model.history[-1].startswith("quantize: 4 of 5 layers int8, 1 with int8 weights only, 12 calibration images")
 
 
 @pytest.mark.parametrize(
