@@ -18,8 +18,9 @@ from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.fake_quant import simulate
 from edgeslim.model.graph import output_nodes
 from edgeslim.model.model import Model
+from edgeslim.model.numerics import LEVELS
 
-STEPS = 4  # of an output's grid
+STEPS = 4  # of an output's grid; of 255 to its largest value, where it is float
 # How far a file's outputs may be from the exact ones (rms): so many times as far as the plan's, and steps more.
 TIMES, MORE = 1.5, 0.5
 IMAGES = 8
@@ -70,7 +71,8 @@ def check_format(name: FormatName, reference: Model, quantized: Model, context: 
     simulated = simulate(quantized.graph, numerics, [evaluation])
     most, fault = 0.0, None
     for node, one, exact in zip(output_nodes(quantized.graph), found, wanted, strict=True):
-        plan, scale = simulated[node.name].numpy(), numerics.edges[node.name].scale
+        plan, edge = simulated[node.name].numpy(), numerics.edges.get(node.name)
+        scale = max(float(np.abs(plan).max()), 1e-30) / LEVELS if edge is None else edge.scale
         steps = float(np.abs(one - plan).max()) / scale
         worse = _rms(one - exact) > TIMES * _rms(plan - exact) + MORE * scale
         most = max(most, steps)
@@ -78,9 +80,9 @@ def check_format(name: FormatName, reference: Model, quantized: Model, context: 
             fault = f"its INT8 file is {steps:.0f} steps of its output off the plan, and no better for it"
     if fault is not None:
         return Checked(fault, most)
-    if len(spelling.weights) < len(numerics.integer_layers):
-        missing = len(numerics.integer_layers) - len(spelling.weights)
-        return Checked(f"{missing} of {len(numerics.integer_layers)} layers are not found in its INT8 file", most)
+    if len(spelling.weights) < len(numerics.rounded_layers):
+        missing = len(numerics.rounded_layers) - len(spelling.weights)
+        return Checked(f"{missing} of {len(numerics.rounded_layers)} layers are not found in its INT8 file", most)
     return Checked(None, most, found, executed)
 
 

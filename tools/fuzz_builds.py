@@ -1,12 +1,14 @@
 """Build random networks of ordinary operators in all formats, run every file, and hold it against module and plan.
 
-`python tools/fuzz_builds.py --minutes N --seed S [--only NUMBER ...]` draws networks
+`python tools/fuzz_builds.py --minutes N --seed S [--mixed] [--only NUMBER ...]` draws networks
 (tests/support/ordinary_networks.py), asks the rules, prunes every other one, quantizes, writes and runs six files of
-each (build_checks.py). Prints each fault, and at the end how many were built, refused by a rule, and not built. The
-exit code is 1 where fewer than LEAST_BUILT_PCT were built, or a file is not what it must be.
+each (build_checks.py). With `--mixed` a third of the layers computes in float, half of them with INT8 weights. Prints
+each fault, and at the end how many were built, refused by a rule, and not built. The exit code is 1 where fewer than
+LEAST_BUILT_PCT were built, or a file is not what it must be.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 import time
@@ -39,7 +41,7 @@ from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
-from edgeslim.model.graph import operator_name
+from edgeslim.model.graph import layers_of, operator_name, weight_name
 from edgeslim.model.model import Model
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.preflight import preflight
@@ -99,11 +101,11 @@ def _tells_images_apart(network: torch.nn.Module, size: tuple[int, int, int]) ->
     return apart and all(largest.get(layer, 0.0) > 0 for layer in layers)
 
 
-def explore(tell: Callable[[Outcome], None], numbers: Iterable[int], chosen: int) -> None:
+def explore(tell: Callable[[Outcome], None], numbers: Iterable[int], chosen: int, *, mixed: bool = False) -> None:
     """Build the networks of these numbers."""
     with workers(tuple(FORMATS)):
         for number in numbers:
-            tell(outcome_of(number, *network_number(number, chosen)))
+            tell(outcome_of(number, *network_number(number, chosen), mixed=mixed))
 
 
 def _until(end_s: float) -> Iterator[int]:
@@ -111,22 +113,22 @@ def _until(end_s: float) -> Iterator[int]:
     return takewhile(lambda _: time.monotonic() < end_s, count())
 
 
-def outcome_of(number: int, network: torch.nn.Module, size: tuple[int, int, int]) -> Outcome:
-    """Build one network, which takes images of this size (channels, height, width)."""
+def outcome_of(number: int, network: torch.nn.Module, size: tuple[int, int, int], *, mixed: bool = False) -> Outcome:
+    """Build one network, which takes images of this size (channels, height, width); `mixed`: in several precisions."""
     operators: tuple[str, ...] = ()
     with tempfile.TemporaryDirectory() as folder:
         try:
             model = Model(f"network {number}", "random", network, _preprocessing(size), None)
             found = {operator_name(one) for one in model.graph.graph.nodes if one.op == "call_function"}
             operators = tuple(sorted(found))
-            return _built(number, model, operators, Path(folder))
+            return _built(number, model, operators, Path(folder), mixed=mixed)
         except EdgeslimError as error:
             return Outcome(number, "not built", (" ".join(str(error).split())[:300],), operators)
         except Exception:  # noqa: BLE001 - whatever it is, it is the fault that is looked for
             return Outcome(number, "not built", (traceback.format_exc(limit=-9),), operators)
 
 
-def _built(number: int, model: Model, operators: tuple[str, ...], work: Path) -> Outcome:
+def _built(number: int, model: Model, operators: tuple[str, ...], work: Path, *, mixed: bool) -> Outcome:
     profile, formats = load_profile("raspberry-pi"), tuple(FORMATS)
     steps = [resolve(call) for call in backend_of(profile).default_recipe(profile).steps]
     if reasons := preflight(model, profile, steps, formats).reasons:
@@ -141,7 +143,7 @@ def _built(number: int, model: Model, operators: tuple[str, ...], work: Path) ->
     require_traced(model.network, model.graph, model.source, context.images)
     given_model = _pruned(model, context) if number % 2 else model
     dense = fold.apply(given_model, fold.Settings(), context)
-    quantized = quantize.apply(dense, quantize.Settings(), context)
+    quantized = quantize.apply(dense, _mixed(dense, number) if mixed else quantize.Settings(), context)
     write_networks(dense, quantized, None, context)
     checked = {name: check_format(name, given_model, quantized, context) for name in formats}
     faults = tuple(f"{name}: {one.fault}" for name, one in checked.items() if one.fault is not None)
@@ -153,6 +155,19 @@ def _built(number: int, model: Model, operators: tuple[str, ...], work: Path) ->
         pairs = zip(checked["onnx"].outputs, checked["tflite"].outputs, strict=True)
         identical = all(np.array_equal(one, other) for one, other in pairs)
     return Outcome(number, "built", (), operators, identical, tuple(one.steps for one in checked.values()))
+
+
+def _mixed(model: Model, number: int) -> quantize.Settings:
+    """Return settings by which a third of the layers computes in float, half of them with INT8 weights."""
+    random = Random(number)  # noqa: S311 - no secret is made of it
+    chosen: dict[str, list[str]] = {"keep_float": [], "weights_only": []}
+    for name in dict.fromkeys(weight_name(node) for node in layers_of(model.graph).values()):
+        draw = random.random()
+        if draw < 1 / 3:
+            chosen["keep_float" if draw < 1 / 6 else "weights_only"].append(
+                f"^{re.escape(name.removesuffix('.weight'))}$"
+            )
+    return quantize.Settings(keep_float=tuple(chosen["keep_float"]), weights_only=tuple(chosen["weights_only"]))
 
 
 def _pruned(model: Model, context: Context) -> Model:
@@ -175,6 +190,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mixed", action="store_true", help="a third of the layers computes in float")
     parser.add_argument("--only", type=int, nargs="*", help="build the networks of these numbers")
     asked = parser.parse_args()
     outcomes: list[Outcome] = []
@@ -185,7 +201,7 @@ def main() -> int:
             print(one, flush=True)
 
     numbers = asked.only or _until(time.monotonic() + 60 * asked.minutes)
-    explore(tell, numbers, asked.seed)
+    explore(tell, numbers, asked.seed, mixed=asked.mixed)
     endings = Counter(one.ending for one in outcomes)
     alike = Counter(one.identical for one in outcomes if one.ending == "built")
     built_pct = 100 * endings["built"] / max(len(outcomes), 1)

@@ -16,6 +16,7 @@ from edgeslim.cli.options import (
     TRUST_LABELS,
     WEIGHTS,
     echo,
+    images_options,
     print_json,
     progress_on,
     quantity,
@@ -29,10 +30,7 @@ from edgeslim.errors import BadInput, try_diagnostic
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
-@click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
-@click.option("--calibration", metavar="DATA", help="Images that calibrate, in place of a part of --data.")
-@click.option("--selection", metavar="DATA", help="Images by which widths and float layers are chosen, likewise.")
-@click.option("--evaluation", metavar="DATA", help="Images that judge and choose nothing, likewise.")
+@images_options
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @FORMATS
 @click.option(
@@ -235,7 +233,7 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
-@click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`.")
+@images_options
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of all that is random (default 0).")
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."

@@ -30,6 +30,19 @@ TRUST_LABELS = click.option(
 )
 WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
 DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
+_IMAGES = (
+    click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`."),
+    click.option("--calibration", metavar="DATA", help="Images that calibrate, in place of a part of --data."),
+    click.option("--selection", metavar="DATA", help="Images by which widths and float layers are chosen, likewise."),
+    click.option("--evaluation", metavar="DATA", help="Images that judge and choose nothing, likewise."),
+)
+
+
+def images_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where its images are."""
+    for option in reversed(_IMAGES):
+        command = option(command)
+    return command
 
 
 def keep_stdout() -> None:

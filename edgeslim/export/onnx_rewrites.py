@@ -212,12 +212,13 @@ def pad_codes(graph: onnx.GraphProto, outputs: Container[str]) -> list[str]:
     for node in [one for one in graph.node if one.op_type == "Pad"]:
         opened, readers = producers.get(node.input[0]), [one for one in graph.node if node.output[0] in one.input]
         closed = readers[0] if len(readers) == 1 else None
-        if opened is None or closed is None or opened.op_type != "DequantizeLinear":
+        pair = [None if one is None else one.op_type for one in (opened, closed)]
+        if opened is None or closed is None or pair != ["DequantizeLinear", "QuantizeLinear"]:
             continue
         grids = [tuple(held[name].item() for name in one.input[1:]) for one in (opened, closed)]
         amounts, value = _padding(node, held)
         answers = any(name in outputs for one in graph.node if closed.output[0] in one.input for name in one.output)
-        if closed.op_type != "QuantizeLinear" or grids[0] != grids[1] or answers:
+        if grids[0] != grids[1] or answers:
             continue
         node.input[0] = opened.input[0]
         if amounts is not None:

@@ -30,7 +30,8 @@ from edgeslim.model.numerics import (
 )
 
 LAYER_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-PASSING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE", "CONCATENATION")
+MOVING_OPERATORS = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SLICE", "STRIDED_SLICE")
+PASSING_OPERATORS = (*MOVING_OPERATORS, "CONCATENATION")
 # They give on what lies in the range that leaves them, which so may be the range before them.
 KEEPING_OPERATORS = ("RESHAPE", "TRANSPOSE", "RELU", "RELU6", "RELU_N1_TO_1")
 SIGNATURE = "serving_default"
@@ -228,7 +229,8 @@ def _float_scopes(
         reads[names[int(op["outputs"][0])]] = [one for one in read if one is not None]
     int8 = [one for one, layer in layers.items() if layer is not None and layer not in floating]
     ends = [producers[str(t["name"])] for t in interpreter.get_output_details()]
-    on_integers = {source, *int8, *operators_on_integers(reads, int8, kept, ends)}
+    moving = [names[int(op["outputs"][0])] for op in operators if op["op_name"] in MOVING_OPERATORS]
+    on_integers = {source, *int8, *operators_on_integers(reads, int8, kept, ends, moving)}
     found = {}
     for op in operators:
         written = [names[int(one)] for one in op["outputs"]]

@@ -91,12 +91,14 @@ def operators_on_integers(
     int8: Collection[str],
     floating: Collection[str],
     outputs: Collection[str],
+    moving: Collection[str],
 ) -> set[str]:
     """Return the operators between layers that run on integers, where some layers do (`int8`) and others do not.
 
     Codes reach them, from an INT8 layer or as the network's input, and what they compute is read as codes, by an INT8
-    layer or as an output; one of the two is a layer. `reads`: in order of execution, what each operator or layer reads;
-    nothing, if it is the input.
+    layer or as an output; one of the two is a layer. Those that only move values (`moving`) run on integers wherever a
+    layer reads codes behind them: it is all the same where values are rounded, and kernels merge them with the layer.
+    `reads`: in order of execution, what each operator or layer reads; nothing, if it is the input.
     """
     layers = {name: {"layer"} if name in int8 else set() for name in (*int8, *floating)}
     gives: dict[str, set[str]] = {}
@@ -108,7 +110,11 @@ def operators_on_integers(
         for source in reads[name]:
             wanted[source] |= layers.get(name, wanted[name])
     between = [name for name, sources in reads.items() if sources and name not in layers]
-    return {name for name in between if gives[name] and wanted[name] and "layer" in gives[name] | wanted[name]}
+    return {
+        name
+        for name in between
+        if wanted[name] and "layer" in gives[name] | wanted[name] and (gives[name] or name in moving)
+    }
 
 
 def match_values(

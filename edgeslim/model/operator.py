@@ -71,7 +71,7 @@ class Operator:
 
 @dataclass(frozen=True)
 class OperatorLatency:
-    """What single INT8 operators take on a device: in `runtime`, `estimated` for the device or measured here.
+    """What single operators of one precision take on a device: in `runtime`, `estimated` for it or measured here.
 
     `multiple`: the number of channels that the runtime's kernels want a multiple of. `seconds` returns those of one
     inference of each operator; it raises Refused with `missing`, where that says why nothing can be timed here.

@@ -40,7 +40,7 @@ from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.recipe import Recipe
 from edgeslim.resources import default_store
-from edgeslim.tasks.sets import SetName
+from edgeslim.tasks.sets import named_sets
 from edgeslim.work_folders import work_folder
 
 
@@ -86,8 +86,7 @@ def build(
     model = load_model(source, weights, recipe.seed)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
-    named: dict[SetName, str | None] = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
-    own = {name: source for name, source in named.items() if source is not None}
+    own = named_sets(calibration, selection, evaluation)
     images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=recipe.seed)
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), progress, given)

@@ -122,13 +122,19 @@ def paradox(times: DeviceTimes, label: str, twin: str) -> list[str]:
 
 
 def operator_latency(
-    profile: DeviceProfile, threads: int, store: Path, progress: Progress, given: UsedTimes | None = None
+    profile: DeviceProfile,
+    threads: int,
+    store: Path,
+    progress: Progress,
+    given: UsedTimes | None = None,
+    *,
+    precision: str = "int8",
 ) -> OperatorLatency:
-    """Return what single INT8 operators take on a device: estimated where its estimator knows the runtime's own code.
+    """Return what single operators take on a device: estimated where its estimator knows the runtime's own code.
 
-    Otherwise they are measured on this machine. What was found is kept under `store`, a folder. Where times are
-    `given`, nothing is measured or estimated. Raises Refused for a device that runs no INT8, BadInput where the given
-    times are of another runtime or number of threads.
+    `precision`: "int8", "w8" or "fp32". Otherwise they are measured on this machine. What was found is kept under
+    `store`, a folder. Where times are `given`, nothing is measured or estimated. Raises Refused for a device that
+    runs no INT8, BadInput where the given times are of another runtime or number of threads.
     """
     runtime, multiple = backend_of(profile).operator_runtime(profile)
     if given is not None:
@@ -146,10 +152,16 @@ def operator_latency(
     def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
         if estimated:
             return estimated_operator_times_s(
-                runtime, "int8", operators, profile, threads=threads, cache=store / "operator_counts", progress=progress
+                runtime,
+                precision,
+                operators,
+                profile,
+                threads=threads,
+                cache=store / "operator_counts",
+                progress=progress,
             )
         return operator_times_s(
-            runtime, "int8", operators, threads=threads, cache=store / "operator_times", progress=progress
+            runtime, precision, operators, threads=threads, cache=store / "operator_times", progress=progress
         )
 
     missing = (

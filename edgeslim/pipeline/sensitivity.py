@@ -12,25 +12,30 @@ from pathlib import Path
 
 from edgeslim.compress import fold
 from edgeslim.compress.prune.curves import Curve
-from edgeslim.compress.prune.sizes import Times
+from edgeslim.compress.prune.sizes import Times, operator_of
 from edgeslim.compress.prune.workbench import workbench_of
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.compress.quantize.promote import sensitivity as layer_sensitivity
+from edgeslim.compress.quantize.rounding import parameters
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused
+from edgeslim.measure.operators.times import PRECISIONS
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
+from edgeslim.model.graph import ATEN, layers_of, shape_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
+from edgeslim.model.operator import OperatorLatency
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import default_store, whole_file
+from edgeslim.tasks.sets import named_sets
 from edgeslim.work_folders import work_folder
 
-FORMAT = "edgeslim-sensitivity/2"
+FORMAT = "edgeslim-sensitivity/3"
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,17 @@ class GroupLoss:
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """One layer as INT8 (weight, input and output rounded), every other float; simulated on the selection images."""
+    """One layer in one precision, every other float; simulated on the selection images.
+
+    "int8": weight, input and output rounded; "w8": the weight; "fp32": nothing, so that nothing is lost.
+    """
 
     layer: str
     module: str  # in the network's own words: "stages.0.conv1"
-    precision: str  # "int8": as float nothing is lost
-    sqnr_db: float  # at that output which departs most
+    precision: str
+    size_bytes: int  # of weight and bias as files hold them
+    seconds: float | None  # None where operators cannot be timed, or this one cannot alone
+    sqnr_db: float | None  # at that output which departs most; None where nothing is lost
     lost_points: float  # in the task's unit; negative: won
     lost_points_at_most: float  # upper end of the one-sided 95 % interval
 
@@ -116,8 +126,6 @@ class SensitivityReport:
 
 @dataclass(frozen=True)
 class _Groups:
-    runtime: str | None = None
-    estimated: bool = False
     images: int = 0
     dense_s: float | None = None
     losses: tuple[GroupLoss, ...] = ()
@@ -130,6 +138,9 @@ def sensitivity(
     device: str | Path,
     weights: str | None = None,
     data: str | None = None,
+    calibration: str | None = None,
+    selection: str | None = None,
+    evaluation: str | None = None,
     seed: int = 0,
     skip_bad: bool = False,
     trust_labels: bool = False,
@@ -137,7 +148,8 @@ def sensitivity(
 ) -> SensitivityReport:
     """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
 
-    `source`, `weights`: as `load_model`; `data`: what the model's task reads; `trust_labels`: as `build`. A network
+    `source`, `weights`: as `load_model`; `data` and the sets, of which none judges, and `trust_labels`: as `build`. A
+    network
     whose channels cannot be told apart is reported without groups, with the reason. Raises BadInput before any work,
     and Refused when the device cannot have the model.
     """
@@ -146,15 +158,17 @@ def sensitivity(
     model = load_model(source, weights, seed)
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
-    images = model.task.read(data, model.facts, skip_bad=skip_bad, seed=seed)
+    own = named_sets(calibration, selection, evaluation)
+    images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=seed)
     with work_folder() as work:
         latency = partial(operator_latency, profile, 1, default_store(), progress)
         context = Context(profile, images, seed, work, progress, store=default_store(), operator_latency=latency)
         require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
             require_fitting_targets(model, images)
+        timed = _latency(context)
         groups = _groups(model, context)
-        layers = _layers(model, context)
+        layers = _layers(model, context, timed)
     return SensitivityReport(
         format=FORMAT,
         model=model.source,
@@ -166,11 +180,11 @@ def sensitivity(
         unit=model.task.UNIT,
         images=len(images.selection),
         images_for_groups=groups.images,
-        runtime=groups.runtime,
+        runtime=None if timed is None else timed.runtime,
         threads=context.threads,
         measured_on=this_machine().cpu_model,
         measured_on_device=is_this_machine(profile),
-        estimated=groups.estimated,
+        estimated=timed is not None and timed.estimated,
         dense_int8_s=groups.dense_s,
         groups=groups.losses,
         not_pruned=groups.refusal,
@@ -187,7 +201,7 @@ def _groups(model: Model, context: Context) -> _Groups:
     curves, times = bench.curves(), bench.times()
     losses = tuple(_loss(curve, times) for curve in curves.values())
     dense_s = times.latency_s(times.sizes.dense)
-    return _Groups(bench.latency.runtime, bench.latency.estimated, len(bench.studied), dense_s, losses)
+    return _Groups(len(bench.studied), dense_s, losses)
 
 
 def _loss(curve: Curve, times: Times) -> GroupLoss:
@@ -199,8 +213,17 @@ def _loss(curve: Curve, times: Times) -> GroupLoss:
     return GroupLoss(curve.group, tuple(WidthLoss(*row) for row in rows))
 
 
-def _layers(model: Model, context: Context) -> tuple[LayerLoss, ...]:
-    """Return what each layer alone loses as INT8."""
+def _latency(context: Context) -> OperatorLatency | None:
+    """Return what operators take on the device; None where that cannot be said."""
+    try:
+        found = context.operator_latency()
+    except Refused:
+        return None
+    return found if found.missing is None else None
+
+
+def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tuple[LayerLoss, ...]:
+    """Return what each layer alone loses in each precision, and what it takes."""
     dense = fold.apply(model, fold.Settings(), context)
     quantized = quantize.apply(dense, quantize.Settings(promote=False), context)
     numerics = quantized.numerics
@@ -209,17 +232,52 @@ def _layers(model: Model, context: Context) -> tuple[LayerLoss, ...]:
     found = layer_sensitivity(
         dense.graph, quantized.graph, numerics, context.data.selection, model.task, context.store, context.progress
     )
-    return tuple(
-        LayerLoss(
-            one.layer,
-            numerics.layers[one.layer].weight.removesuffix(".weight"),
-            "int8",
-            round(one.sqnr_db, 2),
-            round(one.lost.points, 4),
-            round(one.lost.at_most, 4),
+    losses = {(one.layer, one.precision): one for one in found}
+    seconds = {} if timed is None else _layer_times(dense, context)
+    rows = []
+    for name, layer in numerics.layers.items():
+        for precision in PRECISIONS:
+            loss = losses.get((name, precision))
+            rows.append(
+                LayerLoss(
+                    name,
+                    layer.weight.removesuffix(".weight"),
+                    precision,
+                    _size_bytes(dense, name, precision),
+                    seconds.get((name, precision)),
+                    None if loss is None else round(loss.sqnr_db, 2),
+                    0.0 if loss is None else round(loss.lost.points, 4),
+                    0.0 if loss is None else round(loss.lost.at_most, 4),
+                )
+            )
+    return tuple(rows)
+
+
+def _size_bytes(model: Model, layer: str, precision: str) -> int:
+    """Return what weight, bias (4 bytes a number) and scales of a layer take."""
+    weight, bias = parameters(model.graph, layers_of(model.graph)[layer])
+    scales = 0 if precision == "fp32" else 4 * len(weight)
+    return weight.numel() * (4 if precision == "fp32" else 1) + scales + 4 * bias.numel()
+
+
+def _layer_times(model: Model, context: Context) -> dict[tuple[str, str], float]:
+    """Return the seconds of layers as single operators by (layer, precision).
+
+    A linear layer that is applied at many places at once is no operator that can be timed alone.
+    """
+    operators = {
+        name: operator_of(model.graph, node)
+        for name, node in layers_of(model.graph).items()
+        if node.target is not ATEN.linear.default or len(shape_of(node)) == 2
+    }
+    found = {}
+    for precision in PRECISIONS:
+        latency = operator_latency(
+            context.profile, context.threads, context.store or context.work, context.progress, precision=precision
         )
-        for one in found
-    )
+        known = latency.seconds(operators.values())
+        found.update({(name, precision): known[one] for name, one in operators.items()})
+    return found
 
 
 def save(report: SensitivityReport, folder: Path) -> Path:

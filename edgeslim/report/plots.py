@@ -35,12 +35,13 @@ def sensitivity_plot(report: SensitivityReport, file: Path) -> None:
     from matplotlib.figure import Figure
 
     cells = max((len(group.widths) - 1 for group in report.groups), default=5)
-    heights = [ROW_INCHES * (len(rows) + 2) for rows in (report.groups, report.layers)]
+    layers = [one for one in report.layers if one.precision == "int8"]
+    heights = [ROW_INCHES * (count + 2) for count in (len(report.groups), len(layers))]
     figure = Figure((NAME_INCHES + CELL_INCHES * cells, sum(heights) + 1), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, height_ratios=heights)
     _draw_groups(figure, above, report, cells)
-    _draw_layers(below, report)
+    _draw_layers(below, report, layers)
     images = f"SYNTHETIC images ({report.data}): they say nothing about accuracy" if report.synthetic else report.data
     figure.suptitle(f"{report.model} for {report.device}: what is lost where; {images}", fontsize=11)
     save_figure(figure, file, "--out")
@@ -170,8 +171,7 @@ def _rectangle(column: int, row: int, color: Any) -> Any:
     return Rectangle((column + 0.02, row + 0.05), 0.96, 0.9, facecolor=color)
 
 
-def _draw_layers(axes: Any, report: SensitivityReport) -> None:
-    layers: Sequence[LayerLoss] = report.layers
+def _draw_layers(axes: Any, report: SensitivityReport, layers: Sequence[LayerLoss]) -> None:
     rows = range(len(layers))
     bars = axes.barh(rows, [one.sqnr_db for one in layers], height=0.7, color="#7f9fc6")
     words = [f"{one.lost_points:+.2f} points, at most {one.lost_points_at_most:+.2f}" for one in layers]

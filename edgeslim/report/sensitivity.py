@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from edgeslim.pipeline.sensitivity import SensitivityReport, WidthLoss
 from edgeslim.table import Table
 from edgeslim.tasks.task import points
-from edgeslim.units import show_seconds
+from edgeslim.units import show_bytes, show_seconds
+
+WEIGHTS_ONLY = "w8: INT8 weights of a layer that computes in float"
 
 
 def sensitivity_table(report: SensitivityReport, files: Sequence[str] = ()) -> list[Table | str]:
@@ -16,7 +18,8 @@ def sensitivity_table(report: SensitivityReport, files: Sequence[str] = ()) -> l
     if report.not_pruned is not None:
         parts.append(f"no groups of channels: {report.not_pruned}")
     parts.append(_layers_table(report))
-    lines = [_where(report) if report.groups else "", _on_what(report), *files]
+    timed = any(one.seconds is not None for one in report.layers)
+    lines = [_where(report) if report.groups or timed else "", WEIGHTS_ONLY, _on_what(report), *files]
     return [*parts, *(line for line in lines if line)]
 
 
@@ -56,32 +59,36 @@ def _price(one: WidthLoss) -> str:
 
 
 def _layers_table(report: SensitivityReport) -> Table:
-    figures = ("SQNR at the outputs", f"{report.metric} {report.kind} lost", "at most (95 %)")
-    rows = tuple(
-        (
-            one.layer,
-            one.module,
-            f"{one.sqnr_db:.1f} dB",
-            points(one.lost_points, report.unit, signed=True),
-            points(one.lost_points_at_most, report.unit, signed=True),
+    figures = ("size", "time*", "SQNR", f"{report.metric} {report.kind} lost", "at most (95 %)")
+    rows, ends = [], []
+    for number, one in enumerate(report.layers):
+        first = number == 0 or report.layers[number - 1].layer != one.layer
+        ends += [number - 1] if first and number else []
+        rows.append(
+            (
+                one.module if first else "",
+                one.precision,
+                show_bytes(one.size_bytes),
+                "" if one.seconds is None else show_seconds(one.seconds),
+                "" if one.sqnr_db is None else f"{one.sqnr_db:.1f} dB",
+                points(one.lost_points, report.unit, signed=True) if one.sqnr_db is not None else "",
+                points(one.lost_points_at_most, report.unit, signed=True) if one.sqnr_db is not None else "",
+            )
         )
-        for one in report.layers
-    )
     return Table(
-        "layers, one at a time as INT8 (simulated)",
-        ("layer", "module", *figures),
-        rows,
+        "layers, one at a time in another precision than fp32 (loss simulated)",
+        ("layer", "as", *figures),
+        tuple(rows),
         right=frozenset(figures),
         whole=frozenset(figures),
+        ends=frozenset(ends),
     )
 
 
 def _where(report: SensitivityReport) -> str:
     threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
-    return (
-        f"* of {show_seconds(report.dense_int8_s or 0)}, the sum over single operators in {report.runtime}, {threads}, "
-        f"{report.times_are}"
-    )
+    whole = f"of {show_seconds(report.dense_int8_s)}, the sum over the network; " if report.dense_int8_s else ""
+    return f"* {whole}single operators in {report.runtime}, {threads}, {report.times_are}"
 
 
 def _on_what(report: SensitivityReport) -> str:

@@ -55,6 +55,12 @@ def split_folders(folder: Path) -> dict[SetName, str]:
     return {"calibration": str(inside["train"]), **held_back, "evaluation": str(inside[others[-1]])}
 
 
+def named_sets(calibration: str | None, selection: str | None, evaluation: str | None) -> dict[SetName, str]:
+    """Return the sources of the sets that have one of their own."""
+    named: dict[SetName, str | None] = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
+    return {name: source for name, source in named.items() if source is not None}
+
+
 def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: Preprocessing, seed: int) -> Data:
     """Return three disjoint sets: those `given`, and the others cut from the rest by the seed, by their SHARES.
 

@@ -1,5 +1,6 @@
 """What is rewritten in an ONNX file computes the same numbers, and is gone where it was to go."""
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -102,6 +103,10 @@ def test_codes_are_padded_in_place_of_numbers(mode: str, tmp_path: Path) -> None
     graph = onnx.helper.make_graph(nodes, "pad", ends[:1], ends[1:], held)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     wanted = outputs(model)
+    unread = copy.deepcopy(model)
+    unread.graph.node[3].CopyFrom(onnx.helper.make_node("Conv", ["c", "weight"], ["d"]))
+    unread.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 1, 2, 2), np.float32), "weight"))
+    assert pad_codes(unread.graph, []) == [], "what is padded is read in float"
     assert pad_codes(model.graph, ["y"]) == [], "the network's output is no tensor that the plan knows"
     assert pad_codes(model.graph, []) == ["c"]
     assert kinds(model) == {"QuantizeLinear": 1, "Pad": 1, "DequantizeLinear": 1}

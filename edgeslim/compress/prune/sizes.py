@@ -116,7 +116,8 @@ def sizes_of(
         source = channels.labels.activations[str(node.args[0])]
         entering = _side(_line(source, channel_axis(node)), owner, channels)
         weight = weight_name(node)
-        operator = _operator(graph, node, entering, leaving, channels)
+        widths = _widths(channels)
+        operator = operator_of(graph, node, (entering.count(widths), leaving.count(widths)))
         places.append(Place(operator, entering, leaving, weight, _blocks_with(node, blocks)))
     for node in graph.graph.nodes:
         kind = ELEMENTWISE.get(IN_PLACE.get(node.target, node.target))
@@ -157,12 +158,12 @@ def _side(line: NDArray[np.int64] | None, owner: Mapping[int, str], channels: Ch
     return Side(fixed, {name: count // channels.groups[name].width for name, count in names.items() if name})
 
 
-def _operator(graph: fx.GraphModule, node: fx.Node, entering: Side, leaving: Side, channels: Channels) -> Operator:
-    widths = _widths(channels)
-    counts = (entering.count(widths), leaving.count(widths))
+def operator_of(graph: fx.GraphModule, node: fx.Node, counts: tuple[int, int] | None = None) -> Operator:
+    """Return a layer as an operator; `counts`: the channels it reads and writes, by default its own."""
+    weight = graph.get_parameter(weight_name(node))
+    counts = counts or (int(weight.shape[1]) * groups_of(node), int(weight.shape[0]))
     if node.target is ATEN.linear.default:
         return Operator("linear", 1, 1, *counts)
-    weight = graph.get_parameter(weight_name(node))
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     stride, padding, dilation = geometry(node, weight)
     source = shape_of(arguments(node)[0])

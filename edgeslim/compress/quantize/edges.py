@@ -1,5 +1,6 @@
 """Which edges of a graph carry codes, and which must share one grid."""
 
+import operator
 from collections.abc import Collection, Mapping
 
 from torch import fx
@@ -10,10 +11,9 @@ from edgeslim.model.numerics import EdgeNumerics, operators_on_integers
 
 Range = tuple[float, float]
 Join = tuple[str, str]  # an activation, and a concatenation that reads it
-# Operators that move values without computing: what comes out has the scale of what went in.
-PASSING = {
+# Operators that move values without computing.
+MOVING = {
     ATEN.max_pool2d.default,
-    ATEN.avg_pool2d.default,
     ATEN.flatten.using_ints,
     ATEN.view.default,
     ATEN.reshape.default,
@@ -30,10 +30,11 @@ PASSING = {
     ATEN.chunk.default,
     ATEN.expand.default,
     ATEN.upsample_nearest2d.vec,
-    ATEN.upsample_bilinear2d.vec,
     ATEN.split.Tensor,
     ATEN.split_with_sizes.default,
 }
+# What comes out of them has the scale of what went in.
+PASSING = {*MOVING, ATEN.avg_pool2d.default, ATEN.upsample_bilinear2d.vec}
 # Operators whose integer kernels fix the scale of what they produce: (scale, zero point).
 FIXED = {
     ATEN.sigmoid.default: (1 / 256, 0),
@@ -79,7 +80,7 @@ def tied_inputs(node: fx.Node) -> list[fx.Node]:
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node):
         return []
-    if str(node.target).endswith("getitem>") or getattr(node.target, "__name__", "") == "getitem":
+    if node.target is operator.getitem:
         return tied_inputs(source)  # a piece of a split: its input is the split's
     return [source] if node.target in PASSING else []
 
@@ -94,7 +95,9 @@ def rounded_edges(graph: fx.GraphModule, int8: Collection[str]) -> set[str]:
     if not floating:
         return set(nodes)
     reads = {name: [one.name for one in node.all_input_nodes if one.name in nodes] for name, node in nodes.items()}
-    between = operators_on_integers(reads, int8, floating, [one.name for one in output_nodes(graph)])
+    outputs = [one.name for one in output_nodes(graph)]
+    moving = [name for name, node in nodes.items() if node.target in MOVING or node.target is operator.getitem]
+    between = operators_on_integers(reads, int8, floating, outputs, moving)
     integer = [nodes[name] for name in (*int8, *between)]
     return {one.name for node in integer for one in (*node.all_input_nodes, fused_output(node))}
 

@@ -37,9 +37,13 @@ LEAST_IMAGES = 100  # with fewer, one answer weighs more than a point and the lo
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What is lost when one layer alone is INT8: it, what it reads and what it writes are rounded."""
+    """What is lost when one layer alone is not float.
+
+    As "int8" it, what it reads and what it writes are rounded, as "w8" its weights.
+    """
 
     layer: str
+    precision: str
     sqnr_db: float  # at that output which departs most
     lost: Drop
 
@@ -97,7 +101,7 @@ def sensitivity(
     store: Path | None,
     progress: Progress,
 ) -> list[Sensitivity]:
-    """Return what each INT8 layer of the plan loses alone, in graph order.
+    """Return what each INT8 layer of the plan loses alone, as "int8" and as "w8", in graph order.
 
     `dense` is the folded network before quantization, `quantized` after it. Points are the task's, without targets of
     agreement with the dense network. Each layer's result is kept in the store as soon as it is there.
@@ -105,17 +109,18 @@ def sensitivity(
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
     found = []
     names = numerics.integer_layers
-    for number, name in enumerate(names):
-        progress("what each layer alone loses as int8", number / len(names))
+    for number, (name, precision) in enumerate((one, kind) for one in names for kind in ("int8", "w8")):
+        progress("what each layer alone loses as int8", number / (2 * len(names)))
+        edges = part_of(numerics, [name]).edges if precision == "int8" else ()
 
-        def alone(name: str = name) -> dict[str, float]:
-            outputs = trials.outputs([name], part_of(numerics, [name]).edges)
+        def alone(name: str = name, edges: Collection[str] = edges) -> dict[str, float]:
+            outputs = trials.outputs([name], edges)
             lost = trials.lost(outputs)
             noise = worst_db(as_arrays(trials.dense), as_arrays(outputs))
             return {"sqnr_db": noise, "points": lost.points, "at_most": lost.at_most}
 
-        one = remember(store, "precision", [trials.sha256, name], alone)
-        found.append(Sensitivity(name, one["sqnr_db"], Drop(one["points"], one["at_most"])))
+        one = remember(store, "precision", [trials.sha256, name, precision], alone)
+        found.append(Sensitivity(name, precision, one["sqnr_db"], Drop(one["points"], one["at_most"])))
     return found
 
 

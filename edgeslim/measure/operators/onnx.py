@@ -68,7 +68,10 @@ def input_shapes(operator: Operator) -> list[tuple[int, ...]]:
 
 
 def model_of(operator: Operator, precision: str) -> onnx.ModelProto:
-    """Return the operator between its own inputs `x0`.. and its output `y`, uint8 codes with "int8"."""
+    """Return the operator between its own inputs `x0`.. and its output `y`, uint8 codes with "int8".
+
+    "w8": floats, but for the codes of the weight.
+    """
     graph = _Graph()
     integer = precision == "int8"
     dtype = TensorProto.UINT8 if integer else TensorProto.FLOAT
@@ -76,7 +79,7 @@ def model_of(operator: Operator, precision: str) -> onnx.ModelProto:
     for index, shape in enumerate(input_shapes(operator)):
         graph.inputs.append(helper.make_tensor_value_info(f"x{index}", dtype, shape))
         sources.append(graph.dequantized(f"x{index}", INPUT_SCALE) if integer else f"x{index}")
-    written = _add_operator(graph, operator, sources, "" if integer else "y", integer=integer)
+    written = _add_operator(graph, operator, sources, "" if integer else "y", precision)
     if integer:
         graph.codes(written, OUTPUT_SCALE, "y")
     graph.outputs.append(helper.make_tensor_value_info("y", dtype, None))
@@ -160,7 +163,7 @@ def side_by_side(operators: Sequence[Operator], precision: str) -> onnx.ModelPro
             sources.append(source)
         if operator.kind == "conv" and operator.kernel == (1, 1) != operator.stride:
             _end(graph, sources[0], f"{name}x0_pixel", (operator.height, operator.width))
-        written = _add_operator(graph, operator, sources, f"{name}probe", integer=integer)
+        written = _add_operator(graph, operator, sources, f"{name}probe", "int8" if integer else "fp32")
         written = graph.quantized(written, OUTPUT_SCALE) if integer else written
         _end(graph, written, f"{name}pixel", operator.output_size if operator.kind != "linear" else None)
     return graph.model()
@@ -173,12 +176,12 @@ def _end(graph: _Graph, tensor: str, output: str, size: tuple[int, int] | None) 
     graph.outputs.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
 
 
-def _add_operator(graph: _Graph, operator: Operator, sources: Sequence[str], output: str, *, integer: bool) -> str:
-    """Add the operator with its constants and return its output, which is float in either precision."""
+def _add_operator(graph: _Graph, operator: Operator, sources: Sequence[str], output: str, precision: str) -> str:
+    """Add the operator with its constants and return its output, which is float in every precision."""
     name = output or "probe"
     if operator.kind in ("add", "mul"):
         return graph.node(operator.kind.capitalize(), sources, name)
-    weight, bias = _constants(graph, operator, name, integer=integer)
+    weight, bias = _constants(graph, operator, name, precision)
     if operator.kind == "linear":
         return graph.node("Gemm", [*sources, weight, bias], name, transB=1)
     attributes = {
@@ -188,12 +191,12 @@ def _add_operator(graph: _Graph, operator: Operator, sources: Sequence[str], out
         "dilations": operator.dilation,
         "group": operator.groups,
     }
-    if integer:
+    if precision == "int8":
         return graph.node("Conv", [*sources, weight, bias], name, **attributes)
     return graph.node("Relu", [graph.node("Conv", [*sources, weight, bias], f"{name}_sums", **attributes)], name)
 
 
-def _constants(graph: _Graph, operator: Operator, name: str, *, integer: bool) -> tuple[str, str]:
+def _constants(graph: _Graph, operator: Operator, name: str, precision: str) -> tuple[str, str]:
     """Add weight and bias and return the names of their float tensors."""
     rng = np.random.default_rng(0)
     outputs = operator.channels_out
@@ -203,7 +206,7 @@ def _constants(graph: _Graph, operator: Operator, name: str, *, integer: bool) -
     found = []
     for part, values, scale in (("weight", codes, WEIGHT_SCALE), ("bias", sums, INPUT_SCALE * WEIGHT_SCALE)):
         held = f"{name}_{part}"
-        if not integer:
+        if precision == "fp32" or (precision == "w8" and part == "bias"):
             found.append(graph.constant(held, values.astype(np.float32) * scale))
             continue
         numbers = [

@@ -22,9 +22,10 @@ from edgeslim.resources import in_package, python_command, python_path
 from edgeslim.work_folders import work_folder
 
 METHOD = 2  # a change of how operators are timed makes older tables useless
-PRECISIONS = ("int8", "fp32")
+PRECISIONS = ("int8", "w8", "fp32")
 START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
 _PACKAGES: dict[str, tuple[str, ...]] = {name: one.probing for name, one in RUNTIMES.items()}
+UNPACKING_ONCE = [name for name, one in RUNTIMES.items() if one.unpacks_once]
 MEASURABLE = tuple(sorted(_PACKAGES))
 
 
@@ -60,7 +61,9 @@ def operator_times_s(
     cache: Path,
     progress: Progress = silent,
 ) -> dict[Operator, float]:
-    """Return the measured seconds of one inference of each operator in `runtime` ("int8" or "fp32") on this machine.
+    """Return the measured seconds of one inference of each operator in `runtime` (in PRECISIONS) on this machine.
+
+    "w8" is measured where a runtime makes floats of INT8 weights at every inference; elsewhere it is "fp32" itself.
 
     Calling the runtime, conversions of layout and padding that stands as a node of its own are not in them; an operator
     that the runtime fuses into its neighbour costs less in a network (OpenVINO: additions). Times found under `cache`,
@@ -73,6 +76,8 @@ def operator_times_s(
     version = _version(runtime)
     if precision not in PRECISIONS:
         raise BadInput(f"precision `{precision}`: {' or '.join(PRECISIONS)} was expected")
+    if precision == "w8" and runtime in UNPACKING_ONCE:
+        precision = "fp32"
     if threads < 1:
         raise BadInput(f"{threads} threads: at least 1 was expected")
     wanted = list(dict.fromkeys(operators))
