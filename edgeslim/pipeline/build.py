@@ -86,6 +86,7 @@ def build(
     model = load_model(source, weights, recipe.seed)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
+    progress("reading the images", 0.0)
     own = named_sets(calibration, selection, evaluation)
     images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=recipe.seed)
     with _work_folder() as work, workers(recipe.formats):

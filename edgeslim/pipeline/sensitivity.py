@@ -158,6 +158,7 @@ def sensitivity(
     model = load_model(source, weights, seed)
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
+    progress("reading the images", 0.0)
     own = named_sets(calibration, selection, evaluation)
     images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=seed)
     with work_folder() as work:

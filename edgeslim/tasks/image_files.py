@@ -4,12 +4,14 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
 from edgeslim.errors import BadData
-from edgeslim.tasks.preprocessing import Preprocessing, decode, is_turned, preprocess
+from edgeslim.tasks.image_store import each_in_threads, fitted
+from edgeslim.tasks.preprocessing import Preprocessing, is_turned
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SMALLEST_SIDE = 8  # pixels: with less it is rarely what it was meant to be
@@ -49,12 +51,13 @@ def read_files(
     seen, suffixes = Counter[str](), Counter[str]()
     for folder, number in folders.items():
         suffixes.update(_other_suffixes(folder))
-        for path in images_in(folder):
-            reason = reason_against(path, preprocessing)
+        found = images_in(folder)
+        looked_at = each_in_threads(partial(_look_at, preprocessing=preprocessing), found)
+        for path, (reason, traits) in zip(found, looked_at, strict=True):
             if reason is not None:
                 bad.append(reason)
                 continue
-            seen.update(_traits(path, preprocessing))
+            seen.update(traits)
             images.append(path)
             numbers.append(number)
     if bad and not skip_bad:
@@ -71,14 +74,14 @@ def read_files(
     return ImageFiles(images, numbers, len(bad), tuple(notes))
 
 
-def reason_against(path: Path, preprocessing: Preprocessing) -> str | None:
-    """Return why an image file cannot be used, beginning with its path, or None for one that can."""
+def _look_at(path: Path, preprocessing: Preprocessing) -> tuple[str | None, tuple[str, ...]]:
+    """Return why an image cannot be used, beginning with its path, and of one that can how it is read otherwise."""
     try:
-        preprocess(decode(path, preprocessing), preprocessing)
+        fitted(path, preprocessing)
     except (OSError, ValueError) as error:
         reason = str(error)
-        return reason if reason.startswith(str(path)) else f"{path}: {reason}"
-    return None
+        return (reason if reason.startswith(str(path)) else f"{path}: {reason}"), ()
+    return None, tuple(_traits(path, preprocessing))
 
 
 def _traits(path: Path, preprocessing: Preprocessing) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgeslim.tasks.image_store import each_in_threads, fitted
 from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess_batch
 
 SYNTHETIC_IMAGES = 48
@@ -34,15 +36,18 @@ class ImageSet:
 
     def raw(self, count: int) -> list[NDArray[np.uint8]]:
         """Return the first `count` images, decoded but not preprocessed."""
-        return [_decoded(image, self.preprocessing) for image in self.images[:count]]
+        images = self.images[:count]
+        return [decode(one, self.preprocessing) for one in images] if isinstance(images, list) else list(images)
 
     def inputs(self) -> Iterator[NDArray[np.float32]]:
-        """Yield preprocessed batches (n, H, W, C), n at most 64."""
+        """Yield preprocessed batches (n, H, W, C), n at most 64; of files no more than a batch is held."""
         for start in range(0, len(self), BATCH):
-            yield preprocess_batch(
-                [_decoded(image, self.preprocessing) for image in self.images[start : start + BATCH]],
-                self.preprocessing,
-            )
+            images = self.images[start : start + BATCH]
+            if isinstance(images, list):
+                found = np.stack(list(each_in_threads(partial(fitted, preprocessing=self.preprocessing), images)))
+                yield preprocess_batch(found, replace(self.preprocessing, resize=None))  # which was done
+            else:
+                yield preprocess_batch(images, self.preprocessing)
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield preprocessed batches as torch wants them: (n, C, H, W)."""
@@ -90,7 +95,3 @@ def synthetic_data(preprocessing: Preprocessing, seed: int) -> Data:
         return ImageSet(np.stack([draw() for _ in range(SYNTHETIC_IMAGES)]), None, preprocessing)
 
     return Data(f"synthetic noise, seed {seed}", True, some(), some(), some())
-
-
-def _decoded(image: NDArray[np.uint8] | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    return decode(image, preprocessing) if isinstance(image, Path) else image

@@ -144,7 +144,7 @@ def preprocess(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArra
 
     Shorter side resized, centre cropped, scaled to 0..1, reordered, normalized. ValueError for a wrong type or shape.
     """
-    normalized: NDArray[np.float32] = _normalize(_fit(image, preprocessing)[None], preprocessing)[0]
+    normalized: NDArray[np.float32] = _normalize(fit(image, preprocessing)[None], preprocessing)[0]
     return normalized
 
 
@@ -159,11 +159,12 @@ def preprocess_batch(
         return np.empty((0, preprocessing.height, preprocessing.width, preprocessing.channels), np.float32)
     if isinstance(images, np.ndarray) and images.ndim == 4 and not _needs_resize(images.shape[1:], preprocessing):
         return _normalize(_crop(_checked(images, preprocessing, "images"), preprocessing), preprocessing)
-    fitted = [_fit(image, preprocessing, f"image {index}") for index, image in enumerate(images)]
+    fitted = [fit(image, preprocessing, f"image {index}") for index, image in enumerate(images)]
     return _normalize(np.stack(fitted), preprocessing)
 
 
-def _fit(image: NDArray[np.uint8], preprocessing: Preprocessing, name: str = "image") -> NDArray[np.uint8]:
+def fit(image: NDArray[np.uint8], preprocessing: Preprocessing, name: str = "image") -> NDArray[np.uint8]:
+    """Return one HxWxC image (0..255) resized and cropped to height x width x C; ValueError as in `preprocess`."""
     if image.ndim != 3:
         raise ValueError(f"{name}: has the shape {image.shape}; expected height x width x channels")
     image = _checked(image, preprocessing, name)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.formats import RUNTIMES
-from edgeslim.tasks.images import ImageSet
+from edgeslim.tasks.images import BATCH, ImageSet
 
 TIMED_IMAGES = 32
+PART_BYTES = 2**30  # of inputs that lie on the disk at a time, in each layout
 
 
 def in_dtype(inputs: Path, dtype: str, convert: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Path:
@@ -25,11 +26,19 @@ def in_dtype(inputs: Path, dtype: str, convert: Callable[[NDArray[np.float32]], 
     return converted
 
 
+def in_parts(images: ImageSet) -> list[ImageSet]:
+    """Return a set in parts, in order, whose inputs take PART_BYTES at most; a part has 64 images at least."""
+    how = images.preprocessing
+    most = max(PART_BYTES // (4 * how.height * how.width * how.channels), BATCH)
+    return [images.at(np.arange(start, min(start + most, len(images)))) for start in range(0, len(images), most)]
+
+
 def write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:
     """Write the preprocessed images once in each layout, batch by batch; return the file for each runtime.
 
     Written, not mapped: a full disk is then an error, and not the end of the process.
     """
+    work.mkdir(exist_ok=True)
     how = images.preprocessing
     files = _by_layout(work)
     with files[True].open("wb") as last, files[False].open("wb") as first:

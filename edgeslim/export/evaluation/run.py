@@ -1,9 +1,10 @@
 """Run every exported file in its real runtime: on the whole evaluation set, against the plan, and against the clock."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
 from edgeslim.export.evaluation.first_difference import parting_in_file
-from edgeslim.export.evaluation.inputs import first_rows, in_dtype, input_files, write_inputs
+from edgeslim.export.evaluation.inputs import first_rows, in_dtype, in_parts, input_files, write_inputs
 from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.evaluation.ledger import Row, read_ledger
 from edgeslim.export.job import End, Ends, Job, Spelling
@@ -29,6 +30,8 @@ from edgeslim.model.model import Model
 from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.task import Score
 
+Outputs = tuple[NDArray[np.float32], ...]  # of a network, in its order, each (images, ...)
+
 PARITY_IMAGES = 64
 ORDER = ("fp32", "fp16", "int8")  # of the files of one format: each is compared with the first
 
@@ -40,7 +43,7 @@ class Judged:
     job: Job
     runtime: RuntimeName
     spelling: Spelling
-    outputs: tuple[NDArray[np.float32], ...]  # in the network's order, each (images, ...)
+    outputs: Outputs
     score: Score
     agreement_pct: float  # with the fp32 file of the same format
     sqnr_db: tuple[float, ...]  # of each output against the model in PyTorch
@@ -79,90 +82,127 @@ def judge_all(
     fp32 file that does not compute what `model.reference` does (the user's module in eager mode, where nothing was
     pruned), ToolFailed when no file could be run.
     """
-    evaluation = context.data.evaluation
-    inputs = write_inputs(evaluation, context.work)
-    eager = eager_outputs(model, evaluation)
-    found: dict[int, Judged] = {}
-    failures: dict[str, str] = {}
+    eager = eager_outputs(model, context.data.evaluation)
     ordered = sorted(exported, key=lambda e: ORDER.index(e[0].precision))
-    run = {job.format: Event() for job, _ in ordered if job.precision == ORDER[0]}  # others are compared with these
-
-    def judge(number: int) -> None:
-        job, spelling = ordered[number]
-        twin = None
-        if job.precision != ORDER[0] and job.format in run:
-            run[job.format].wait()
-            twin = next((one for one in found.values() if one.job.format == job.format), None)
-        if job.format in failures:
-            return
-        context.progress(f"evaluating {job.format} {job.precision}", number / len(ordered))
-        fed = inputs[FORMATS[job.format].runtime]
-        try:
-            one = _judge(job, spelling, twin, fed, eager, evaluation.targets, compressed, threads)
-            _require_right(one, len(eager[0]), context)
-            found[number] = one
-        except DeviceFailed as error:
-            failures[job.format] = f"{job.format} {job.precision}: {error}"
-        finally:
-            if job.precision == ORDER[0]:
-                run[job.format].set()
-
-    # The float files stand first, so that none that waits can keep the one it waits for from starting.
-    side_by_side(judge, range(len(ordered)), cores() // threads, stop_all)
-    judged = [found[number] for number in sorted(found)]
-    if not judged:
+    outputs, failures = _run_all([job for job, _ in ordered], eager, context, threads)
+    if not outputs:
         raise ToolFailed("\n".join(["no file could be run:", *failures.values()]))
-    return judged, [failures[name] for name in FORMATS if name in failures]
+
+    def judge(place: int) -> Judged | None:
+        job, spelling = ordered[place]
+        reference = next(found for at, found in outputs.items() if ordered[at][0].format == job.format)
+        context.progress(f"judging {job.format} {job.precision}", place / len(ordered))
+        try:
+            return _judge(job, spelling, outputs[place], reference, eager, context, compressed)
+        except DeviceFailed as error:
+            failures[place] = f"{job.format} {job.precision}: {error}"
+            return None
+
+    judged = side_by_side(judge, outputs, cores() // threads, stop_all)
+    told = {ordered[place][0].format: failures[place] for place in sorted(failures, reverse=True)}  # the first of each
+    return [one for one in judged if one is not None], [told[name] for name in FORMATS if name in told]
 
 
-def _judge(
-    job: Job,
-    spelling: Spelling,
-    twin: Judged | None,
-    inputs: Path,
-    eager: Sequence[NDArray[np.float32]],
-    targets: NDArray[Any] | None,
-    compressed: Model,
-    threads: int,
-) -> Judged:
-    """Run one file; `twin` is the fp32 file of its format, None for that file itself."""
-    runtime, numerics = FORMATS[job.format].runtime, compressed.numerics
+def _run_all(
+    jobs: Sequence[Job], eager: Outputs, context: Context, threads: int
+) -> tuple[dict[int, Outputs], dict[int, str]]:
+    """Return the outputs of files on the evaluation set, by their places, and why the runtimes of others failed.
+
+    Behind a file that failed no other of its format is run. The inputs lie on the disk a part at a time; those of the
+    first part stay.
+    """
+    found: dict[int, list[Outputs]] = {place: [] for place in range(len(jobs))}
+    failures: dict[int, str] = {}
+    parts, further = in_parts(context.data.evaluation), context.work / "further_inputs"
+
+    def failed(place: int) -> bool:
+        return any(one <= place and jobs[one].format == jobs[place].format for one in failures)
+
+    def run(place: int, number: int, inputs: Mapping[str, Path]) -> None:
+        job = jobs[place]
+        if failed(place):
+            return
+        done = (number * len(jobs) + place) / (len(jobs) * len(parts))
+        context.progress(f"evaluating {job.format} {job.precision}", done)
+        try:
+            outputs = _run(job, inputs[FORMATS[job.format].runtime], eager, threads)
+        except DeviceFailed as error:
+            failures[place] = f"{job.format} {job.precision}: {error}"
+            return
+        if number == 0:
+            _require_right(job, outputs, eager, context)
+        found[place].append(outputs)
+
+    for number, part in enumerate(parts):
+        inputs = write_inputs(part, context.work if number == 0 else further)
+        # The float files stand first: what a runtime cannot do at all is known before the others are run.
+        side_by_side(partial(run, number=number, inputs=inputs), range(len(jobs)), cores() // threads, stop_all)
+    shutil.rmtree(further, ignore_errors=True)
+    whole = {place: zip(*found[place], strict=True) for place in found if not failed(place)}
+    return {place: tuple(np.concatenate(one) for one in pieces) for place, pieces in whole.items()}, failures
+
+
+def _run(job: Job, inputs: Path, eager: Outputs, threads: int) -> Outputs:
+    """Return the outputs, as real numbers, of a file for the images in an .npy file in its runtime's layout."""
     ends = tflite_ends(job.target) if job.io == "int8" else None
     if ends is not None:
         inputs = in_dtype(inputs, "int8", _grid(ends.input).codes)
     if job.io == "float16":
         inputs = in_dtype(inputs, "float16", lambda row: row.astype(np.float16))
+    runtime = FORMATS[job.format].runtime
     found = run_model(runtime, job.target, inputs, precision=job.precision, threads=threads, outputs=len(eager))
     grids = [None] * len(found) if ends is None else [_grid(one) for one in ends.outputs]
     pairs = zip(found, grids, strict=True)
-    outputs = tuple(one.astype(np.float32) if grid is None else grid.real(one) for one, grid in pairs)
+    outputs = tuple(one.astype(np.float32, copy=False) if grid is None else grid.real(one) for one, grid in pairs)
     _require_shapes(job, outputs, eager)
-    parity = tuple(sqnr_db(wanted, one[: len(wanted)]) for wanted, one in zip(eager, outputs, strict=True))
+    return outputs
+
+
+def _parity(outputs: Outputs, eager: Outputs) -> tuple[float, ...]:
+    return tuple(sqnr_db(wanted, one[: len(wanted)]) for wanted, one in zip(eager, outputs, strict=True))
+
+
+def _judge(
+    job: Job,
+    spelling: Spelling,
+    outputs: Outputs,
+    reference: Outputs,
+    eager: Outputs,
+    context: Context,
+    compressed: Model,
+) -> Judged:
+    """Return what a file's outputs are worth; `reference`: those of the first file of its format."""
+    runtime, numerics, task = FORMATS[job.format].runtime, compressed.numerics, compressed.task
     planned = proven = None
     rows: tuple[Row, ...] = ()
     if job.precision == "int8" and numerics is not None:
         if not numerics.symmetric:  # such pairs are not where ONNX Runtime's kernels want them
             planned = len(numerics.integer_layers)
-            executed = execution_graph(runtime, job.target, first_rows(inputs, 1), job.precision)
+            executed = execution_graph(runtime, job.target, _first_input(job, context.work), job.precision)
             proven = tuple(proven_layers(executed, spelling))
         rows = tuple(read_ledger(job.format, job.target, numerics, spelling))
-    task, reference = compressed.task, outputs if twin is None else twin.outputs
     return Judged(
         job=job,
         runtime=runtime,
         spelling=spelling,
         outputs=outputs,
-        score=task.score(outputs, targets, reference),
+        score=task.score(outputs, context.data.evaluation.targets, reference),
         agreement_pct=task.agreement_pct(outputs, reference),
-        sqnr_db=parity,
+        sqnr_db=_parity(outputs, eager),
         planned=planned,
         proven=proven,
         rows=rows,
-        ends=ends,
+        ends=tflite_ends(job.target) if job.io == "int8" else None,
     )
 
 
-def _require_shapes(job: Job, outputs: Sequence[NDArray[np.float32]], eager: Sequence[NDArray[np.float32]]) -> None:
+def _first_input(job: Job, work: Path) -> NDArray[Any]:
+    """Return the first evaluation image as a file takes it."""
+    inputs = input_files(work)[FORMATS[job.format].runtime]
+    return first_rows(inputs if job.io == "float32" else inputs.with_name(f"{inputs.stem}_{job.io}.npy"), 1)
+
+
+def _require_shapes(job: Job, outputs: Outputs, eager: Outputs) -> None:
     """Raise Refused where a file gives its outputs in another order or shape than the network."""
     for name, found, wanted in zip(job.outputs, outputs, eager, strict=True):
         if found.shape[1:] != wanted.shape[1:]:
@@ -172,18 +212,17 @@ def _require_shapes(job: Job, outputs: Sequence[NDArray[np.float32]], eager: Seq
             )
 
 
-def _require_right(one: Judged, images: int, context: Context) -> None:
+def _require_right(job: Job, outputs: Outputs, eager: Outputs, context: Context) -> None:
     """Raise Refused for an fp32 file that does not compute what the model does, naming where the two part."""
-    if one.job.precision != "fp32" or min(one.sqnr_db) >= LEAST_DB:
+    found = _parity(outputs, eager)
+    if job.precision != "fp32" or min(found) >= LEAST_DB:
         return
-    name = one.job.outputs[int(np.argmin(one.sqnr_db))]
+    name = job.outputs[int(np.argmin(found))]
     sample = np.ascontiguousarray(first_rows(input_files(context.work)["onnxruntime"], 1))
-    place, unread = try_diagnostic(
-        "the node where the two part", lambda: parting_in_file(one.job, sample, context.work)
-    )
+    place, unread = try_diagnostic("the node where the two part", lambda: parting_in_file(job, sample, context.work))
     raise Refused(
-        f"the {one.job.format} fp32 export does not compute what the model does: "
-        f"SQNR {min(one.sqnr_db)} dB of `{name}` over {images} images, {LEAST_DB} dB demanded; "
+        f"the {job.format} fp32 export does not compute what the model does: "
+        f"SQNR {min(found)} dB of `{name}` over {len(eager[0])} images, {LEAST_DB} dB demanded; "
         f"{unread[0] if unread else f'the two part at {place}'}"
     )
 
@@ -195,7 +234,7 @@ def _grid(end: End) -> Grid:
     return end.grid
 
 
-def eager_outputs(model: Model, images: ImageSet) -> tuple[NDArray[np.float32], ...]:
+def eager_outputs(model: Model, images: ImageSet) -> Outputs:
     """Return what the model must compute, in eager mode in PyTorch, for the first images of a set."""
     return outputs_of(model.reference, next(iter(images.tensors()))[:PARITY_IMAGES])
 
