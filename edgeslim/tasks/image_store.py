@@ -98,21 +98,25 @@ def _keep(pixels: NDArray[np.uint8], kept: Path) -> None:
 
 
 class _Room:
-    """How many bytes the kept images take, counted once for each store and process."""
+    """How many bytes the kept images take, counted once for each store and process, and where there is no more room."""
 
     began_s = time.time()
     lock = threading.Lock()
     held: dict[Path, int] = {}  # noqa: RUF012 - of the class
+    full: set[Path] = set()  # noqa: RUF012 - likewise; what this process uses does not make room for itself
 
     @classmethod
     def take(cls, folder: Path, count: int) -> bool:
         """Tell whether so many bytes more may lie in a folder, and count them; makes room where it can."""
         with cls.lock:
+            if folder in cls.full:
+                return False
             if folder not in cls.held:
                 cls.held[folder] = sum(size for _, size, _ in _entries(folder))
             if cls.held[folder] + count > MOST_BYTES:
                 cls.held[folder] -= _make_room(folder, cls.began_s)
             if cls.held[folder] + count > MOST_BYTES:
+                cls.full.add(folder)
                 return False
             cls.held[folder] += count
             return True

