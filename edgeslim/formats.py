@@ -13,10 +13,12 @@ Io = Literal["float32", "float16", "int8"]
 class Runtime:
     """What is fixed for one runtime.
 
-    `packages` hold it, as they are installed, the preferred one first; `probing` are what must be importable to time
-    single operators in it. `golden_lsb`: steps by which INT8 outputs may differ from golden ones. `sums_are_free`: an
-    addition is fused into the layer before it. `unpacks_once`: INT8 weights of a layer that computes in float are made
-    floats when a file is loaded, not at every inference. `host_dependent`: on what else INT8 outputs depend.
+    `packages` hold it, as they are installed, the preferred one first; `probing` are what must be importable to
+    time single operators in it. `golden_lsb`: steps by which INT8 outputs may differ from golden ones.
+    `sums_are_free`: an addition is fused into the layer before it. `unpacks_once`: INT8 weights of a layer that
+    computes in float are made floats when a file is loaded, not at every inference. `ranges_inputs`: convolutions
+    and linear layers have kernels that round what they read, by its range, at run time, about as fast as INT8.
+    `host_dependent`: on what else INT8 outputs depend.
     """
 
     extra: str  # of edgeslim, which installs it
@@ -26,6 +28,7 @@ class Runtime:
     golden_lsb: int
     sums_are_free: bool = False
     unpacks_once: bool = True
+    ranges_inputs: bool = False
     host_dependent: str | None = None
 
 
@@ -74,6 +77,7 @@ RUNTIMES: dict[RuntimeName, Runtime] = {
         probing=("flatbuffers", "ai_edge_litert"),
         channels_last=True,
         golden_lsb=1,
+        ranges_inputs=True,
     ),
 }
 # In the order in which they are written.

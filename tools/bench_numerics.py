@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -223,17 +224,19 @@ def precisions(network: Network, work: Path) -> list[list[str]]:
     for kind, settings in (
         ("int8", quantize.Settings(promote=False)),
         ("w8", quantize.Settings(promote=False, weights_only=(".",))),
+        ("dynamic", quantize.Settings(promote=False, dynamic=(".",))),
     ):
         with prepared(network, settings, work / f"{network.name}_{kind}") as (_, _, context):
-            for name in FORMAT_NAMES:
+            for name in ("tflite",) if kind == "dynamic" else FORMAT_NAMES:
                 if kind == "int8":
                     files[name, "fp32"] = written(name, "fp32", context)
                 files[name, kind] = written(name, "int8", context)
             kept = context
     for name in FORMAT_NAMES:
         dense = files[name, "fp32"]
-        times = ratios({kind: (name, files[name, kind]) for kind in ("fp32", "int8", "w8")}, kept, "fp32")
-        for kind in ("fp32", "int8", "w8"):
+        kinds = [kind for kind in ("fp32", "int8", "dynamic", "w8") if (name, kind) in files]
+        times = ratios({kind: (name, files[name, kind]) for kind in kinds}, kept, "fp32")
+        for kind in kinds:
             file = files[name, kind]
             noise = "" if kind == "fp32" else f"{sqnr_db(dense.logits, file.logits):.1f}"
             cells = [f"{file.size_bytes / 1e6:.2f}", times[kind], lost(file, dense, network.data), noise]
@@ -256,8 +259,8 @@ def promotion(network: Network, work: Path) -> list[list[str]]:
             if kind == "by precision":
                 names = [one.weight.removesuffix(".weight") for one in plan.layers.values() if one.precision != "int8"]
                 mixed = quantize.Settings(promote=False, keep_float=tuple(f"^{name}$" for name in names))
-            counts = {p: sum(one.precision == p for one in plan.layers.values()) for p in ("int8", "w8", "fp32")}
-            said[kind] = ", ".join(f"{count} {p}" for p, count in counts.items() if count)
+            counts = Counter(one.precision for one in plan.layers.values())
+            said[kind] = ", ".join(f"{count} {precision}" for precision, count in counts.items())
             if dense is None:
                 dense = written("tflite", "fp32", context)
                 found["fp32"] = ("tflite", dense)

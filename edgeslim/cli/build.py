@@ -45,6 +45,9 @@ from edgeslim.errors import BadInput, try_diagnostic
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers to leave in float (regular expression).")
 @click.option("--weights-only", multiple=True, metavar="PATTERN", help="Layers of which only the weights become INT8.")
 @click.option(
+    "--dynamic", multiple=True, metavar="PATTERN", help="Likewise, but LiteRT rounds each image's activations."
+)
+@click.option(
     "--rewrite",
     multiple=True,
     metavar="WHAT",
@@ -176,7 +179,7 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
         recipe = with_step_settings(recipe, "prune", **_amount(wishes["prune"]))
     if wishes["rewrite"]:
         recipe = with_step_settings(recipe, "legalize", rewrite=list(wishes["rewrite"]))
-    for wish in ("keep_float", "weights_only"):
+    for wish in ("keep_float", "weights_only", "dynamic"):
         if wishes[wish]:
             recipe = with_step_settings(recipe, "quantize", **{wish: list(wishes[wish])})
     return recipe

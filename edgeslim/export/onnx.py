@@ -169,7 +169,7 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     quantized = {name: numerics.edges[matched[name]] for name in touched if name in matched}
     names = {n.output[0] for n in integer}
     written = {name: node for name, node in layers.items() if node.output[0] in names}
-    weights_only = {name: node for name, node in layers.items() if numerics.layers[name].precision == "w8"}
+    weights_only = {name: node for name, node in layers.items() if numerics.layers[name].precision in ("w8", "dynamic")}
     spelling = Spelling(
         edges={matched[name]: _quantized_name(name, outputs) for name in quantized},
         weights={name: node.input[1] for name, node in (written | weights_only).items()},

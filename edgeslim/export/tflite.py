@@ -122,6 +122,8 @@ def _recipe(scopes: Mapping[str, str], io: Io) -> list[dict[str, Any]]:
         pattern, every = f"^{re.escape(scope)};?$", TFLOperationName.ALL_SUPPORTED
         if precision == "w8":
             manager.add_weight_only_config(pattern, every, num_bits=8)
+        elif precision == "dynamic":
+            manager.add_dynamic_config(pattern, every, num_bits=8)
         else:
             manager.add_quantization_config(pattern, every, algorithm_key=AlgorithmName.NO_QUANTIZE)
     recipe: list[dict[str, Any]] = manager.get_quantization_recipe()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgeslim.model.graph import is_activation, layers_of, parameter, rows
+from edgeslim.model.graph import ATEN, is_activation, layers_of, parameter, rows
 from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics
 
 WEIGHT_LIMIT = 127
@@ -25,6 +25,13 @@ def to_grid(value: Tensor, scale: float | Tensor, zero_point: float | Tensor) ->
     """Return `value` rounded to 256 levels: half to even and saturating, as the runtimes do."""
     codes = (value / scale).round().add(zero_point).clamp(0, LEVELS)
     return (codes - zero_point) * scale
+
+
+def ranged(value: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return `value` rounded to 256 levels from its least to its greatest number over some axes, 0 among them."""
+    low, high = value.amin(axes, keepdim=True).clamp(max=0), value.amax(axes, keepdim=True).clamp(min=0)
+    scale = ((high - low) / LEVELS).clamp(min=torch.finfo(value.dtype).tiny)
+    return to_grid(value, scale, (-low / scale).round())
 
 
 def fake_quantize_weight(weight: Tensor, scales: Sequence[float]) -> Tensor:
@@ -48,9 +55,10 @@ def part_of(numerics: Numerics, layers: Collection[str]) -> Numerics:
 def simulate(graph: fx.GraphModule, numerics: Numerics, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """Return every activation (N, ...) of a network run under a plan, by node name.
 
-    `graph` is folded, with its weights on their grid or not; biases stay as they are. `batches` hold images
-    (n, C, H, W). Exactly what `numerics` names is rounded: every edge, and every weight that has scales; `part_of`
-    makes a plan of some layers. What lies before a fused activation is no edge and stays float.
+    `graph` is folded, with its weights on their grid or not; biases stay as they are. `batches` hold images (n, C,
+    H, W). Exactly what `numerics` names is rounded: every edge, every weight that has scales, and for each image
+    what a "dynamic" layer reads, as LiteRT computes it; `part_of` makes a plan of some layers. What lies before a
+    fused activation is no edge and stays float.
     """
     simulator = _Simulator(graph, numerics)
     values: dict[str, list[Tensor]] = {}
@@ -80,11 +88,30 @@ def simulate_layer(graph: fx.GraphModule, numerics: Numerics, name: str, source:
     return value
 
 
-class _Simulator(fx.Interpreter):
+class Dynamic(fx.Interpreter):
+    """Runs a graph some of whose layers read their input rounded to the input's own range, as LiteRT's kernels do.
+
+    The range is an image's, of a linear layer a row's.
+    """
+
+    def __init__(self, graph: fx.GraphModule, layers: Collection[str]) -> None:
+        super().__init__(graph)
+        self._ranged = layers
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, a dynamic layer on its rounded input."""
+        if n.name not in self._ranged:
+            return super().run_node(n)
+        (read, *others), more = self.fetch_args_kwargs_from_env(n)
+        axes = (-1,) if n.target is ATEN.linear.default else (-3, -2, -1)
+        return self.call_function(n.target, (ranged(read, axes), *others), more)
+
+
+class _Simulator(Dynamic):
     """Runs a graph under a plan; `seen` holds the activations of the last run by node name."""
 
     def __init__(self, graph: fx.GraphModule, numerics: Numerics) -> None:
-        super().__init__(graph)
+        super().__init__(graph, {name for name, one in numerics.layers.items() if one.precision == "dynamic"})
         self.seen: dict[str, Tensor] = {}
         self._edges = numerics.edges
         self._weights = {}

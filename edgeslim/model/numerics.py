@@ -37,11 +37,12 @@ class EdgeNumerics:
 class LayerNumerics:
     """One convolution or linear layer: weights symmetric int8 per output channel, or kept float.
 
-    "int8": on integers throughout; "w8": the weights are integers, all that is computed is float; "fp32": all float.
+    "int8": on integers throughout; "w8": the weights are integers, all that is computed is float; "dynamic": as "w8",
+    but where a runtime has the kernel what is read is rounded too, for each image to its own range; "fp32": all float.
     """
 
     weight: str  # qualified name of the weight in the network
-    precision: str  # "int8", "w8" or "fp32"
+    precision: str  # "int8", "dynamic", "w8" or "fp32"
     inputs: str  # the edge it reads
     output: str  # the edge it produces, after a fused activation
     weight_scales: tuple[float, ...]  # one per output channel; empty when kept float
@@ -61,7 +62,7 @@ class Numerics:
 
     @property
     def rounded_layers(self) -> list[str]:
-        """Names of the layers whose weights are int8, in graph order: those of "int8" and of "w8"."""
+        """Names of the layers whose weights are int8, in graph order: all but those of "fp32"."""
         return [name for name, layer in self.layers.items() if layer.weight_scales]
 
     @property

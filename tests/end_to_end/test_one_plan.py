@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ai_edge_litert.interpreter import Interpreter
 
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.run_model import execution_graph, run_model
@@ -15,6 +16,7 @@ from edgeslim.export.evaluation.integer_layers import proven_layers
 from edgeslim.export.evaluation.ledger import Row, read_ledger
 from edgeslim.export.evaluation.run import Judged, eager_outputs
 from edgeslim.export.job import Job, Spelling
+from edgeslim.export.tflite import LAYER_OPERATORS
 from edgeslim.grid import sqnr_db
 from edgeslim.model.fake_quant import simulate
 from edgeslim.model.graph import output_nodes, outputs_of_batches
@@ -153,6 +155,23 @@ def test_layers_of_which_only_the_weights_are_int8_compute_in_float_what_the_pla
         assert not [row for row in found.values() if row.unexplained], name
         (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
         assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name
+
+
+def test_a_dynamic_layer_rounds_what_it_reads_in_litert_alone_as_the_plan_says(images: Path, tmp_path: Path) -> None:
+    plan = make_plan(images, tmp_path, quantize.Settings(dynamic=(".",)))
+    weights_only = make_plan(images, tmp_path, quantize.Settings(weights_only=(".",)))
+    files = plan.export(plan.quantized, tmp_path / "work")
+    planned, floats = simulated(plan), simulated(weights_only)
+    assert sqnr_db(floats, planned) < 60, "nothing is rounded at run time"
+    for name, (path, spelling) in files.items():
+        assert sorted(spelling.weights) == sorted(plan.numerics.layers), name
+        (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
+        wanted = planned if name == "tflite" else floats
+        assert sqnr_db(wanted, outputs) >= 50, name
+    interpreter = Interpreter(str(files["tflite"][0]))
+    dtypes = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    layers = [op for op in interpreter._get_ops_details() if op["op_name"] in LAYER_OPERATORS]
+    assert [[dtypes[one] for one in op["inputs"][:2]] for op in layers] == [[np.float32, np.int8]] * len(layers)
 
 
 @pytest.mark.parametrize("wish", ["keep_float", "weights_only"])

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from torch import fx
 
 from edgeslim.compress.quantize.ranges import affine, centred
-from edgeslim.model.graph import ATEN, CLIPPING, arguments, is_activation, layers_of, output_nodes
+from edgeslim.model.graph import ATEN, CLIPPING, argument, arguments, is_activation, layers_of, output_nodes
 from edgeslim.model.numerics import EdgeNumerics, operators_on_integers
 
 Range = tuple[float, float]
@@ -47,6 +47,11 @@ def fused_output(node: fx.Node) -> fx.Node:
     """Return the node whose value leaves the integer kernel of `node`: a clipping activation that alone reads it."""
     users = list(node.users)
     return users[0] if len(users) == 1 and users[0].target in CLIPPING else node
+
+
+def can_be_dynamic(layer: fx.Node) -> bool:
+    """Tell whether a layer has a fast kernel that ranges what it reads: a convolution of groups has none in LiteRT."""
+    return layer.target is ATEN.linear.default or argument(layer, "groups") == 1
 
 
 def tie(graph: fx.GraphModule, apart: Collection[Join] = ()) -> dict[str, str]:

@@ -6,28 +6,31 @@ between float and their grid. Whole batches run, so a trial costs about what the
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from edgeslim.cache import graph_sha256, remember
-from edgeslim.compress.quantize.edges import rounded_edges
+from edgeslim.compress.quantize.edges import can_be_dynamic, rounded_edges
 from edgeslim.compress.quantize.rounding import parameters, with_grids
 from edgeslim.model.equivalence import worst_db
-from edgeslim.model.fake_quant import part_of
-from edgeslim.model.graph import as_arrays, batched, first_of, forward, joined, layers_of
+from edgeslim.model.fake_quant import Dynamic, part_of
+from edgeslim.model.graph import as_arrays, batched, first_of, joined, layers_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.progress import Progress
 from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.task import Drop
 
+# What a layer that must not be INT8 may be in place of fp32, the cheapest first, and what is said of it.
+CHEAPER = {"dynamic": ", and what they read ranged at run time", "w8": " all the same"}
 Outputs = tuple[Tensor, ...]  # of a network, each (N, ...)
 
 RANKING_IMAGES = 256  # of the selection images, by which layers are ranked; whether the demand is met, all of them say
@@ -53,7 +56,7 @@ class Promotion:
     """The layers that stay float so that a demand is met, and the points that are lost.
 
     `lost_without`: for each of the layers, the points lost when all of them but it stay so. No layers: even with
-    all of them float more than allowed is lost. `weights_only`: those of them whose weights are INT8 all the same.
+    all of them float more than allowed is lost. `cheaper`: what those of them are that need not be fp32.
     """
 
     lost_before: float
@@ -61,7 +64,7 @@ class Promotion:
     allowed: float
     images: int
     lost_without: dict[str, float] = field(default_factory=dict)  # by layer
-    weights_only: tuple[str, ...] = ()
+    cheaper: dict[str, str] = field(default_factory=dict)  # layer: "dynamic" or "w8"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -71,7 +74,7 @@ class Promotion:
     @property
     def precisions(self) -> dict[str, str]:
         """What these layers are in place of INT8."""
-        return {name: "w8" if name in self.weights_only else "fp32" for name in self.layers}
+        return {name: self.cheaper.get(name, "fp32") for name in self.layers}
 
     def line(self, numerics: Numerics) -> str:
         """Return what was promoted and why, with the layers' names in the network."""
@@ -84,11 +87,13 @@ class Promotion:
         named = ", ".join(
             f"{modules[name]} (as int8 {points:.2f} points are lost)" for name, points in self.lost_without.items()
         )
-        weights_only = ", ".join(modules[name] for name in self.weights_only)
+        kinds = {
+            kind: ", ".join(modules[name] for name, one in self.cheaper.items() if one == kind) for kind in CHEAPER
+        }
+        weights = "".join(f"; with int8 weights{CHEAPER[kind]}: {names}" for kind, names in kinds.items() if names)
         return (
             f"kept float to lose {self.lost_after:.2f} instead of {self.lost_before:.2f} points on {self.images} "
-            f"selection images, {self.allowed:g} allowed: {named}"
-            f"{f'; with int8 weights all the same: {weights_only}' if weights_only else ''}"
+            f"selection images, {self.allowed:g} allowed: {named}{weights}"
         )
 
 
@@ -134,14 +139,14 @@ def promote(
     store: Path | None,
     progress: Progress,
     *,
-    weights_only: bool = True,
+    cheaper: Sequence[str] = tuple(CHEAPER),
 ) -> Promotion | None:
     """Return the fewest layers found that must stay float to lose at most `allowed_points`; None where none must.
 
     As `sensitivity` for the rest. Layers are taken one by one, each the one that then brings the answers nearest to the
     dense network's (the gains of earlier rounds bound those of later ones: Minoux 1978, Accelerated Greedy); of those
-    taken, each without which the demand is met too is given back. With `weights_only` those that are left get INT8
-    weights all the same where the demand is met with them. Fewer than `LEAST_IMAGES` say nothing.
+    taken, each without which the demand is met too is given back. Those that are left become the first of `cheaper`
+    with which the demand is met. Fewer than `LEAST_IMAGES` say nothing.
     """
     progress("does int8 meet the demand", 0.0)
     first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.targets, task)
@@ -149,14 +154,12 @@ def promote(
     if at_most <= allowed_points:
         return None
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
-    depends_on = [trials.sha256, allowed_points, weights_only]
-    found = remember(
-        store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress, weights_only=weights_only)
-    )
-    return None if found is None else Promotion(**{**found, "weights_only": tuple(found["weights_only"])})
+    depends_on = [trials.sha256, allowed_points, *cheaper]
+    found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress, cheaper))
+    return None if found is None else Promotion(**found)
 
 
-def _promote(trials: "_Trials", allowed: float, progress: Progress, *, weights_only: bool) -> dict[str, Any] | None:
+def _promote(trials: "_Trials", allowed: float, progress: Progress, cheaper: Sequence[str]) -> dict[str, Any] | None:
     """Return what `Promotion` holds, None where the demand is met as it is."""
     before = trials.points([])
     if before <= allowed:
@@ -170,23 +173,29 @@ def _promote(trials: "_Trials", allowed: float, progress: Progress, *, weights_o
         others = [one for one in chosen if one != name]
         if trials.points(others) <= allowed:
             chosen = others
-    small = _weights_only(trials, chosen, allowed) if weights_only else []
-    kept = {
-        name: trials.points([one for one in chosen if one != name], small) for name in trials.layers if name in chosen
-    }
+    small = _cheapest(trials, chosen, allowed, cheaper)
+    kept = {}
+    for name in [one for one in trials.layers if one in chosen]:
+        others = [one for one in chosen if one != name]
+        kept[name] = trials.points(others, {one: kind for one, kind in small.items() if one != name})
     after = trials.points(chosen, small)
-    return asdict(Promotion(before, after, allowed, trials.images, kept, tuple(one for one in kept if one in small)))
+    ordered = {name: small[name] for name in kept if name in small}
+    return asdict(Promotion(before, after, allowed, trials.images, kept, ordered))
 
 
-def _weights_only(trials: "_Trials", chosen: Sequence[str], allowed: float) -> list[str]:
-    """Return those of the layers kept float whose weights may be INT8 with the demand still met, largest first."""
-    if trials.points(chosen, chosen) <= allowed:
-        return list(chosen)
-    small: list[str] = []
-    for name in sorted(chosen, key=trials.weights_of, reverse=True):
-        if trials.points(chosen, [*small, name]) <= allowed:
-            small.append(name)
-    return small
+def _cheapest(trials: "_Trials", chosen: Sequence[str], allowed: float, cheaper: Sequence[str]) -> dict[str, str]:
+    """Return what layers kept float may be with the demand still met: all alike, or one by one, the largest first."""
+    found: dict[str, str] = {}
+    for kind in cheaper:
+        rest = [name for name in chosen if name not in found and (kind != "dynamic" or name in trials.rangeable)]
+        together = found | dict.fromkeys(rest, kind)
+        if trials.points(chosen, together) <= allowed:
+            found = together
+            continue
+        for name in sorted(rest, key=trials.weights_of, reverse=True):
+            if trials.points(chosen, found | {name: kind}) <= allowed:
+                found = found | {name: kind}
+    return found
 
 
 def _greedy(trials: "_Trials", allowed: float, progress: Progress) -> list[str]:
@@ -228,6 +237,7 @@ class _Trials:
         self._original = quantized
         self._graph = with_grids(batched(quantized), numerics.edges)
         float_layers, int8_layers = layers_of(dense), layers_of(quantized)
+        self.rangeable = {name for name, node in float_layers.items() if can_be_dynamic(node)}
         self._parameters = {
             name: (parameters(dense, float_layers[name]), parameters(quantized, int8_layers[name]))
             for name in self.layers
@@ -256,24 +266,32 @@ class _Trials:
         return sum(len(batch) for batch in self._batches)
 
     @torch.no_grad()
-    def outputs(self, small: Collection[str], edges: Collection[str], most: int | None = None) -> Outputs:
-        """Return the outputs, of the first `most` images or all, with these layers' weights and these edges rounded."""
+    def outputs(
+        self, small: Collection[str], edges: Collection[str], most: int | None = None, dynamic: Collection[str] = ()
+    ) -> Outputs:
+        """Return the outputs, of the first `most` images or all, with these layers' weights and these edges rounded.
+
+        What the `dynamic` layers read is rounded too.
+        """
         layers = layers_of(self._graph)
         for name, versions in self._parameters.items():
             for old, new in zip(parameters(self._graph, layers[name]), versions[name in small], strict=True):
                 old.copy_(new)
         for name, grid in self._graph.get_submodule("grids").named_buffers():
             grid[0] = self._numerics.edges[name].scale if name in edges else 0.0
-        return _run(self._graph, self._batches if most is None else first_of(self._batches, most))
+        return _run(self._graph, self._batches if most is None else first_of(self._batches, most), dynamic)
 
     def weights_of(self, layer: str) -> int:
         """Return how many weights a layer has."""
         return self._parameters[layer][0][0].numel()
 
-    def without(self, kept: Collection[str], small: Collection[str] = (), most: int | None = None) -> Outputs:
-        """Return the outputs with these layers float, of them `small` as w8, and the others INT8, as `outputs`."""
+    def without(
+        self, kept: Collection[str], small: Mapping[str, str] = MappingProxyType({}), most: int | None = None
+    ) -> Outputs:
+        """Return the outputs with these layers float, of them `small` in a cheaper kind, and the others INT8."""
         int8 = [name for name in self.layers if name not in kept]
-        return self.outputs([*int8, *small], rounded_edges(self._original, int8), most)
+        dynamic = [name for name, kind in small.items() if kind == "dynamic"]
+        return self.outputs([*int8, *small], rounded_edges(self._original, int8), most, dynamic)
 
     def lost(self, outputs: Outputs) -> Drop:
         """Return the points lost against the dense network."""
@@ -283,8 +301,8 @@ class _Trials:
         found: Drop = self._task.drop(before, after)
         return found
 
-    def points(self, kept: Collection[str], small: Collection[str] = ()) -> float:
-        """Return the points lost with these layers float, `small` of them as w8, and the others INT8."""
+    def points(self, kept: Collection[str], small: Mapping[str, str] = MappingProxyType({})) -> float:
+        """Return the points lost with these layers float, of them `small` in a cheaper kind, and the others INT8."""
         return self.lost(self.without(kept, small)).points
 
     def divergence(self, kept: Collection[str]) -> float:
@@ -295,5 +313,6 @@ class _Trials:
 
 
 @torch.no_grad()
-def _run(graph: fx.GraphModule, batches: Sequence[Tensor]) -> Outputs:
-    return joined(forward(graph, batch) for batch in batches)
+def _run(graph: fx.GraphModule, batches: Sequence[Tensor], dynamic: Collection[str] = ()) -> Outputs:
+    run = Dynamic(graph, dynamic).run if dynamic else graph
+    return joined(tuple(tree_leaves(run(batch))) for batch in batches)

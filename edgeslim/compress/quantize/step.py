@@ -10,12 +10,13 @@ assumed input means).
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
-from edgeslim.compress.quantize.edges import edges_of, fused_output, rounded_edges, tie
+from edgeslim.compress.quantize.edges import can_be_dynamic, edges_of, fused_output, rounded_edges, tie
 from edgeslim.compress.quantize.joins import joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
 from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
@@ -44,14 +45,15 @@ class Settings:
     promote: bool = True  # keep the layers float without which the demanded accuracy is not met
     keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
     weights_only: tuple[str, ...] = field(default=())  # likewise: int8 weights, all else of the layer in float
+    dynamic: tuple[str, ...] = field(default=())  # likewise, but LiteRT rounds what is read, by each image's range
 
     def __post_init__(self) -> None:
         if self.activation_range not in ("mse", "minmax"):
             raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected mse or minmax")
         if self.rounding not in METHODS:
             raise BadInput(f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}")
-        for name, patterns in (("keep_float", self.keep_float), ("weights_only", self.weights_only)):
-            for pattern in patterns:
+        for name in ("keep_float", "weights_only", "dynamic"):
+            for pattern in getattr(self, name):
                 try:
                     re.compile(pattern)
                 except re.error as error:
@@ -86,18 +88,17 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
             allowed,
             context.store,
             context.progress,
-            weights_only=_unpacks_once(context.profile),
+            cheaper=_cheaper(context.profile),
         )
         if promotion is not None:
             remarks.append(promotion.line(numerics))
             if promotion.layers:
                 quantized, numerics = calibrated.plan(precisions | promotion.precisions)
-    weights_only = len(numerics.rounded_layers) - len(numerics.integer_layers)
-    line = (
-        f"quantize: {len(numerics.integer_layers)} of {len(numerics.layers)} layers int8, "
-        f"{f'{weights_only} with int8 weights only, ' if weights_only else ''}"
-        f"{len(context.data.calibration)} calibration images"
-    )
+    counts = Counter(layer.precision for layer in numerics.layers.values())
+    others = {"dynamic": "dynamic", "w8": "with int8 weights only"}
+    parts = [f"quantize: {counts['int8']} of {len(numerics.layers)} layers int8"]
+    parts += [f"{counts[one]} {words}" for one, words in others.items() if counts[one]]
+    line = ", ".join([*parts, f"{len(context.data.calibration)} calibration images"])
     return model.after("; ".join([line, *remarks]), network=quantized, numerics=numerics)
 
 
@@ -173,23 +174,37 @@ class _Calibrated:
         return found
 
 
-def _unpacks_once(profile: DeviceProfile) -> bool:
-    """Tell whether INT8 weights cost a float layer no time in the runtime that a device prefers."""
-    names = [one.name for one in profile.runtimes]
-    return bool(names) and names[0] in RUNTIMES and RUNTIMES[names[0]].unpacks_once
+def _cheaper(profile: DeviceProfile) -> tuple[str, ...]:
+    """Return what is cheaper than fp32 in the runtime that a device prefers, the cheapest first."""
+    runtime = next((RUNTIMES[one.name] for one in profile.runtimes[:1] if one.name in RUNTIMES), None)
+    if runtime is None:
+        return ()
+    return (*(["dynamic"] if runtime.ranges_inputs else []), *(["w8"] if runtime.unpacks_once else []))
 
 
 def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
     """Return the precision of each layer that a recipe wants in another than INT8."""
-    named = {name: weight_name(node).removesuffix(".weight") for name, node in layers_of(graph).items()}
+    layers = layers_of(graph)
+    named = {name: weight_name(node).removesuffix(".weight") for name, node in layers.items()}
     found: dict[str, str] = {}
-    wishes = (("--keep-float", settings.keep_float, "fp32"), ("--weights-only", settings.weights_only, "w8"))
+    asked: dict[str, str] = {}  # layer: by which option
+    wishes = (
+        ("--keep-float", settings.keep_float, "fp32"),
+        ("--weights-only", settings.weights_only, "w8"),
+        ("--dynamic", settings.dynamic, "dynamic"),
+    )
     for option, pattern, precision in ((o, one, p) for o, patterns, p in wishes for one in patterns):
         fits = [name for name, module in named.items() if re.search(pattern, module)]
         if not fits:
             raise BadInput(f"{option} `{pattern}` fits no layer; layers are: {', '.join(named.values())}")
-        twice = [named[name] for name in fits if found.get(name, precision) != precision]
+        twice = [name for name in fits if asked.get(name, option) != option]
         if twice:
-            raise BadInput(f"{option} `{pattern}` fits {twice[0]}, and so does --keep-float; a layer has one precision")
-        found |= dict.fromkeys(fits, precision)
+            other = asked[twice[0]]
+            raise BadInput(
+                f"{option} `{pattern}` fits {named[twice[0]]}, and so does {other}; a layer has one precision"
+            )
+        asked |= dict.fromkeys(fits, option)
+        found |= {
+            name: "w8" if precision == "dynamic" and not can_be_dynamic(layers[name]) else precision for name in fits
+        }
     return found

@@ -133,13 +133,16 @@ def test_a_layer_kept_float_has_int8_weights_where_the_demand_is_met_with_them(b
     between = quantized.numerics.layers["conv2d_1"].inputs
     edges = quantized.numerics.edges
     coarse = {**edges, between: replace(edges[between], scale=edges[between].scale * 1000)}
-    found = found_for(broken, allowed=3.0, numerics=Numerics(coarse, quantized.numerics.layers))
-    assert {"conv2d", "conv2d_1"} <= set(found.weights_only), "what broke them was what they gave on"
-    assert found.precisions == {name: "w8" if name in found.weights_only else "fp32" for name in found.layers}
+    found = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), cheaper=("w8",))
+    assert {"conv2d", "conv2d_1"} <= set(found.cheaper), "what broke them was what they gave on"
+    assert found.precisions == {name: found.cheaper.get(name, "fp32") for name in found.layers}
     assert found.lost_after <= 3.0
-    whole = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), weights_only=False)
-    assert (whole.layers, whole.weights_only) == (found.layers, ()), "the runtime would lose time by them"
+    whole = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), cheaper=())
+    assert (whole.layers, whole.cheaper) == (found.layers, {}), "the runtime would lose time by them"
     assert "with int8 weights all the same: first.conv2d, second" in found.line(quantized.numerics)
+    ranged = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers))
+    assert ranged.cheaper["conv2d"] == ranged.cheaper["conv2d_1"] == "dynamic", "what they give on is float then too"
+    assert "and what they read ranged at run time: first.conv2d, second" in ranged.line(quantized.numerics)
 
 
 def test_a_plan_that_meets_the_demand_keeps_nothing_float():

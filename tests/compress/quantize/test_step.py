@@ -316,6 +316,8 @@ def test_a_layer_that_is_asked_for_in_two_precisions_is_refused_by_name():
         BadInput, match=r"--weights-only `\.` fits 0, and so does --keep-float; a layer has one precision"
     ):
         quantized(headed(nn.Conv2d(3, 6, 3)), keep_float=("0",), weights_only=(".",))
+    with pytest.raises(BadInput, match=r"--dynamic `0` fits 0, and so does --weights-only; a layer has one precision"):
+        quantized(headed(nn.Conv2d(3, 6, 3)), weights_only=("0",), dynamic=("0",))
 
 
 def test_a_layer_of_which_only_the_weights_are_int8_has_the_same_weights_and_no_edges_of_its_own():
