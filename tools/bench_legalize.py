@@ -81,7 +81,7 @@ def trained(work: Path, epochs: int, seed: int) -> tuple[Model, Data]:
     """Return the trained network as a build loads it, and its data; what judges was never trained on."""
     source = f"{Path(gated.__file__)}:make"
     untrained = load_model(source, "random")
-    data = untrained.task.read(None, untrained.facts)
+    data = untrained.task.read(None, replace(untrained.facts, bundled=True))
     images, labels = np.asarray(data.evaluation.images), data.evaluation.targets
     if labels is None:
         raise BadInput("the bundled test images have no labels")

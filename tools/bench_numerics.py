@@ -17,6 +17,7 @@ photographs. Prints Markdown tables. Times are ratios of medians, interleaved, i
 import argparse
 import copy
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -258,7 +259,7 @@ def promotion(network: Network, work: Path) -> list[list[str]]:
                 raise TypeError("quantize gives every network its numerics")
             if kind == "by precision":
                 names = [one.weight.removesuffix(".weight") for one in plan.layers.values() if one.precision != "int8"]
-                mixed = quantize.Settings(promote=False, keep_float=tuple(f"^{name}$" for name in names))
+                mixed = quantize.Settings(promote=False, keep_float=tuple(f"^{re.escape(name)}$" for name in names))
             counts = Counter(one.precision for one in plan.layers.values())
             said[kind] = ", ".join(f"{count} {precision}" for precision, count in counts.items())
             if dense is None:

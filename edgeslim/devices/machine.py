@@ -1,6 +1,5 @@
 """A running Linux machine, as its /proc and /sys describe it: this one, or a device that was looked at from afar."""
 
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -42,11 +41,6 @@ class Machine:
     def has_vnni(self) -> bool:
         """True where int8 dot products accumulate in 32 bits in one instruction (AVX512-VNNI or AVX-VNNI)."""
         return "avx512_vnni" in self.cpu_flags or "avx_vnni" in self.cpu_flags
-
-
-def cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def this_machine(root: Path = Path("/"), architecture: str | None = None) -> Machine:

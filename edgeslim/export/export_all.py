@@ -9,7 +9,6 @@ from threading import Event
 import numpy as np
 import torch
 
-from edgeslim.devices.machine import cores
 from edgeslim.errors import ToolFailed
 from edgeslim.export import export
 from edgeslim.export.job import Job, Spelling, program_path
@@ -18,6 +17,7 @@ from edgeslim.formats import FORMATS, FormatName, Io
 from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.model import Model
+from edgeslim.threads import cores
 
 PROBE_IMAGES = 16  # on them tensors are matched, and a converter's own tensors get their ranges
 

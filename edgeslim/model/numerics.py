@@ -68,7 +68,7 @@ class Numerics:
     @property
     def symmetric(self) -> bool:
         """Whether every edge has its zero point in the middle, so that all fits int8 with zero points of 0."""
-        return all(edge.zero_point == MIDDLE for edge in self.edges.values())
+        return bool(self.edges) and all(edge.zero_point == MIDDLE for edge in self.edges.values())
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""
@@ -97,8 +97,8 @@ def operators_on_integers(
     """Return the operators between layers that run on integers, where some layers do (`int8`) and others do not.
 
     Codes reach them, from an INT8 layer or as the network's input, and what they compute is read as codes, by an INT8
-    layer or as an output; one of the two is a layer. Those that only move values (`moving`) run on integers wherever a
-    layer reads codes behind them: it is all the same where values are rounded, and kernels merge them with the layer.
+    layer or as an output; one of the two is a layer. Those that only move values (`moving`) run on integers wherever
+    what reads them does: it is all the same where values are rounded, and kernels merge them with the layer.
     `reads`: in order of execution, what each operator or layer reads; nothing, if it is the input.
     """
     layers = {name: {"layer"} if name in int8 else set() for name in (*int8, *floating)}
@@ -110,12 +110,16 @@ def operators_on_integers(
     for name in reversed(list(reads)):
         for source in reads[name]:
             wanted[source] |= layers.get(name, wanted[name])
-    between = [name for name, sources in reads.items() if sources and name not in layers]
-    return {
-        name
-        for name in between
-        if wanted[name] and "layer" in gives[name] | wanted[name] and (gives[name] or name in moving)
-    }
+    readers: dict[str, list[str]] = {name: [] for name in reads}
+    for name, sources in reads.items():
+        for source in sources:
+            readers[source].append(name)
+    found: set[str] = set()
+    for name in [one for one in reversed(list(reads)) if reads[one] and one not in layers]:
+        merged = name in moving and any(one in int8 or one in found for one in readers[name])
+        if merged or (gives[name] and wanted[name] and "layer" in gives[name] | wanted[name]):
+            found.add(name)
+    return found
 
 
 def match_values(

@@ -92,8 +92,9 @@ def build(
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), progress, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
+        runtimes = tuple(FORMATS[name].runtime for name in recipe.formats)
         context = Context(
-            profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency
+            profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency, runtimes
         )
         _require_understood(model, context, trust_labels=trust_labels)
         model = without_probabilities(model) if recipe.cut_probabilities else model

@@ -16,7 +16,7 @@ from edgeslim.emulation.operators import estimated_operator_times_s
 from edgeslim.errors import BadInput, DeviceFailed, Refused, ToolFailed
 from edgeslim.export.evaluation.inputs import sample_inputs
 from edgeslim.export.evaluation.run import Judged, twin_of
-from edgeslim.measure.operators.times import MEASURABLE, measurable, operator_times_s
+from edgeslim.measure.operators.times import MEASURABLE, UNPACKING_ONCE, measurable, operator_times_s
 from edgeslim.measure.operators.used import UsedTimes, used_times
 from edgeslim.model.context import Context
 from edgeslim.model.operator import Operator, OperatorLatency
@@ -148,6 +148,10 @@ def operator_latency(
         wanted = multiple if given.runtime == runtime else own
         return OperatorLatency(given.runtime, wanted, given.estimated, None, given.seconds)
     estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
+    if precision == "w8" and runtime in UNPACKING_ONCE:
+        precision = "fp32"  # which it is, once the file is loaded
+    if estimated and precision == "w8":
+        raise Refused(f"nobody counted what {runtime} takes on a {profile.title} to make floats of INT8 weights")
 
     def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
         if estimated:

@@ -6,6 +6,7 @@ store as soon as it is there; `build` finds curves and operator times there too.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -271,13 +272,12 @@ def _layer_times(model: Model, context: Context) -> dict[tuple[str, str], float]
         for name, node in layers_of(model.graph).items()
         if node.target is not ATEN.linear.default or len(shape_of(node)) == 2
     }
-    found = {}
+    found, store = {}, context.store or context.work
     for precision in PRECISIONS:
-        latency = operator_latency(
-            context.profile, context.threads, context.store or context.work, context.progress, precision=precision
-        )
-        known = latency.seconds(operators.values())
-        found.update({(name, precision): known[one] for name, one in operators.items()})
+        with suppress(Refused):  # a precision of which nobody knows what it takes on the device
+            latency = operator_latency(context.profile, context.threads, store, context.progress, precision=precision)
+            known = latency.seconds(operators.values())
+            found.update({(name, precision): known[one] for name, one in operators.items()})
     return found
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from edgeslim.errors import BadData
-from edgeslim.tasks.image_store import each_in_threads, fitted
+from edgeslim.tasks.image_store import fitted
 from edgeslim.tasks.preprocessing import Preprocessing, is_turned
+from edgeslim.threads import each_in_threads
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 SMALLEST_SIDE = 8  # pixels: with less it is rarely what it was meant to be

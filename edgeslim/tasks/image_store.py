@@ -1,4 +1,4 @@
-"""Image files as a network takes them, decoded side by side and kept by content, so that no build decodes them twice.
+"""Image files as a network takes them, kept by content, so that no build decodes twice what there is room for.
 
 What is kept is turned, resized and cropped, not normalized: one byte a value. Of all that is kept, what was not used
 since this process began makes room for more, the longest unused first; where that does not suffice, no more is kept.
@@ -7,23 +7,21 @@ since this process began makes room for more, the longest unused first; where th
 import hashlib
 import json
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 
-from edgeslim.resources import default_store, is_own_file, own_folder, sha256_of, whole_file
+from edgeslim.resources import default_store, is_own_file, own_folder, sha256_of
 from edgeslim.tasks.preprocessing import Preprocessing, decode, fit
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
+VERSION = 1  # of what is kept: a change of how images are decoded or fitted raises it
 MOST_BYTES = 4 * 2**30
+LEAST_FREE_BYTES = 2 * 2**30  # of the disk, which others need
 SPARED = 0.9  # of MOST_BYTES remain where room is made
 FOLDER = "images"
 
@@ -44,18 +42,6 @@ def fitted(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return found
 
 
-def each_in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield what `work` makes of each item, in order, in as many threads as there are cores: decoders release the GIL.
-
-    Where it is interrupted, items that were not begun never are.
-    """
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    try:
-        yield from pool.map(work, items)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _name(path: Path, preprocessing: Preprocessing) -> str:
     """Return what a fitted image is kept as: two levels, by the file's content and all that fitting depends on."""
     how = (
@@ -64,6 +50,8 @@ def _name(path: Path, preprocessing: Preprocessing) -> str:
         preprocessing.channels,
         preprocessing.resize,
         preprocessing.interpolation,
+        VERSION,
+        PIL.__version__,
     )
     digest = hashlib.sha256(json.dumps([sha256_of(path), *how]).encode()).hexdigest()
     return f"{digest[:2]}/{digest[2:]}"
@@ -77,6 +65,7 @@ def _read(kept: Path, preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
             return None
         content = kept.read_bytes()
         if hashlib.sha256(content[32:]).digest() != content[:32] or len(content) != 32 + int(np.prod(shape)):
+            kept.unlink()
             return None
         if kept.stat().st_mtime < _Room.began_s:
             os.utime(kept)
@@ -89,10 +78,15 @@ def _keep(pixels: NDArray[np.uint8], kept: Path) -> None:
     """Write an image where there is room for it; a store that cannot be written to keeps nothing."""
     content = pixels.tobytes()
     try:
-        if _Room.take(default_store() / FOLDER, 32 + len(content)):
-            own_folder(own_folder(own_folder(default_store()) / FOLDER) / kept.parent.name)
-            with whole_file(kept) as part:
+        home = own_folder(own_folder(default_store()) / FOLDER)
+        if not is_own_file(kept) and _Room.take(home, 32 + len(content)):
+            own_folder(home / kept.parent.name)
+            part = kept.with_name(f"{kept.name}.{os.getpid()}.{threading.get_ident()}.part")
+            try:
                 part.write_bytes(hashlib.sha256(content).digest() + content)
+                part.replace(kept)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError:
         return
 
@@ -115,7 +109,8 @@ class _Room:
                 cls.held[folder] = sum(size for _, size, _ in _entries(folder))
             if cls.held[folder] + count > MOST_BYTES:
                 cls.held[folder] -= _make_room(folder, cls.began_s)
-            if cls.held[folder] + count > MOST_BYTES:
+            scarce = shutil.disk_usage(folder).free < LEAST_FREE_BYTES
+            if scarce or cls.held[folder] + count > MOST_BYTES:
                 cls.full.add(folder)
                 return False
             cls.held[folder] += count

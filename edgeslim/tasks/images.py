@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgeslim.tasks.image_store import each_in_threads, fitted
+from edgeslim.tasks.image_store import fitted
 from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess_batch
+from edgeslim.threads import each_in_threads
 
 SYNTHETIC_IMAGES = 48
 BATCH = 64
@@ -33,6 +34,10 @@ class ImageSet:
         """Return the images at some places, with their targets."""
         images = [self.images[i] for i in chosen] if isinstance(self.images, list) else self.images[chosen]
         return replace(self, images=images, targets=None if self.targets is None else self.targets[chosen])
+
+    def part(self, which: slice) -> "ImageSet":
+        """Return the images of a slice, with their targets; what lies in memory is not copied."""
+        return replace(self, images=self.images[which], targets=None if self.targets is None else self.targets[which])
 
     def raw(self, count: int) -> list[NDArray[np.uint8]]:
         """Return the first `count` images, decoded but not preprocessed."""

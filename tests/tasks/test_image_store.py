@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from edgeslim.tasks import image_store
-from edgeslim.tasks.image_store import each_in_threads, fitted
+from edgeslim.tasks.image_store import fitted
 from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing, decode, fit, preprocess
+from edgeslim.threads import each_in_threads
 
 HOW = Preprocessing(24, 20, 3, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.1), "BGR")
 BYTES = 32 + 24 * 20 * 3
@@ -94,6 +95,29 @@ def test_what_is_damaged_is_decoded_anew(damage: Callable[[Path], None], store, 
     assert len(decoded) == 2
     assert np.array_equal(fitted(photographs[0], HOW), whole)
     assert len(decoded) == 2, "it was not made anew"
+
+
+def test_equal_images_that_are_read_at_once_are_kept_once(store, photographs, tmp_path):
+    copies = []
+    for number in range(40):
+        copies.append(tmp_path / f"copy_{number}.jpg")
+        copies[-1].write_bytes(photographs[0].read_bytes())
+    found = list(each_in_threads(lambda file: fitted(file, HOW), copies))
+    assert all(np.array_equal(one, found[0]) for one in found)
+    assert [file.stat().st_size for file in kept_in(store)] == [BYTES]
+
+
+def test_nothing_is_kept_where_the_disk_is_nearly_full(store, photographs, monkeypatch):
+    monkeypatch.setattr(image_store, "LEAST_FREE_BYTES", 2**70)
+    fitted(photographs[0], HOW)
+    assert kept_in(store) == []
+
+
+def test_another_version_of_what_decodes_decodes_anew(store, photographs, decoded, monkeypatch):
+    fitted(photographs[0], HOW)
+    monkeypatch.setattr(image_store, "VERSION", image_store.VERSION + 1)
+    fitted(photographs[0], HOW)
+    assert len(decoded) == 2
 
 
 def test_a_link_in_the_store_is_not_followed(store, photographs, decoded, tmp_path):

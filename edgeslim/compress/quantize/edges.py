@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from torch import fx
 
 from edgeslim.compress.quantize.ranges import affine, centred
-from edgeslim.model.graph import ATEN, CLIPPING, argument, arguments, is_activation, layers_of, output_nodes
+from edgeslim.model.graph import ATEN, CLIPPING, argument, arguments, input_of, is_activation, layers_of, output_nodes
 from edgeslim.model.numerics import EdgeNumerics, operators_on_integers
 
 Range = tuple[float, float]
@@ -90,10 +90,11 @@ def tied_inputs(node: fx.Node) -> list[fx.Node]:
     return [source] if node.target in PASSING else []
 
 
-def rounded_edges(graph: fx.GraphModule, int8: Collection[str]) -> set[str]:
+def rounded_edges(graph: fx.GraphModule, int8: Collection[str], *, ends: bool = False) -> set[str]:
     """Return the activations that carry codes while these layers run on integers.
 
-    All that such a layer, or an operator on integers, reads or writes; every one, where all layers are INT8.
+    All that such a layer, or an operator on integers, reads or writes; every one, where all layers are INT8. `ends`:
+    the network's input and outputs too, which the device takes and gives as codes.
     """
     nodes = {n.name: n for n in graph.graph.nodes if n.op in ("placeholder", "call_function")}
     floating = layers_of(graph).keys() - set(int8)
@@ -104,7 +105,8 @@ def rounded_edges(graph: fx.GraphModule, int8: Collection[str]) -> set[str]:
     moving = [name for name, node in nodes.items() if node.target in MOVING or node.target is operator.getitem]
     between = operators_on_integers(reads, int8, floating, outputs, moving)
     integer = [nodes[name] for name in (*int8, *between)]
-    return {one.name for node in integer for one in (*node.all_input_nodes, fused_output(node))}
+    found = {one.name for node in integer for one in (*node.all_input_nodes, fused_output(node))}
+    return found | {*outputs, input_of(graph).name} if ends else found
 
 
 def _only_passes(node: fx.Node, groups: Mapping[str, str]) -> bool:

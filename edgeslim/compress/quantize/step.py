@@ -21,7 +21,6 @@ from edgeslim.compress.quantize.joins import joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
 from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
 from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
-from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput
 from edgeslim.formats import RUNTIMES
 from edgeslim.model.context import Context
@@ -88,7 +87,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
             allowed,
             context.store,
             context.progress,
-            cheaper=_cheaper(context.profile),
+            cheaper=_cheaper(context),
         )
         if promotion is not None:
             remarks.append(promotion.line(numerics))
@@ -151,7 +150,8 @@ class _Calibrated:
             )
             for name, node in layers_of(graph).items()
         }
-        rounded = rounded_edges(graph, [name for name in layers if name not in others])
+        int8 = [name for name in layers if name not in others]
+        rounded = rounded_edges(graph, int8, ends=self.context.profile.npu is not None)
         return graph, Numerics({name: edge for name, edge in self.edges.items() if name in rounded}, layers)
 
     def _round(self, graph: fx.GraphModule, names: Iterable[str]) -> dict[str, tuple[float, ...]]:
@@ -174,9 +174,10 @@ class _Calibrated:
         return found
 
 
-def _cheaper(profile: DeviceProfile) -> tuple[str, ...]:
-    """Return what is cheaper than fp32 in the runtime that a device prefers, the cheapest first."""
-    runtime = next((RUNTIMES[one.name] for one in profile.runtimes[:1] if one.name in RUNTIMES), None)
+def _cheaper(context: Context) -> tuple[str, ...]:
+    """Return what is cheaper than fp32 in that runtime of the files' which the device prefers, the cheapest first."""
+    names = [one.name for one in context.profile.runtimes if context.runtimes is None or one.name in context.runtimes]
+    runtime = next((one for name, one in RUNTIMES.items() if names[:1] == [name]), None)
     if runtime is None:
         return ()
     return (*(["dynamic"] if runtime.ranges_inputs else []), *(["w8"] if runtime.unpacks_once else []))

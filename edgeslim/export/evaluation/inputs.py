@@ -11,7 +11,7 @@ from edgeslim.formats import RUNTIMES
 from edgeslim.tasks.images import BATCH, ImageSet
 
 TIMED_IMAGES = 32
-PART_BYTES = 2**30  # of inputs that lie on the disk at a time, in each layout
+PART_BYTES = 2**29  # of inputs in one layout; two parts lie on the disk at a time, of which the first stays
 
 
 def in_dtype(inputs: Path, dtype: str, convert: Callable[[NDArray[np.float32]], NDArray[Any]]) -> Path:
@@ -30,7 +30,7 @@ def in_parts(images: ImageSet) -> list[ImageSet]:
     """Return a set in parts, in order, whose inputs take PART_BYTES at most; a part has 64 images at least."""
     how = images.preprocessing
     most = max(PART_BYTES // (4 * how.height * how.width * how.channels), BATCH)
-    return [images.at(np.arange(start, min(start + most, len(images)))) for start in range(0, len(images), most)]
+    return [images.part(slice(start, start + most)) for start in range(0, len(images), most)]
 
 
 def write_inputs(images: ImageSet, work: Path) -> dict[str, Path]:

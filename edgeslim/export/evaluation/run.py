@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edgeslim.deploy.run_model import execution_graph, run_model
 from edgeslim.deploy.targets.local import stop_all
-from edgeslim.devices.machine import cores
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import DeviceFailed, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import tflite_ends
@@ -29,6 +28,7 @@ from edgeslim.model.equivalence import LEAST_DB, outputs_of
 from edgeslim.model.model import Model
 from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.task import Score
+from edgeslim.threads import cores
 
 Outputs = tuple[NDArray[np.float32], ...]  # of a network, in its order, each (images, ...)
 
@@ -86,7 +86,7 @@ def judge_all(
     ordered = sorted(exported, key=lambda e: ORDER.index(e[0].precision))
     outputs, failures = _run_all([job for job, _ in ordered], eager, context, threads)
     if not outputs:
-        raise ToolFailed("\n".join(["no file could be run:", *failures.values()]))
+        raise ToolFailed("\n".join(["no file could be run:", *_told(ordered, failures)]))
 
     def judge(place: int) -> Judged | None:
         job, spelling = ordered[place]
@@ -99,8 +99,13 @@ def judge_all(
             return None
 
     judged = side_by_side(judge, outputs, cores() // threads, stop_all)
-    told = {ordered[place][0].format: failures[place] for place in sorted(failures, reverse=True)}  # the first of each
-    return [one for one in judged if one is not None], [told[name] for name in FORMATS if name in told]
+    return [one for one in judged if one is not None], _told(ordered, failures)
+
+
+def _told(files: Sequence[tuple[Job, Spelling]], failures: Mapping[int, str]) -> list[str]:
+    """Return of each format the first failure."""
+    told = {files[place][0].format: failures[place] for place in sorted(failures, reverse=True)}
+    return [told[name] for name in FORMATS if name in told]
 
 
 def _run_all(
@@ -116,7 +121,7 @@ def _run_all(
     parts, further = in_parts(context.data.evaluation), context.work / "further_inputs"
 
     def failed(place: int) -> bool:
-        return any(one <= place and jobs[one].format == jobs[place].format for one in failures)
+        return any(one <= place and jobs[one].format == jobs[place].format for one in tuple(failures))
 
     def run(place: int, number: int, inputs: Mapping[str, Path]) -> None:
         job = jobs[place]

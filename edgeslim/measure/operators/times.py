@@ -63,7 +63,7 @@ def operator_times_s(
 ) -> dict[Operator, float]:
     """Return the measured seconds of one inference of each operator in `runtime` (in PRECISIONS) on this machine.
 
-    "w8" is measured where a runtime makes floats of INT8 weights at every inference; elsewhere it is "fp32" itself.
+    "w8" is for runtimes that make floats of INT8 weights at every inference; elsewhere it is "fp32" itself.
 
     Calling the runtime, conversions of layout and padding that stands as a node of its own are not in them; an operator
     that the runtime fuses into its neighbour costs less in a network (OpenVINO: additions). Times found under `cache`,
@@ -77,7 +77,7 @@ def operator_times_s(
     if precision not in PRECISIONS:
         raise BadInput(f"precision `{precision}`: {' or '.join(PRECISIONS)} was expected")
     if precision == "w8" and runtime in UNPACKING_ONCE:
-        precision = "fp32"
+        raise BadInput(f"{runtime} runs INT8 weights of a float layer as fp32: ask for that")
     if threads < 1:
         raise BadInput(f"{threads} threads: at least 1 was expected")
     wanted = list(dict.fromkeys(operators))
