@@ -132,7 +132,7 @@ def operator_latency(
 ) -> OperatorLatency:
     """Return what single operators take on a device: estimated where its estimator knows the runtime's own code.
 
-    `precision`: "int8", "w8" or "fp32". Otherwise they are measured on this machine. What was found is kept under
+    `precision`: one of PRECISIONS. Otherwise they are measured on this machine. What was found is kept under
     `store`, a folder. Where times are `given`, nothing is measured or estimated. Raises Refused for a device that
     runs no INT8, BadInput where the given times are of another runtime or number of threads.
     """
@@ -150,8 +150,8 @@ def operator_latency(
     estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
     if precision == "w8" and runtime in UNPACKING_ONCE:
         precision = "fp32"  # which it is, once the file is loaded
-    if estimated and precision == "w8":
-        raise Refused(f"nobody counted what {runtime} takes on a {profile.title} to make floats of INT8 weights")
+    if estimated and precision not in ("int8", "fp32"):
+        raise Refused(f"nobody counted what {precision} layers take in {runtime} on a {profile.title}")
 
     def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
         if estimated:

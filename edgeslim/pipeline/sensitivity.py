@@ -6,6 +6,7 @@ store as soon as it is there; `build` finds curves and operator times there too.
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,12 +17,13 @@ from edgeslim.compress.prune.curves import Curve
 from edgeslim.compress.prune.sizes import Times, operator_of
 from edgeslim.compress.prune.workbench import workbench_of
 from edgeslim.compress.quantize import step as quantize
+from edgeslim.compress.quantize.edges import can_be_dynamic
 from edgeslim.compress.quantize.promote import sensitivity as layer_sensitivity
 from edgeslim.compress.quantize.rounding import parameters
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.measure.operators.times import PRECISIONS
+from edgeslim.measure.operators.times import PRECISIONS, RANGING
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import ATEN, layers_of, shape_of
@@ -74,7 +76,8 @@ class GroupLoss:
 class LayerLoss:
     """One layer in one precision, every other float; simulated on the selection images.
 
-    "int8": weight, input and output rounded; "w8": the weight; "fp32": nothing, so that nothing is lost.
+    "int8": weight, input and output rounded; "dynamic": weight, and input at run time, where the runtime can; "w8": the
+    weight; "fp32": nothing, so that nothing is lost.
     """
 
     layer: str
@@ -231,14 +234,22 @@ def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tu
     numerics = quantized.numerics
     if numerics is None:
         raise TypeError("quantize gives every network its numerics")
+    kinds = [one for one in PRECISIONS if one != "dynamic" or (timed is not None and timed.runtime in RANGING)]
     found = layer_sensitivity(
-        dense.graph, quantized.graph, numerics, context.data.selection, model.task, context.store, context.progress
+        dense.graph,
+        quantized.graph,
+        numerics,
+        context.data.selection,
+        model.task,
+        context.store,
+        context.progress,
+        kinds[:-1],
     )
     losses = {(one.layer, one.precision): one for one in found}
-    seconds = {} if timed is None else _layer_times(dense, context)
+    seconds = {} if timed is None else _layer_times(dense, context, kinds)
     rows = []
     for name, layer in numerics.layers.items():
-        for precision in PRECISIONS:
+        for precision in [one for one in kinds if one == "fp32" or (name, one) in losses]:
             loss = losses.get((name, precision))
             rows.append(
                 LayerLoss(
@@ -262,22 +273,24 @@ def _size_bytes(model: Model, layer: str, precision: str) -> int:
     return weight.numel() * (4 if precision == "fp32" else 1) + scales + 4 * bias.numel()
 
 
-def _layer_times(model: Model, context: Context) -> dict[tuple[str, str], float]:
+def _layer_times(model: Model, context: Context, kinds: Sequence[str]) -> dict[tuple[str, str], float]:
     """Return the seconds of layers as single operators by (layer, precision).
 
     A linear layer that is applied at many places at once is no operator that can be timed alone.
     """
+    nodes = layers_of(model.graph)
     operators = {
         name: operator_of(model.graph, node)
-        for name, node in layers_of(model.graph).items()
+        for name, node in nodes.items()
         if node.target is not ATEN.linear.default or len(shape_of(node)) == 2
     }
     found, store = {}, context.store or context.work
-    for precision in PRECISIONS:
+    for precision in kinds:
+        some = {n: one for n, one in operators.items() if precision != "dynamic" or can_be_dynamic(nodes[n])}
         with suppress(Refused):  # a precision of which nobody knows what it takes on the device
             latency = operator_latency(context.profile, context.threads, store, context.progress, precision=precision)
-            known = latency.seconds(operators.values())
-            found.update({(name, precision): known[one] for name, one in operators.items()})
+            known = latency.seconds(some.values())
+            found.update({(name, precision): known[one] for name, one in some.items()})
     return found
 
 

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.grid import Grid
-from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics, absences, load_numerics, match_values
+from edgeslim.model.numerics import (
+    EdgeNumerics,
+    LayerNumerics,
+    Numerics,
+    absences,
+    load_numerics,
+    match_values,
+    operators_on_integers,
+)
 
 RANDOM = np.random.default_rng(11)
 NAMES = st.text(min_size=1, max_size=8)
@@ -119,3 +127,26 @@ def test_a_value_on_a_grid_is_off_by_half_a_step_and_beyond_it_gets_its_end(grid
     values = np.array([share * (high - low) for share in shares], np.float32)
     error = np.abs(grid.real(grid.codes(values)) - values.clip(low, high))
     assert float(error.max()) <= 0.5001 * grid.scale
+
+
+CHAIN = {"x": [], "a": ["x"], "pool": ["a"], "gate": ["pool"], "b": ["gate"], "sum": ["b", "gate"]}
+
+
+@pytest.mark.parametrize(
+    ("int8", "moving", "wanted"),
+    [
+        ({"a", "b"}, (), {"pool", "gate", "sum"}),
+        ({"b"}, (), {"sum"}),  # codes of b, and what is read with them
+        ({"b"}, ("pool",), {"sum"}),  # what reads the pool computes in float
+        ({"b"}, ("pool", "gate"), {"pool", "gate", "sum"}),
+        ({"a"}, (), {"pool", "gate", "sum"}),  # codes of a reach an output
+        (set(), ("pool", "gate"), set()),
+    ],
+)
+def test_an_operator_runs_on_integers_where_codes_come_in_and_go_out_and_a_layer_is_one_end(int8, moving, wanted):
+    assert operators_on_integers(CHAIN, int8, {"a", "b"} - int8, ["sum"], moving) == wanted
+
+
+def test_what_no_layer_reads_or_writes_is_float_and_an_unused_operator_too():
+    reads = {"x": [], "a": ["x"], "skip": ["x"], "dead": ["a"], "out": ["a"]}
+    assert operators_on_integers(reads, {"a"}, set(), ["out", "skip"], ()) == {"out"}

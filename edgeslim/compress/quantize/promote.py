@@ -42,7 +42,7 @@ LEAST_IMAGES = 100  # with fewer, one answer weighs more than a point and the lo
 class Sensitivity:
     """What is lost when one layer alone is not float.
 
-    As "int8" it, what it reads and what it writes are rounded, as "w8" its weights.
+    As "int8" it, what it reads and what it writes are rounded, as "w8" its weights, as "dynamic" what it reads too.
     """
 
     layer: str
@@ -105,8 +105,9 @@ def sensitivity(
     task: ModuleType,
     store: Path | None,
     progress: Progress,
+    kinds: Sequence[str] = ("int8", "w8"),
 ) -> list[Sensitivity]:
-    """Return what each INT8 layer of the plan loses alone, as "int8" and as "w8", in graph order.
+    """Return what each INT8 layer of the plan loses alone, in each of some precisions, in graph order.
 
     `dense` is the folded network before quantization, `quantized` after it. Points are the task's, without targets of
     agreement with the dense network. Each layer's result is kept in the store as soon as it is there.
@@ -114,12 +115,13 @@ def sensitivity(
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
     found = []
     names = numerics.integer_layers
-    for number, (name, precision) in enumerate((one, kind) for one in names for kind in ("int8", "w8")):
-        progress("what each layer alone loses as int8", number / (2 * len(names)))
-        edges = part_of(numerics, [name]).edges if precision == "int8" else ()
+    wanted = [(one, kind) for one in names for kind in kinds if kind != "dynamic" or one in trials.rangeable]
+    for number, (name, precision) in enumerate(wanted):
+        progress("what each layer alone loses", number / len(wanted))
 
-        def alone(name: str = name, edges: Collection[str] = edges) -> dict[str, float]:
-            outputs = trials.outputs([name], edges)
+        def alone(name: str = name, precision: str = precision) -> dict[str, float]:
+            edges = part_of(numerics, [name]).edges if precision == "int8" else ()
+            outputs = trials.outputs([name], edges, dynamic=[name] if precision == "dynamic" else ())
             lost = trials.lost(outputs)
             noise = worst_db(as_arrays(trials.dense), as_arrays(outputs))
             return {"sqnr_db": noise, "points": lost.points, "at_most": lost.at_most}

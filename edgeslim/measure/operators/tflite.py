@@ -27,7 +27,7 @@ _OPERATORS = {
 
 
 def model_of(operator: Operator, precision: str) -> bytes:
-    """Return the file: inputs and output in the operator's own type ("int8" or "fp32"), channels last."""
+    """Return the file: inputs and output int8 with "int8", else float, channels last; "dynamic": an int8 weight alone."""
     integer = precision == "int8"
     buffers = [schema.BufferT()]
     height, width, _ = input_size(operator)
@@ -37,7 +37,7 @@ def model_of(operator: Operator, precision: str) -> bytes:
     inputs = range(operator.inputs)
     tensors = [_tensor(f"input{i}", source, integer, (INPUT_SCALE, INPUT_ZERO_POINT)) for i in inputs]
     if operator.inputs == 1:
-        tensors += _constants(operator, integer, buffers)
+        tensors += _constants(operator, precision, buffers)
     tensors.append(_tensor("output", written, integer, (OUTPUT_SCALE, OUTPUT_ZERO_POINT)))
     code, version = _OPERATORS["depthwise" if operator.depthwise else operator.kind]
     options_type, options = _options(operator)
@@ -83,7 +83,7 @@ def input_size(operator: Operator) -> tuple[int, int, int]:
     return sizes[0] + 2 * operator.padding[0], sizes[1] + 2 * operator.padding[1], schema.Padding.VALID
 
 
-def _constants(operator: Operator, integer: bool, buffers: list[Any]) -> list[Any]:
+def _constants(operator: Operator, precision: str, buffers: list[Any]) -> list[Any]:
     """Return weight and bias tensors and append their contents to `buffers`."""
     rng = np.random.default_rng(0)
     outputs, per_group = operator.channels_out, operator.channels_in // operator.groups
@@ -94,11 +94,11 @@ def _constants(operator: Operator, integer: bool, buffers: list[Any]) -> list[An
         shape = [outputs, operator.channels_in]
     weight = rng.integers(-127, 128, shape).astype(np.int8)
     bias: NDArray[Any] = rng.integers(-1000, 1000, outputs).astype(np.int32)
-    if not integer:
-        weight, bias = weight.astype(np.float32), bias.astype(np.float32)
+    held: NDArray[Any] = weight if precision != "fp32" else weight.astype(np.float32)
+    bias = bias if precision == "int8" else bias.astype(np.float32)
     tensors = []
-    for name, values, scale in (("weight", weight, WEIGHT_SCALE), ("bias", bias, INPUT_SCALE * WEIGHT_SCALE)):
-        tensor = _tensor(name, list(values.shape), integer, (scale, 0), outputs)
+    for name, values, scale in (("weight", held, WEIGHT_SCALE), ("bias", bias, INPUT_SCALE * WEIGHT_SCALE)):
+        tensor = _tensor(name, list(values.shape), values.dtype != np.float32, (scale, 0), outputs)
         tensor.quantization.quantizedDimension = axis if name == "weight" else 0
         tensor.type = {"int8": schema.TensorType.INT8, "int32": schema.TensorType.INT32}.get(
             values.dtype.name, schema.TensorType.FLOAT32

@@ -22,10 +22,11 @@ from edgeslim.resources import in_package, python_command, python_path
 from edgeslim.work_folders import work_folder
 
 METHOD = 2  # a change of how operators are timed makes older tables useless
-PRECISIONS = ("int8", "w8", "fp32")
+PRECISIONS = ("int8", "dynamic", "w8", "fp32")
 START_TIMEOUT_S, OPERATOR_TIMEOUT_S = 300.0, 10.0
 _PACKAGES: dict[str, tuple[str, ...]] = {name: one.probing for name, one in RUNTIMES.items()}
 UNPACKING_ONCE = [name for name, one in RUNTIMES.items() if one.unpacks_once]
+RANGING = [name for name, one in RUNTIMES.items() if one.ranges_inputs]
 MEASURABLE = tuple(sorted(_PACKAGES))
 
 
@@ -64,6 +65,7 @@ def operator_times_s(
     """Return the measured seconds of one inference of each operator in `runtime` (in PRECISIONS) on this machine.
 
     "w8" is for runtimes that make floats of INT8 weights at every inference; elsewhere it is "fp32" itself.
+    "dynamic" is for those that range what a layer reads.
 
     Calling the runtime, conversions of layout and padding that stands as a node of its own are not in them; an operator
     that the runtime fuses into its neighbour costs less in a network (OpenVINO: additions). Times found under `cache`,
@@ -78,6 +80,8 @@ def operator_times_s(
         raise BadInput(f"precision `{precision}`: {' or '.join(PRECISIONS)} was expected")
     if precision == "w8" and runtime in UNPACKING_ONCE:
         raise BadInput(f"{runtime} runs INT8 weights of a float layer as fp32: ask for that")
+    if precision == "dynamic" and runtime not in RANGING:
+        raise BadInput(f"{runtime} has no layers that range what they read; {', '.join(RANGING)} has")
     if threads < 1:
         raise BadInput(f"{threads} threads: at least 1 was expected")
     wanted = list(dict.fromkeys(operators))

@@ -18,7 +18,7 @@ from edgeslim.errors import BadInput, BadModel
 from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Demand
 from edgeslim.model.fake_quant import WEIGHT_LIMIT
-from edgeslim.model.graph import layers_of, observe, parameter
+from edgeslim.model.graph import input_of, layers_of, observe, output_nodes, parameter
 from edgeslim.model.load import load_model
 from edgeslim.model.numerics import LEVELS, Numerics
 from tests.support.small_models import Passing, context, headed, model_of, of_every_kind, random_images, randomized
@@ -415,3 +415,22 @@ def test_the_bundled_model_survives_its_plan_on_images_it_was_not_calibrated_on(
     wanted, got = float_logits(dense, held_out), fake_quantized_logits(model, held_out)
     assert sqnr_db(wanted, got) > 20, f"only {sqnr_db(wanted, got)} dB are left"
     assert (wanted.argmax(1) == got.argmax(1)).sum() >= 63, "the answers differ"
+
+
+@pytest.mark.parametrize(("device", "held"), [("raspberry-pi", False), ("arm-corstone-300", True)])
+def test_a_device_that_takes_and_gives_codes_has_its_ends_in_the_plan_beside_float_layers(device, held):
+    model = folded(of_every_kind())
+    settings = Settings(promote=False, keep_float=(".",))
+    plan = quantize.apply(model, settings, context(IMAGES, device=device)).numerics
+    ends = {input_of(model.graph).name, *(node.name for node in output_nodes(model.graph))}
+    assert set(plan.edges) == (ends if held else set())
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "cheaper"),
+    [(None, ("dynamic", "w8")), (("openvino", "onnxruntime"), ()), (("openvino",), ("w8",)), ((), ())],
+)
+def test_what_is_cheaper_than_fp32_is_asked_of_the_runtime_that_files_are_written_for(runtimes, cheaper):
+    asked = replace(CONTEXT, runtimes=runtimes)
+    assert [one.name for one in asked.profile.runtimes][:2] == ["litert", "onnxruntime"], "the profile is another"
+    assert quantize._cheaper(asked) == cheaper
