@@ -27,7 +27,7 @@ _OPERATORS = {
 
 
 def model_of(operator: Operator, precision: str) -> bytes:
-    """Return the file: inputs and output int8 with "int8", else float, channels last; "dynamic": an int8 weight alone."""
+    """Return the file, channels last; inputs and output are int8 with "int8", with "dynamic" the weight alone is."""
     integer = precision == "int8"
     buffers = [schema.BufferT()]
     height, width, _ = input_size(operator)
