@@ -44,7 +44,7 @@ def joins_apart(
     if narrow <= of_image:
         return of_image
     apart = of_image | narrow
-    together_db, apart_db = _closeness_db(graph, (tied, grids(apart)), images)
+    together_db, apart_db = closeness_db(graph, (tied, grids(apart)), images)
     return apart if apart_db > together_db else of_image
 
 
@@ -67,7 +67,7 @@ def _is_read_elsewhere(graph: fx.GraphModule, groups: Mapping[str, str], source:
 
 
 @torch.no_grad()
-def _closeness_db(
+def closeness_db(
     graph: fx.GraphModule, plans: Sequence[Mapping[str, EdgeNumerics]], images: Sequence[Tensor]
 ) -> list[float]:
     """Return for each plan the SQNR of the outputs with these edges rounded, at the output that departs most."""

@@ -3,10 +3,10 @@
 Weights: symmetric per output channel, codes -127..127 with scale = max|w| / 127, so that every channel reaches
 a limit and a converter that derives the scale anew finds the same one. Each goes to its nearest code; GPTQ
 (rounding.py) is there to ask for: docs/measured.md says where it is worth its time.
-Activations: asymmetric per tensor, 8 bits, the clip that minimizes the squared error of the calibrated histogram
-(Banner et al. 2019, Post Training 4-bit Quantization, section 3, numerically). Bias: corrected by the mean output
-error that the rounded weights cause (Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured instead of
-assumed input means).
+Activations: asymmetric per tensor, 8 bits, over all that was seen or the clip that minimizes the squared error of the
+calibrated histogram (Banner et al. 2019, Post Training 4-bit Quantization, section 3, numerically), whichever of the
+two brings the outputs nearer to the float ones. Bias: corrected by the mean output error that the rounded weights cause
+(Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured instead of assumed input means).
 """
 
 import re
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, fx
 
-from edgeslim.compress.quantize.edges import can_be_dynamic, edges_of, fused_output, rounded_edges, tie
-from edgeslim.compress.quantize.joins import joins_apart
+from edgeslim.compress.quantize.edges import Range, can_be_dynamic, edges_of, fused_output, rounded_edges, tie
+from edgeslim.compress.quantize.joins import closeness_db, joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
 from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
 from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
@@ -29,7 +29,8 @@ from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_o
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
 
-JOIN_IMAGES = 64  # of the calibration images, by which it is measured what a concatenation rounds anew
+RANGES = ("mse", "minmax")
+MEASURED_IMAGES = 64  # of the calibration images, by which ranges are chosen, and what a concatenation rounds anew
 GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held for all of them
 
 
@@ -37,7 +38,7 @@ GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held
 class Settings:
     """What a recipe may say about this step."""
 
-    activation_range: str = "mse"  # or "minmax"
+    activation_range: str = "closest"  # of "mse" and "minmax", which may be asked for too
     rounding: str = "nearest"  # or "gptq"
     bias_correction: bool = True
     symmetric: bool = False  # activations too: the zero point lies in the middle
@@ -47,8 +48,9 @@ class Settings:
     dynamic: tuple[str, ...] = field(default=())  # likewise, but LiteRT rounds what is read, by each image's range
 
     def __post_init__(self) -> None:
-        if self.activation_range not in ("mse", "minmax"):
-            raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected mse or minmax")
+        if self.activation_range not in ("closest", *RANGES):
+            known = ", ".join(RANGES)
+            raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected closest, {known}")
         if self.rounding not in METHODS:
             raise BadInput(f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}")
         for name in ("keep_float", "weights_only", "dynamic"):
@@ -113,17 +115,22 @@ def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "
 
     seen = Extremes(edges, {str(n.args[0]) for n in layers_of(graph).values()})
     observe(graph, watched("calibrating: ranges"), seen.see)
-    if settings.activation_range == "mse":
+    ranges: dict[str, dict[str, Range]] = {}
+    if settings.activation_range != "minmax":
         histograms = Histograms(seen.low, seen.high)
         observe(graph, watched("calibrating: histograms"), histograms.see)
-        ranges = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in edges}
-    else:
-        ranges = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in edges}
-    context.progress("calibrating: concatenations", 1.0)
-    measured = first_of(context.data.calibration.tensors(), JOIN_IMAGES)
-    apart = joins_apart(graph, ranges, measured, symmetric=settings.symmetric)
-    grids = edges_of(graph, tie(graph, apart), ranges, symmetric=settings.symmetric)
-    return _Calibrated(graph, grids, seen, context, settings)
+        ranges["mse"] = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in edges}
+    if settings.activation_range != "mse":
+        ranges["minmax"] = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in edges}
+    context.progress("calibrating: which ranges and scales bring the outputs nearest", 1.0)
+    measured = first_of(context.data.calibration.tensors(), MEASURED_IMAGES)
+    plans = []
+    for kind in ranges.values():
+        apart = joins_apart(graph, kind, measured, symmetric=settings.symmetric)
+        plans.append(edges_of(graph, tie(graph, apart), kind, symmetric=settings.symmetric))
+    closeness = closeness_db(graph, plans, measured) if len(plans) > 1 else [0.0]
+    nearest = max(range(len(plans)), key=closeness.__getitem__)  # the first of two that are as near
+    return _Calibrated(graph, plans[nearest], seen, context, settings)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_what_a_join_alone_reads_is_rounded_once():
 
 
 def test_scales_stay_together_where_apart_measures_no_better(monkeypatch):
-    monkeypatch.setattr("edgeslim.compress.quantize.joins._closeness_db", lambda *_: [30.0, 30.0])
+    monkeypatch.setattr("edgeslim.compress.quantize.joins.closeness_db", lambda *_: [30.0, 30.0])
     edges = quantized(skip(read_elsewhere=True)).numerics.edges
     assert edges["relu"] == edges["relu_1"] == edges["cat"]
 

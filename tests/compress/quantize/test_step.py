@@ -190,6 +190,26 @@ def squared_error(counts: list[float], low: float, high: float, clip: tuple[floa
     return error
 
 
+def test_of_two_ways_to_range_activations_that_is_taken_which_brings_the_outputs_nearer():
+    chosen = set()
+    for seed in range(6):
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten())
+        dense = folded(network)
+        plans = {one: quantize.apply(dense, Settings(activation_range=one), CONTEXT) for one in ("mse", "minmax")}
+        taken = quantize.apply(dense, Settings(), CONTEXT).numerics.edges
+        wanted = float_logits(dense, IMAGES)
+
+        def noise_db(plan: Numerics, dense=dense, wanted=wanted) -> float:
+            only_edges = replace(dense, numerics=plan)
+            return sqnr_db(wanted, fake_quantized_logits(only_edges, IMAGES))
+
+        nearer = max(plans, key=lambda one: noise_db(plans[one].numerics))
+        assert taken == plans[nearer].numerics.edges, seed
+        chosen.add(nearer)
+    assert chosen == {"mse", "minmax"}, "one of the two always wins: nothing was shown"
+
+
 def test_a_rare_outlier_is_clipped_and_a_flat_histogram_is_not():
     outlier = np.zeros(1000)
     outlier[:300], outlier[-1] = 10_000.0, 1.0
@@ -335,7 +355,7 @@ def test_a_layer_of_which_only_the_weights_are_int8_has_the_same_weights_and_no_
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"activation_range": "max"}, "activation_range is `max`; expected mse or minmax"),
+        ({"activation_range": "max"}, "activation_range is `max`; expected closest, mse, minmax"),
         ({"rounding": "up"}, "rounding is `up`; expected nearest or gptq"),
         ({"keep_float": ("(",)}, r"keep_float `\(` is no regular expression"),
     ],
