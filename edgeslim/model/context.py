@@ -35,9 +35,9 @@ def untimed() -> OperatorLatency:
 class Context:
     """The surroundings of a step: the device, the data, a seed, a work folder, and whom to tell of progress.
 
-    `runtimes` are those that files are written for, None: any. `store` is where finished parts are kept for the
-    next build, None: nowhere. `operator_latency` says what operators take on the device; it raises Refused where
-    that cannot be said.
+    `runtimes` are those that files are written for, None: any; `int8_ends`: an INT8 file takes and gives codes.
+    `store` is where finished parts are kept for the next build, None: nowhere. `operator_latency` says what
+    operators take on the device; it raises Refused where that cannot be said.
     """
 
     profile: DeviceProfile
@@ -50,6 +50,7 @@ class Context:
     store: Path | None = None
     operator_latency: Callable[[], OperatorLatency] = untimed
     runtimes: tuple[str, ...] | None = None
+    int8_ends: bool = False
 
     @cached_property
     def images(self) -> Tensor:

@@ -94,7 +94,17 @@ def build(
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
         runtimes = tuple(FORMATS[name].runtime for name in recipe.formats)
         context = Context(
-            profile, images, recipe.seed, work, progress, demand, recipe.threads, default_store(), latency, runtimes
+            profile,
+            images,
+            recipe.seed,
+            work,
+            progress,
+            demand,
+            recipe.threads,
+            default_store(),
+            latency,
+            runtimes,
+            int8_ends=backend.ends(model, "int8") == "int8",
         )
         _require_understood(model, context, trust_labels=trust_labels)
         model = without_probabilities(model) if recipe.cut_probabilities else model

@@ -158,7 +158,7 @@ class _Calibrated:
             for name, node in layers_of(graph).items()
         }
         int8 = [name for name in layers if name not in others]
-        rounded = rounded_edges(graph, int8, ends=self.context.profile.npu is not None)
+        rounded = rounded_edges(graph, int8, ends=self.context.int8_ends)
         return graph, Numerics({name: edge for name, edge in self.edges.items() if name in rounded}, layers)
 
     def _round(self, graph: fx.GraphModule, names: Iterable[str]) -> dict[str, tuple[float, ...]]:
