@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_compress_case import MODELS
+from bench_compress_case import MODELS, calibration_inputs, folded
 from bench_legalize import trained
 from markdown_table import table
 from numpy.typing import NDArray
@@ -38,21 +38,21 @@ from peers import QUANTIZER_NAMES, write_quantized
 from PIL import Image
 from torch import nn
 
-from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.device import Candidate, files_of
 from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
+from edgeslim.export.evaluation.inputs import first_rows, input_files, write_inputs
 from edgeslim.export.export_all import export_job, write_networks
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.grid import sqnr_db
 from edgeslim.measure.comparison import faster
 from edgeslim.measure.harness import Workload, measure
 from edgeslim.model.context import Context, Demand
-from edgeslim.model.graph import layers_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
+from edgeslim.model.numerics import Numerics
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import agreement_pct, score
 from edgeslim.tasks.images import Data
@@ -164,15 +164,20 @@ def network_named(name: str, work: Path, packages: Path) -> Network:
     return Network(name, model, model.task.read("synthetic", model.facts))
 
 
-@contextmanager
-def prepared(network: Network, settings: quantize.Settings, folder: Path) -> Iterator[tuple[Model, Model, Context]]:
-    """Yield the folded and the quantized network, written into a folder where exporters find them, and its context."""
+def prepared(network: Network, settings: quantize.Settings, folder: Path) -> tuple[Numerics, Context]:
+    """Write a network, folded and quantized, and the images that judge where exporters and runtimes find them.
+
+    Return its plan, and the context whose work folder holds all that.
+    """
     folder.mkdir()
     context = Context(load_profile("raspberry-pi"), network.data, 0, folder, silent, Demand(1.0))
-    dense = fold.apply(network.model, fold.Settings(), context)
+    dense = folded(network.model, context)
     quantized = quantize.apply(dense, settings, context)
+    if quantized.numerics is None:
+        raise TypeError("quantize gives every network its numerics")
     write_networks(dense, quantized, None, context)
-    yield dense, quantized, context
+    write_inputs(network.data.evaluation, folder)
+    return quantized.numerics, context
 
 
 def written(name: FormatName, precision: str, context: Context) -> File:
@@ -183,9 +188,8 @@ def written(name: FormatName, precision: str, context: Context) -> File:
 
 def run(name: FormatName, path: Path, precision: str, context: Context) -> File:
     """Run a file on the images that judge."""
-    inputs = np.concatenate(list(context.data.evaluation.inputs()))
-    inputs = inputs if name == "tflite" else np.ascontiguousarray(inputs.transpose(0, 3, 1, 2))
-    return File(path, run_model(FORMATS[name].runtime, path, inputs, precision=precision)[0])
+    runtime = FORMATS[name].runtime
+    return File(path, run_model(runtime, path, input_files(context.work)[runtime], precision=precision)[0])
 
 
 def lost(file: File, dense: File, data: Data) -> str:
@@ -199,15 +203,11 @@ def lost(file: File, dense: File, data: Data) -> str:
 
 def ratios(files: dict[str, tuple[FormatName, File]], context: Context, dense: str) -> dict[str, str]:
     """Return how long each file takes beside one of them, with the 95 % interval."""
-    first = next(iter(context.data.evaluation.inputs()))[:TIMED_IMAGES]
-    inputs = {
-        one.runtime: first if one.runtime == "litert" else first.transpose(0, 3, 1, 2) for one in FORMATS.values()
-    }
+    arrays = {runtime: first_rows(file, TIMED_IMAGES) for runtime, file in input_files(context.work).items()}
     candidates = [
         Candidate(label, FORMATS[name].runtime, file.path, "fp32" if label == dense else "int8")
         for label, (name, file) in files.items()
     ]
-    arrays: dict[str, NDArray[Any]] = {runtime: np.ascontiguousarray(array) for runtime, array in inputs.items()}
     found = {one.label: one for one in measure(candidates, arrays, Workload(processes=PROCESSES))}
     told = {}
     for label in files:
@@ -224,16 +224,15 @@ def precisions(network: Network, work: Path) -> list[list[str]]:
         ("w8", quantize.Settings(promote=False, weights_only=(".",))),
         ("dynamic", quantize.Settings(promote=False, dynamic=(".",))),
     ):
-        with prepared(network, settings, work / f"{network.name}_{kind}") as (_, _, context):
-            for name in ("tflite",) if kind == "dynamic" else FORMAT_NAMES:
-                if kind == "int8":
-                    files[name, "fp32"] = written(name, "fp32", context)
-                files[name, kind] = written(name, "int8", context)
-            kept = context
+        _, context = prepared(network, settings, work / f"{network.name}_{kind}")
+        for name in ("tflite",) if kind == "dynamic" else FORMAT_NAMES:
+            if kind == "int8":
+                files[name, "fp32"] = written(name, "fp32", context)
+            files[name, kind] = written(name, "int8", context)
     for name in FORMAT_NAMES:
         dense = files[name, "fp32"]
         kinds = [kind for kind in ("fp32", "int8", "dynamic", "w8") if (name, kind) in files]
-        times = ratios({kind: (name, files[name, kind]) for kind in kinds}, kept, "fp32")
+        times = ratios({kind: (name, files[name, kind]) for kind in kinds}, context, "fp32")
         for kind in kinds:
             file = files[name, kind]
             noise = "" if kind == "fp32" else f"{sqnr_db(dense.logits, file.logits):.1f}"
@@ -244,31 +243,22 @@ def precisions(network: Network, work: Path) -> list[list[str]]:
 
 def promotion(network: Network, work: Path) -> list[list[str]]:
     """Return a row for INT8 alone, for float layers all or nothing, and for the cheapest precision that suffices."""
-    rows, dense, last = [], None, None
-    found: dict[str, tuple[FormatName, File]] = {}
-    said: dict[str, str] = {}
-    mixed = quantize.Settings()
-    for kind in ("int8", "by precision", "float or nothing"):
-        settings = quantize.Settings(promote=False) if kind == "int8" else mixed
-        with prepared(network, settings, work / f"{network.name}_{kind.replace(' ', '_')}") as (_, quantized, context):
-            plan = quantized.numerics
-            if plan is None:
-                raise TypeError("quantize gives every network its numerics")
-            if kind == "by precision":
-                names = [one.weight.removesuffix(".weight") for one in plan.layers.values() if one.precision != "int8"]
-                mixed = quantize.Settings(promote=False, keep_float=tuple(f"^{re.escape(name)}$" for name in names))
-            counts = Counter(one.precision for one in plan.layers.values())
-            said[kind] = ", ".join(f"{count} {precision}" for precision, count in counts.items())
-            if dense is None:
-                dense = written("tflite", "fp32", context)
-                found["fp32"] = ("tflite", dense)
-            found[kind] = ("tflite", written("tflite", "int8", context))
-            last = context
-    if dense is None or last is None:
-        raise TypeError("nothing was written")
-    times = ratios(found, last, "fp32")
-    for kind, (_, file) in found.items():
-        layers = said.get(kind, f"{len(layers_of(network.model.graph))} fp32")
+    alone, context = prepared(network, quantize.Settings(promote=False), work / "int8")
+    plans = {"int8": alone}
+    dense = written("tflite", "fp32", context)
+    files = {"fp32": dense, "int8": written("tflite", "int8", context)}
+    plans["by precision"], context = prepared(network, quantize.Settings(), work / "by_precision")
+    files["by precision"] = written("tflite", "int8", context)
+    kept = [one.weight for one in plans["by precision"].layers.values() if one.precision != "int8"]
+    whole = tuple(f"^{re.escape(weight.removesuffix('.weight'))}$" for weight in kept)
+    settings = quantize.Settings(promote=False, keep_float=whole)
+    plans["float or nothing"], context = prepared(network, settings, work / "float_or_nothing")
+    files["float or nothing"] = written("tflite", "int8", context)
+    times = ratios({kind: ("tflite", file) for kind, file in files.items()}, context, "fp32")
+    rows = []
+    for kind, file in files.items():
+        counts = Counter(one.precision if kind in plans else "fp32" for one in plans.get(kind, alone).layers.values())
+        layers = ", ".join(f"{count} {precision}" for precision, count in counts.items())
         cells = [f"{file.size_bytes / 1e6:.2f}", times[kind], lost(file, dense, network.data)]
         rows.append([network.name, kind, layers, *cells])
     return rows
@@ -277,23 +267,19 @@ def promotion(network: Network, work: Path) -> list[list[str]]:
 def peers(network: Network, work: Path, packages: Path) -> list[list[str]]:
     """Return a row for each format: our INT8 file beside the peer's, from the same fp32 file and the same images."""
     rows = []
-    with prepared(network, quantize.Settings(promote=False), work / f"{network.name}_peers") as (_, _, context):
-        calibration = np.concatenate(list(network.data.calibration.inputs()))
-        saved = {True: work / "calibration_nhwc.npy", False: work / "calibration_nchw.npy"}
-        np.save(saved[True], calibration)
-        np.save(saved[False], np.ascontiguousarray(calibration.transpose(0, 3, 1, 2)))
-        for name in FORMAT_NAMES:
-            dense, ours = (written(name, precision, context) for precision in ("fp32", "int8"))
-            target = context.work / f"peer{FORMATS[name].suffix}"
-            with importable(packages):
-                write_quantized(name, dense.path, target, saved[name == "tflite"])
-            theirs = run(name, target, "int8", context)
-            cells = [
-                cell
-                for one in (ours, theirs)
-                for cell in (lost(one, dense, network.data), f"{sqnr_db(dense.logits, one.logits):.1f}")
-            ]
-            rows.append([network.name, f"{FORMATS[name].runtime}, `{QUANTIZER_NAMES[name]}`", *cells])
+    _, context = prepared(network, quantize.Settings(promote=False), work / "peers")
+    for name in FORMAT_NAMES:
+        dense, ours = (written(name, precision, context) for precision in ("fp32", "int8"))
+        calibration, target = work / f"calibration_{name}.npy", context.work / f"peer{FORMATS[name].suffix}"
+        np.save(calibration, calibration_inputs(network.data, FORMATS[name].runtime))
+        with importable(packages):
+            write_quantized(name, dense.path, target, calibration)
+        cells = [
+            cell
+            for one in (ours, run(name, target, "int8", context))
+            for cell in (lost(one, dense, network.data), f"{sqnr_db(dense.logits, one.logits):.1f}")
+        ]
+        rows.append([network.name, f"{FORMATS[name].runtime}, `{QUANTIZER_NAMES[name]}`", *cells])
     return rows
 
 
@@ -309,13 +295,13 @@ def importable(packages: Path) -> Iterator[None]:
 
 
 def install(packages: Path) -> None:
-    """Install what the networks and peers need into a folder, but what edgeslim's own environment has."""
-    if any(packages.glob("nncf*")):
-        return
+    """Install what the networks and peers need into a folder, where it is not there yet."""
     constraints = Path(__file__).resolve().parent.parent / "constraints.txt"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "-c", str(constraints)]
-    subprocess.run([*command, "nncf"], check=True)
-    subprocess.run([*command, "--no-deps", *PACKAGES[1:]], check=True)
+    for package in PACKAGES:
+        if not any(packages.glob(f"{package.replace('-', '_')}-*.dist-info")):
+            alone = [] if package == "nncf" else ["--no-deps"]  # what the others need is edgeslim's own
+            subprocess.run([*command, *alone, package], check=True)
 
 
 PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., list[list[str]]]]] = {

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeslim.compress import fold
 from edgeslim.devices.profile import load_profile
 from edgeslim.model.context import Context
 from edgeslim.model.model import Model
@@ -244,6 +245,11 @@ def context(calibration: ImageSet, work: Path = Path(), device: str = "raspberry
     profile = load_profile(device)
     latency = partial(operator_latency, profile, 1, work, silent)
     return Context(profile, data, 0, work, silent, operator_latency=latency)
+
+
+def folded_in(surroundings: Context, network: nn.Module) -> Model:
+    """Return a network as a model without batch norms."""
+    return fold.apply(model_of(network.eval()), fold.Settings(), surroundings)
 
 
 def of_every_kind() -> nn.Module:

@@ -1,27 +1,32 @@
-"""The plan of INT8: grids, ranges, ties and corrections, each held against arithmetic."""
+"""The plan of INT8: weights, corrections and precisions, each held against arithmetic."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from torch import fx, nn
 
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
-from edgeslim.compress.quantize.edges import fused_output, tie
-from edgeslim.compress.quantize.ranges import affine, mse_range
 from edgeslim.compress.quantize.step import Settings
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Demand
 from edgeslim.model.fake_quant import WEIGHT_LIMIT
-from edgeslim.model.graph import input_of, layers_of, observe, output_nodes, parameter
+from edgeslim.model.graph import input_of, layers_of, output_nodes, parameter
 from edgeslim.model.load import load_model
 from edgeslim.model.numerics import LEVELS, Numerics
-from tests.support.small_models import Passing, context, headed, model_of, of_every_kind, random_images, randomized
+from tests.support.small_models import (
+    Passing,
+    context,
+    folded_in,
+    headed,
+    model_of,
+    of_every_kind,
+    random_images,
+    randomized,
+)
 
 IMAGES = random_images(12)
 CONTEXT = context(IMAGES)
@@ -29,7 +34,7 @@ TOO_FEW = "12 selection images are too few to say whether a layer must stay floa
 
 
 def folded(network: nn.Module):
-    return fold.apply(model_of(network.eval()), fold.Settings(), CONTEXT)
+    return folded_in(CONTEXT, network)
 
 
 def quantized(network: nn.Module, **wanted):
@@ -166,30 +171,6 @@ def test_bias_correction_brings_the_mean_error_of_every_channel_to_nothing(kind)
     assert mean_error(bias_correction=True).max() < 1e-6, "an error is left"
 
 
-HISTOGRAMS = st.lists(st.floats(0, 1e6), min_size=8, max_size=64).filter(any)
-FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
-
-
-@settings(max_examples=100, deadline=None)
-@given(counts=HISTOGRAMS, a=FLOATS, b=FLOATS)
-def test_a_clip_lies_within_the_extremes_and_holds_zero_and_is_no_worse_than_they_are(counts, a, b):
-    low, high = min(a, b, 0.0), max(a, b, 0.0)
-    clipped = mse_range(np.array(counts), min(a, b), max(a, b))
-    assert low <= clipped[0] <= 0.0 <= clipped[1] <= high, f"{clipped} leaves [{low}, {high}] or zero"
-    assert squared_error(counts, low, high, clipped) <= squared_error(counts, low, high, (low, high)) * (1 + 1e-9)
-
-
-def squared_error(counts: list[float], low: float, high: float, clip: tuple[float, float]) -> float:
-    """Return the error of a histogram's bin centres: their distance to the clip, or the variance of a rounding."""
-    width = (high - low) / len(counts)
-    error = 0.0
-    for position, count in enumerate(counts):
-        center = low + (position + 0.5) * width
-        outside = max(clip[0] - center, center - clip[1], 0.0)
-        error += count * (outside**2 if outside else ((clip[1] - clip[0]) / LEVELS) ** 2 / 12)
-    return error
-
-
 def test_of_two_ways_to_range_activations_that_is_taken_which_brings_the_outputs_nearer():
     chosen = set()
     for seed in range(6):
@@ -208,108 +189,6 @@ def test_of_two_ways_to_range_activations_that_is_taken_which_brings_the_outputs
         assert taken == plans[nearer].numerics.edges, seed
         chosen.add(nearer)
     assert chosen == {"mse", "minmax"}, "one of the two always wins: nothing was shown"
-
-
-def test_a_rare_outlier_is_clipped_and_a_flat_histogram_is_not():
-    outlier = np.zeros(1000)
-    outlier[:300], outlier[-1] = 10_000.0, 1.0
-    assert 0.3 <= mse_range(outlier, 0.0, 1.0)[1] < 0.4, "the one outlier costs all others their resolution"
-    assert mse_range(np.ones(1000), 0.0, 1.0)[1] > 0.95, "a flat histogram lost its end"
-
-
-@settings(max_examples=200, deadline=None)
-@given(a=st.floats(max_value=0, width=32, allow_nan=False, allow_infinity=False), b=st.floats(0, 2.0**127, width=32))
-def test_a_grid_holds_zero_exactly_and_its_range_to_half_a_step(a, b):
-    scale, zero_point = affine(a, b)
-    assert scale > 0, "no scale"
-    assert np.isfinite(scale), "an infinite scale"
-    assert scale == float(np.float32(scale)), "runtimes hold scales as float32"
-    assert zero_point in range(LEVELS + 1), "zero has no code"
-    assume(b - a > 1e-30)
-    step = scale * 0.5001
-    assert -zero_point * scale <= a + step, "the low end is cut off"
-    assert (LEVELS - zero_point) * scale >= b - step, "the high end is cut off"
-
-
-def groups_of(network: nn.Module) -> dict[str, str]:
-    return tie(folded(network).graph)
-
-
-def test_pooling_and_flattening_have_the_scale_of_what_they_read():
-    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 4))
-    groups = groups_of(network)
-    assert groups["relu"] == groups["max_pool2d"] == groups["flatten"], groups
-    assert len({groups["input_1"], groups["relu"], groups["linear"]}) == 3, "edges are tied that nothing ties"
-    edges = quantized(network).numerics.edges
-    assert edges["relu"].tied_to == edges["max_pool2d"].tied_to == edges["flatten"].tied_to == "relu"
-    assert edges["relu"] == edges["flatten"], "one group, two scales"
-
-
-def test_a_concatenation_and_all_it_reads_share_one_scale_wide_enough_for_each():
-    def forward(self, x):
-        return torch.cat([self.wide(x) * self.five, self.narrow(x).relu()], 1).flatten(1)
-
-    network = randomized(Passing(forward, wide=nn.Conv2d(3, 2, 1), narrow=nn.Conv2d(3, 2, 1)))
-    network.five = nn.Buffer(torch.full((1, 2, 1, 1), 5.0))
-    model = quantized(network, activation_range="minmax")
-    edges = model.numerics.edges
-    assert edges["mul"] == edges["relu"] == edges["cat"] == edges["flatten"], "the group has several scales"
-    seen = {}
-    observe(model.graph, IMAGES.tensors(), lambda name, value: seen.setdefault(name, []).append(value))
-    values = torch.cat([value.flatten() for name in ("mul", "relu") for value in seen[name]])
-    step = edges["cat"].scale
-    assert edges["cat"].low - step <= values.min(), "the range ends above what a member reaches"
-    assert edges["cat"].high + step >= values.max(), "the range ends below what a member reaches"
-
-
-def test_the_pieces_of_a_split_share_the_scale_of_the_whole():
-    def forward(self, x):
-        a, b = self.conv(x).chunk(2, 1)
-        return torch.cat([self.left(a), b], 1).flatten(1)
-
-    groups = groups_of(Passing(forward, conv=nn.Conv2d(3, 4, 1), left=nn.Conv2d(2, 2, 1)))
-    assert groups["conv2d"] == groups["getitem"] == groups["getitem_1"] == groups["cat"], groups
-
-
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardtanh])
-def test_a_value_that_a_fused_activation_alone_reads_is_no_edge(activation):
-    model = quantized(headed(nn.Conv2d(3, 6, 3), activation(inplace=True)))
-    (layer, *_) = model.numerics.layers.values()
-    assert "conv2d" not in model.numerics.edges, "the value before the fused activation is quantized"
-    assert layer.output in model.numerics.edges
-    assert layer.output != "conv2d", "the layer ends before its activation"
-
-
-def test_a_value_that_others_read_too_is_an_edge_before_its_activation():
-    def forward(self, x):
-        y = self.conv(x)
-        return (y.relu() + y).flatten(1)
-
-    graph = folded(Passing(forward, conv=nn.Conv2d(3, 4, 1))).graph
-    node = layers_of(graph)["conv2d"]
-    assert fused_output(node) is node, "the activation was fused although its input is read elsewhere"
-    assert {"conv2d", "relu"} <= set(tie(graph)), "an edge is missing"
-
-
-def test_a_sigmoid_has_the_scale_its_integer_kernels_fix():
-    edge = quantized(headed(nn.Conv2d(3, 6, 3), nn.SiLU())).numerics.edges["sigmoid"]
-    assert (edge.scale, edge.zero_point) == (1 / 256, 0)
-
-
-def test_what_only_moves_a_sigmoids_values_keeps_its_scale_and_a_concatenation_with_others_does_not():
-    def moved(self, x):
-        return self.conv(x).sigmoid().flatten(1)
-
-    def joined(self, x):
-        y = self.conv(x)
-        return torch.cat([y.sigmoid(), y], 1).flatten(1)
-
-    edges = quantized(randomized(Passing(moved, conv=nn.Conv2d(3, 2, 1)))).numerics.edges
-    assert edges["flatten"] == edges["sigmoid"]
-    assert edges["sigmoid"].scale == 1 / 256, "the kernel will write another scale than planned"
-    edges = quantized(randomized(Passing(joined, conv=nn.Conv2d(3, 2, 1)))).numerics.edges
-    assert edges["sigmoid"] == edges["cat"]
-    assert edges["cat"].low < 0, "the convolution's negative values are cut off"
 
 
 def test_layers_kept_float_keep_every_bit_and_the_plan_says_so():
