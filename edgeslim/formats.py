@@ -17,8 +17,8 @@ class Runtime:
     time single operators in it. `golden_lsb`: steps by which INT8 outputs may differ from golden ones.
     `sums_are_free`: an addition is fused into the layer before it. `unpacks_once`: INT8 weights of a layer that
     computes in float are made floats when a file is loaded, not at every inference. `ranges_inputs`: convolutions
-    and linear layers have kernels that round what they read, by its range, at run time, about as fast as INT8.
-    `host_dependent`: on what else INT8 outputs depend.
+    and linear layers have kernels that round what they read, by its range, at run time. `host_dependent`: on what
+    else INT8 outputs depend.
     """
 
     extra: str  # of edgeslim, which installs it

@@ -140,8 +140,11 @@ def signals_deferred() -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a place beside `path` to write to: it becomes `path` at once, or goes where something fails."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    """Yield a place beside `path` to write to: it becomes `path` at once, or goes where something fails.
+
+    The place is this thread's own: several may write the same file.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield part
         part.replace(path)

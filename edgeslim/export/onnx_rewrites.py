@@ -1,4 +1,4 @@
-"""What is rewritten in an ONNX file, exactly, before the planned numbers are written into it, and what around them."""
+"""Rewrites of an ONNX file: exact ones before the planned numbers are written into it, and the constants after."""
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any

@@ -248,7 +248,7 @@ def output_nodes(graph: fx.GraphModule) -> tuple[fx.Node, ...]:
     return tuple(one for one in tree_leaves(value) if isinstance(one, fx.Node))
 
 
-def forward(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+def forward(network: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, ...]:
     """Return the outputs of a network for images (N, C, H, W), in order, however it packs them."""
     return tuple(tree_leaves(network(images)))
 

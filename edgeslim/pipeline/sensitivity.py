@@ -153,9 +153,8 @@ def sensitivity(
     """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
 
     `source`, `weights`: as `load_model`; `data` and the sets, of which none judges, and `trust_labels`: as `build`. A
-    network
-    whose channels cannot be told apart is reported without groups, with the reason. Raises BadInput before any work,
-    and Refused when the device cannot have the model.
+    network whose channels cannot be told apart is reported without groups, with the reason. Raises BadInput before any
+    work, and Refused when the device cannot have the model.
     """
     profile = load_profile(device)
     progress("loading the model", 0.0)

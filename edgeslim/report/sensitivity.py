@@ -64,17 +64,12 @@ def _layers_table(report: SensitivityReport) -> Table:
     for number, one in enumerate(report.layers):
         first = number == 0 or report.layers[number - 1].layer != one.layer
         ends += [number - 1] if first and number else []
-        rows.append(
-            (
-                one.module if first else "",
-                one.precision,
-                show_bytes(one.size_bytes),
-                "" if one.seconds is None else show_seconds(one.seconds),
-                "" if one.sqnr_db is None else f"{one.sqnr_db:.1f} dB",
-                points(one.lost_points, report.unit, signed=True) if one.sqnr_db is not None else "",
-                points(one.lost_points_at_most, report.unit, signed=True) if one.sqnr_db is not None else "",
-            )
-        )
+        time = "" if one.seconds is None else show_seconds(one.seconds)
+        loss = ["", "", ""]
+        if one.sqnr_db is not None:
+            lost = [points(figure, report.unit, signed=True) for figure in (one.lost_points, one.lost_points_at_most)]
+            loss = [f"{one.sqnr_db:.1f} dB", *lost]
+        rows.append((one.module if first else "", one.precision, show_bytes(one.size_bytes), time, *loss))
     return Table(
         "layers, one at a time in another precision than fp32 (loss simulated)",
         ("layer", "as", *figures),

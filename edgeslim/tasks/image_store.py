@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from edgeslim.resources import default_store, is_own_file, own_folder, sha256_of
+from edgeslim.resources import default_store, is_own_file, own_folder, sha256_of, whole_file
 from edgeslim.tasks.preprocessing import Preprocessing, decode, fit
 
 VERSION = 1  # of what is kept: a change of how images are decoded or fitted raises it
@@ -81,12 +81,8 @@ def _keep(pixels: NDArray[np.uint8], kept: Path) -> None:
         home = own_folder(own_folder(default_store()) / FOLDER)
         if not is_own_file(kept) and _Room.take(home, 32 + len(content)):
             own_folder(home / kept.parent.name)
-            part = kept.with_name(f"{kept.name}.{os.getpid()}.{threading.get_ident()}.part")
-            try:
+            with whole_file(kept) as part:
                 part.write_bytes(hashlib.sha256(content).digest() + content)
-                part.replace(kept)
-            finally:
-                part.unlink(missing_ok=True)
     except OSError:
         return
 

@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from edgeslim.cache import graph_sha256, remember
 from edgeslim.compress.quantize.edges import can_be_dynamic, rounded_edges
 from edgeslim.compress.quantize.rounding import parameters, with_grids
 from edgeslim.model.equivalence import worst_db
 from edgeslim.model.fake_quant import Dynamic, part_of
-from edgeslim.model.graph import as_arrays, batched, first_of, joined, layers_of
+from edgeslim.model.graph import as_arrays, batched, first_of, forward, joined, layers_of
 from edgeslim.model.numerics import Numerics
 from edgeslim.progress import Progress
 from edgeslim.tasks.images import ImageSet
@@ -194,7 +193,7 @@ def _cheapest(trials: "_Trials", chosen: Sequence[str], allowed: float, cheaper:
     whole = trials.points(chosen)
 
     def suffices(small: Mapping[str, str]) -> bool:
-        lost = trials.lost(trials.without(chosen, small))
+        lost = trials.lost_with(chosen, small)
         return lost.at_most <= allowed or lost.points <= whole
 
     for kind in cheaper:
@@ -254,6 +253,7 @@ class _Trials:
             for name in self.layers
         }
         self._batches = batches
+        self._tried: dict[tuple[frozenset[str], frozenset[tuple[str, str]]], Drop] = {}
         self.sha256 = self._sha256(dense, targets)
         self._dense_graph = batched(dense)
         self._targets = targets
@@ -314,7 +314,14 @@ class _Trials:
 
     def points(self, kept: Collection[str], small: Mapping[str, str] = MappingProxyType({})) -> float:
         """Return the points lost with these layers float, of them `small` in a cheaper kind, and the others INT8."""
-        return self.lost(self.without(kept, small)).points
+        return self.lost_with(kept, small).points
+
+    def lost_with(self, kept: Collection[str], small: Mapping[str, str]) -> Drop:
+        """Return what is lost so, with its interval; each is tried once."""
+        key = (frozenset(kept), frozenset(small.items()))
+        if key not in self._tried:
+            self._tried[key] = self.lost(self.without(kept, small))
+        return self._tried[key]
 
     def divergence(self, kept: Collection[str]) -> float:
         """Return how far the answers are from the dense network's, an image, on the images for ranking."""
@@ -326,4 +333,4 @@ class _Trials:
 @torch.no_grad()
 def _run(graph: fx.GraphModule, batches: Sequence[Tensor], dynamic: Collection[str] = ()) -> Outputs:
     run = Dynamic(graph, dynamic).run if dynamic else graph
-    return joined(tuple(tree_leaves(run(batch))) for batch in batches)
+    return joined(forward(run, batch) for batch in batches)

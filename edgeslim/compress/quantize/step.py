@@ -30,6 +30,7 @@ from edgeslim.model.model import Model
 from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
 
 RANGES = ("mse", "minmax")
+PRECISIONS = {"keep_float": "fp32", "weights_only": "w8", "dynamic": "dynamic"}  # of the layers that a setting names
 MEASURED_IMAGES = 64  # of the calibration images, by which ranges are chosen, and what a concatenation rounds anew
 GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held for all of them
 
@@ -53,7 +54,7 @@ class Settings:
             raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected closest, {known}")
         if self.rounding not in METHODS:
             raise BadInput(f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}")
-        for name in ("keep_float", "weights_only", "dynamic"):
+        for name in PRECISIONS:
             for pattern in getattr(self, name):
                 try:
                     re.compile(pattern)
@@ -194,25 +195,24 @@ def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
     """Return the precision of each layer that a recipe wants in another than INT8."""
     layers = layers_of(graph)
     named = {name: weight_name(node).removesuffix(".weight") for name, node in layers.items()}
-    found: dict[str, str] = {}
-    asked: dict[str, str] = {}  # layer: by which option
-    wishes = (
-        ("--keep-float", settings.keep_float, "fp32"),
-        ("--weights-only", settings.weights_only, "w8"),
-        ("--dynamic", settings.dynamic, "dynamic"),
-    )
-    for option, pattern, precision in ((o, one, p) for o, patterns, p in wishes for one in patterns):
+    asked: dict[str, str] = {}  # layer: by which setting
+    for setting, pattern in ((name, one) for name in PRECISIONS for one in getattr(settings, name)):
         fits = [name for name, module in named.items() if re.search(pattern, module)]
         if not fits:
-            raise BadInput(f"{option} `{pattern}` fits no layer; layers are: {', '.join(named.values())}")
-        twice = [name for name in fits if asked.get(name, option) != option]
+            raise BadInput(f"{_option(setting)} `{pattern}` fits no layer; layers are: {', '.join(named.values())}")
+        twice = [name for name in fits if asked.get(name, setting) != setting]
         if twice:
-            other = asked[twice[0]]
             raise BadInput(
-                f"{option} `{pattern}` fits {named[twice[0]]}, and so does {other}; a layer has one precision"
+                f"{_option(setting)} `{pattern}` fits {named[twice[0]]}, and so does {_option(asked[twice[0]])}; "
+                "a layer has one precision"
             )
-        asked |= dict.fromkeys(fits, option)
-        found |= {
-            name: "w8" if precision == "dynamic" and not can_be_dynamic(layers[name]) else precision for name in fits
-        }
-    return found
+        asked |= dict.fromkeys(fits, setting)
+    found = {name: PRECISIONS[setting] for name, setting in asked.items()}
+    unranged = [
+        name for name, precision in found.items() if precision == "dynamic" and not can_be_dynamic(layers[name])
+    ]
+    return found | dict.fromkeys(unranged, "w8")
+
+
+def _option(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
