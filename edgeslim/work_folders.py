@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from edgeslim.resources import signals_deferred
+
 PREFIX = "edgeslim-"  # of those among the temporary files
 KEPT_S = 7 * 86400.0  # of other machines and containers, whose processes cannot be seen from here
 
@@ -27,8 +29,15 @@ def work_folder(within: Path | None = None, prefix: str = PREFIX, suffix: str = 
     within = within or Path(tempfile.gettempdir())
     for left in abandoned(within, prefix, suffix):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=within, prefix=f"{prefix}{process_name()}-", suffix=suffix) as made:
-        yield Path(made)
+    made: Path | None = None
+    try:
+        with signals_deferred():  # an interrupt falls before a folder is made, or once it is known
+            made = Path(tempfile.mkdtemp(dir=within, prefix=f"{prefix}{process_name()}-", suffix=suffix))
+        yield made
+    finally:
+        with signals_deferred():  # or leaves nothing half removed
+            if made is not None:
+                shutil.rmtree(made, ignore_errors=True)
 
 
 def abandoned(within: Path, prefix: str, suffix: str = "") -> list[Path]:

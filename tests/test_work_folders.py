@@ -1,6 +1,7 @@
 """Folders that go with their process: removed with their context, or by the next one when the process was killed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,27 @@ def test_a_folder_goes_with_its_context_and_with_an_error(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="mine"):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("call", ["mkdir", "unlink", "rmdir"])
+def test_an_interrupt_while_a_folder_is_made_or_removed_leaves_nothing(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(os, call)
+
+    def interrupted(*given: object, **named: object) -> None:
+        real(*given, **named)
+        signal.raise_signal(signal.SIGINT)
+
+    within = tmp_path / "within"
+    within.mkdir()
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patched:  # noqa: PT012
+        patched.setattr(os, call, interrupted)
+        with work_folder(within) as folder:
+            (folder / "inner").mkdir()
+            for name in ("one", "two", "inner/three"):
+                (folder / name).write_text("x")
+    assert not list(within.iterdir())
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else_is(tmp_path: Path) -> None:
