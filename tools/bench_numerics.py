@@ -222,6 +222,7 @@ def precisions(network: Network, work: Path) -> list[list[str]]:
     for kind, settings in (
         ("int8", quantize.Settings(promote=False)),
         ("w8", quantize.Settings(promote=False, weights_only=(".",))),
+        ("fp16", quantize.Settings(promote=False, half_weights=(".",))),
         ("dynamic", quantize.Settings(promote=False, dynamic=(".",))),
     ):
         _, context = prepared(network, settings, work / f"{network.name}_{kind}")
@@ -231,7 +232,7 @@ def precisions(network: Network, work: Path) -> list[list[str]]:
             files[name, kind] = written(name, "int8", context)
     for name in FORMAT_NAMES:
         dense = files[name, "fp32"]
-        kinds = [kind for kind in ("fp32", "int8", "dynamic", "w8") if (name, kind) in files]
+        kinds = [kind for kind in ("fp32", "int8", "dynamic", "w8", "fp16") if (name, kind) in files]
         times = ratios({kind: (name, files[name, kind]) for kind in kinds}, context, "fp32")
         for kind in kinds:
             file = files[name, kind]

@@ -21,6 +21,7 @@ from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,16 +159,14 @@ def _built(number: int, model: Model, operators: tuple[str, ...], work: Path, *,
 
 
 def _mixed(model: Model, number: int) -> quantize.Settings:
-    """Return settings by which a third of the layers computes in float, half of them with INT8 weights."""
+    """Return settings by which a third of the layers computes in float, two thirds of these with narrow weights."""
     random = Random(number)  # noqa: S311 - no secret is made of it
-    chosen: dict[str, list[str]] = {"keep_float": [], "weights_only": []}
+    kinds = ("keep_float", "half_weights", "weights_only")
+    chosen: dict[str, Any] = dict.fromkeys(kinds, ())
     for name in dict.fromkeys(weight_name(node) for node in layers_of(model.graph).values()):
-        draw = random.random()
-        if draw < 1 / 3:
-            chosen["keep_float" if draw < 1 / 6 else "weights_only"].append(
-                f"^{re.escape(name.removesuffix('.weight'))}$"
-            )
-    return quantize.Settings(keep_float=tuple(chosen["keep_float"]), weights_only=tuple(chosen["weights_only"]))
+        if random.random() < 1 / 3:
+            chosen[random.choice(kinds)] += (f"^{re.escape(name.removesuffix('.weight'))}$",)
+    return quantize.Settings(**chosen)
 
 
 def _pruned(model: Model, context: Context) -> Model:

@@ -43,6 +43,7 @@ from edgeslim.errors import BadInput, try_diagnostic
 @click.option("--prune", metavar="UNIT=SHARE", help="Keep this share of the macs, parameters, channels or latency.")
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers to leave in float (regular expression).")
+@click.option("--half-weights", multiple=True, metavar="PATTERN", help="Layers whose weights are held in fp16.")
 @click.option("--weights-only", multiple=True, metavar="PATTERN", help="Layers of which only the weights become INT8.")
 @click.option(
     "--dynamic", multiple=True, metavar="PATTERN", help="Likewise, but LiteRT rounds each image's activations."
@@ -179,7 +180,7 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
         recipe = with_step_settings(recipe, "prune", **_amount(wishes["prune"]))
     if wishes["rewrite"]:
         recipe = with_step_settings(recipe, "legalize", rewrite=list(wishes["rewrite"]))
-    for wish in ("keep_float", "weights_only", "dynamic"):
+    for wish in ("keep_float", "half_weights", "weights_only", "dynamic"):
         if wishes[wish]:
             recipe = with_step_settings(recipe, "quantize", **{wish: list(wishes[wish])})
     return recipe

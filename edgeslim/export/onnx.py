@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeslim.export.job import INPUT, Held, Job, Spelling
-from edgeslim.export.onnx_fp16 import spell_half
+from edgeslim.export.onnx_fp16 import HALF, hold_in_half, spell_half
 from edgeslim.export.onnx_rewrites import (
     count_no_padding,
     give_layers_their_own,
@@ -170,9 +170,10 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
     names = {n.output[0] for n in integer}
     written = {name: node for name, node in layers.items() if node.output[0] in names}
     weights_only = {name: node for name, node in layers.items() if numerics.layers[name].precision in ("w8", "dynamic")}
+    halves = {name: node for name, node in layers.items() if numerics.layers[name].precision == "fp16"}
     spelling = Spelling(
         edges={matched[name]: _quantized_name(name, outputs) for name in quantized},
-        weights={name: node.input[1] for name, node in (written | weights_only).items()},
+        weights={name: node.input[1] for name, node in (written | weights_only | halves).items()},
         nodes={name: node.name for name, node in written.items()},
     )
     sources = {n.output[0]: quantized[n.input[0]] for n in integer if _is_layer(n, constants)}
@@ -184,6 +185,7 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
             spelling.edges.pop(matched[name], None)
             spelling.absent[matched[name]] = "the codes of what is padded are padded"
     _drop_clips(model, quantized)
+    hold_in_half(graph, [node.input[1] for node in halves.values()])
     return spelling
 
 
@@ -358,6 +360,8 @@ def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str
     for layer, tensor in spelling.weights.items():
         if f"{tensor}_quantized" in constants:
             weights[layer] = _held("weight", constants, f"{tensor}_scale", f"{tensor}_zero_point")
+        elif f"{tensor}{HALF}" in constants:
+            weights[layer] = Held("weight", "float16", (), 0)
     return edges, weights
 
 

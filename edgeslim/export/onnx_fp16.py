@@ -45,6 +45,7 @@ GENERIC = frozenset(
         "Unsqueeze",
     }
 )
+HALF = "_fp16"  # behind the name of a weight that is stored so and cast to float32
 _SHORT: dict[int, str] = {TensorProto.FLOAT16: "fp16", TensorProto.FLOAT: "fp32"}
 
 
@@ -174,6 +175,19 @@ def _store_constants(
             graph.initializer.remove(one)
             _rename(graph.node, f"{name}_fp16", name)
         graph.initializer.append(narrow)
+
+
+def hold_in_half(graph: onnx.GraphProto, weights: Iterable[str]) -> None:
+    """Store some weights of a float network as float16, with a Cast behind each that a runtime does as it loads."""
+    constants, casts = {one.name: one for one in graph.initializer}, []
+    for name in weights:
+        graph.initializer.remove(constants[name])
+        narrow = numpy_helper.from_array(numpy_helper.to_array(constants[name]).astype(np.float16), f"{name}{HALF}")
+        graph.initializer.append(narrow)
+        casts.append(helper.make_node("Cast", [narrow.name], [name], f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def held_precisions(model: onnx.ModelProto, weights: Iterable[str]) -> dict[str, str]:

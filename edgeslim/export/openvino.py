@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edgeslim.export.job import Held, Job, Spelling, load_spelling
+from edgeslim.export.onnx_fp16 import HALF
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # OpenVINO falls back to a stub that sends nothing
 import openvino  # noqa: E402 - after the line above
@@ -16,8 +18,21 @@ import openvino  # noqa: E402 - after the line above
 def write(job: Job) -> Spelling:
     """Convert job.source (ONNX) to job.target (.xml, with .bin beside it) without touching its precision."""
     model = openvino.convert_model(job.source)
+    if job.precision == "int8":
+        _hold_in_half(model, onnx.load(job.source).graph)
     openvino.save_model(model, job.target, compress_to_fp16=False)
     return load_spelling(job.spelling) if job.spelling else Spelling()
+
+
+def _hold_in_half(model: openvino.Model, source: onnx.GraphProto) -> None:
+    """Store as float16 what the ONNX file does, which the converter has made float32: a Convert stands behind each."""
+    halves = {one.name.removesuffix(HALF) for one in source.initializer if one.data_type == onnx.TensorProto.FLOAT16}
+    operations = {op.get_friendly_name(): op for op in model.get_ordered_ops()}
+    for node in [one for one in source.node if halves.intersection(one.input[1:2])]:
+        layer = operations[one if (one := f"{node.name}/WithoutBiases") in operations else node.name]
+        weight = _source(layer, 1).get_data().astype(np.float16)
+        narrow = openvino.opset13.constant(weight, name=f"{node.input[1]}{HALF}")
+        layer.input(1).replace_source_output(openvino.opset13.convert(narrow, "f32").output(0))
 
 
 def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str, Held]]:
@@ -33,6 +48,9 @@ def read_back(path: Path, spelling: Spelling) -> tuple[dict[str, Held], dict[str
         operation = operations.get(f"{tensor}_dequantize")
         if operation is not None and operation.get_type_name() == "Multiply":
             weights[layer] = _weight(operation, operations[f"{tensor}_quantized"])
+        elif f"{tensor}{HALF}" in operations:
+            dtype = operations[f"{tensor}{HALF}"].get_output_element_type(0)
+            weights[layer] = Held("weight", np.dtype(dtype.to_dtype()).name, (), 0)
     return edges, weights
 
 

@@ -47,7 +47,7 @@ def write(job: Job) -> Spelling:
     channels_last = np.ascontiguousarray(job.images().transpose(0, 2, 3, 1))
     example = {INPUT: torch.from_numpy(channels_last[:1])}
     numerics = Numerics({}, {}) if job.precision == "fp32" else job.plan()
-    if not numerics.rounded_layers:
+    if not numerics.narrow_layers:
         litert_torch.convert(_Named(graph, job.outputs).eval(), sample_kwargs=example).export(str(job.target))
         return Spelling()
     floating = job.target.with_suffix(".float.tflite")
@@ -64,7 +64,7 @@ def write(job: Job) -> Spelling:
     outputs = match_values({one.output: values[one.output] for one in numerics.layers.values()}, found)
     scopes = dict.fromkeys(_inner_scopes(interpreter, float_nodes, values, found), "fp32")
     scopes |= _float_scopes(interpreter, numerics, outputs, by_weight)
-    quantizer = aeq.Quantizer(str(floating), _recipe(scopes, job.io))
+    quantizer = aeq.Quantizer(str(floating), _recipe(scopes, job.io, integer=bool(numerics.edges)))
     name = _signature_inputs(interpreter)[0]
     ranges = quantizer.calibrate({SIGNATURE: [{name: row[None]} for row in channels_last]}, num_threads=1)
     passed_on = _with_passed_on(interpreter, matched)
@@ -102,20 +102,21 @@ def _hold_weights_inside(path: Path) -> None:
     flatbuffer_utils.write_model(flatbuffer_utils.read_model(path), path)
 
 
-def _recipe(scopes: Mapping[str, str], io: Io) -> list[dict[str, Any]]:
-    """Everything int8 but the scopes of another precision and, for float I/O, the input and output tensors."""
+def _recipe(scopes: Mapping[str, str], io: Io, *, integer: bool) -> list[dict[str, Any]]:
+    """Everything int8, where anything is (`integer`), but what is of another precision and, for float I/O, the ends."""
     from ai_edge_quantizer import recipe_manager
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
 
     manager = recipe_manager.RecipeManager()
-    manager.add_static_config(
-        regex=".*",
-        operation_name=TFLOperationName.ALL_SUPPORTED,
-        activation_num_bits=8,
-        weight_num_bits=8,
-        algorithm_key=AlgorithmName.MIN_MAX_UNIFORM_QUANT,
-    )
+    if integer:
+        manager.add_static_config(
+            regex=".*",
+            operation_name=TFLOperationName.ALL_SUPPORTED,
+            activation_num_bits=8,
+            weight_num_bits=8,
+            algorithm_key=AlgorithmName.MIN_MAX_UNIFORM_QUANT,
+        )
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT) if io == "float32" else ():
         manager.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     for scope, precision in scopes.items():
@@ -124,6 +125,8 @@ def _recipe(scopes: Mapping[str, str], io: Io) -> list[dict[str, Any]]:
             manager.add_weight_only_config(pattern, every, num_bits=8)
         elif precision == "dynamic":
             manager.add_dynamic_config(pattern, every, num_bits=8)
+        elif precision == "fp16":
+            manager.add_weight_only_config(pattern, every, num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING)
         else:
             manager.add_quantization_config(pattern, every, algorithm_key=AlgorithmName.NO_QUANTIZE)
     recipe: list[dict[str, Any]] = manager.get_quantization_recipe()
@@ -314,7 +317,7 @@ def _spelling(path: Path, numerics: Numerics, matched: dict[str, str], by_weight
     for op in [one for one in _operators(interpreter) if one["op_name"] in LAYER_OPERATORS]:
         written, weight = str(tensors[int(op["outputs"][0])]["name"]), int(op["inputs"][1])
         layer = layer_of.get(edge_of.get(written, "")) or by_weight.get(written)
-        if layer in numerics.rounded_layers:
+        if layer in numerics.narrow_layers:
             weights[layer] = str(tensors[stored.get(weight, weight)]["name"])
         if layer in numerics.integer_layers:
             nodes[layer] = written

@@ -38,11 +38,12 @@ class LayerNumerics:
     """One convolution or linear layer: weights symmetric int8 per output channel, or kept float.
 
     "int8": on integers throughout; "w8": the weights are integers, all that is computed is float; "dynamic": as "w8",
-    but where a runtime has the kernel what is read is rounded too, for each image to its own range; "fp32": all float.
+    but where a runtime has the kernel what is read is rounded too, for each image to its own range; "fp16": the weights
+    are held in half precision, all that is computed is fp32; "fp32": all float.
     """
 
     weight: str  # qualified name of the weight in the network
-    precision: str  # "int8", "dynamic", "w8" or "fp32"
+    precision: str  # "int8", "dynamic", "w8", "fp16" or "fp32"
     inputs: str  # the edge it reads
     output: str  # the edge it produces, after a fused activation
     weight_scales: tuple[float, ...]  # one per output channel; empty when kept float
@@ -62,8 +63,13 @@ class Numerics:
 
     @property
     def rounded_layers(self) -> list[str]:
-        """Names of the layers whose weights are int8, in graph order: all but those of "fp32"."""
+        """Names of the layers whose weights are int8, in graph order: all but those of "fp16" and "fp32"."""
         return [name for name, layer in self.layers.items() if layer.weight_scales]
+
+    @property
+    def narrow_layers(self) -> list[str]:
+        """Names of the layers whose weights are held in fewer bits than fp32's, in graph order."""
+        return [name for name, layer in self.layers.items() if layer.precision != "fp32"]
 
     @property
     def symmetric(self) -> bool:

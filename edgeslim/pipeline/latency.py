@@ -149,7 +149,7 @@ def operator_latency(
         wanted = multiple if given.runtime == runtime else own
         return OperatorLatency(given.runtime, wanted, given.estimated, None, given.seconds)
     estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
-    if precision == "w8" and runtime in UNPACKING_ONCE:
+    if precision == "fp16" or (precision == "w8" and runtime in UNPACKING_ONCE):
         precision = "fp32"  # which it is, once the file is loaded
     if estimated and precision not in ("int8", "fp32"):
         raise Refused(f"nobody counted what {precision} layers take in {runtime} on a {profile.title}")

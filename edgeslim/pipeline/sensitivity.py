@@ -23,7 +23,7 @@ from edgeslim.compress.quantize.rounding import parameters
 from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused
-from edgeslim.measure.operators.times import PRECISIONS, RANGING
+from edgeslim.measure.operators.times import RANGING
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import ATEN, layers_of, shape_of
@@ -77,7 +77,7 @@ class LayerLoss:
     """One layer in one precision, every other float; simulated on the selection images.
 
     "int8": weight, input and output rounded; "dynamic": weight, and input at run time, where the runtime can; "w8": the
-    weight; "fp32": nothing, so that nothing is lost.
+    weight; "fp16": the weight, to half precision; "fp32": nothing, so that nothing is lost.
     """
 
     layer: str
@@ -233,7 +233,8 @@ def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tu
     numerics = quantized.numerics
     if numerics is None:
         raise TypeError("quantize gives every network its numerics")
-    kinds = [one for one in PRECISIONS if one != "dynamic" or (timed is not None and timed.runtime in RANGING)]
+    ranging = timed is not None and timed.runtime in RANGING
+    kinds = ["int8", *(["dynamic"] if ranging else []), "w8", "fp16", "fp32"]
     found = layer_sensitivity(
         dense.graph,
         quantized.graph,
@@ -268,8 +269,8 @@ def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tu
 def _size_bytes(model: Model, layer: str, precision: str) -> int:
     """Return what weight, bias (4 bytes a number) and scales of a layer take."""
     weight, bias = parameters(model.graph, layers_of(model.graph)[layer])
-    scales = 0 if precision == "fp32" else 4 * len(weight)
-    return weight.numel() * (4 if precision == "fp32" else 1) + scales + 4 * bias.numel()
+    each = {"fp32": 4, "fp16": 2}.get(precision, 1)
+    return each * weight.numel() + (4 * len(weight) if each == 1 else 0) + 4 * bias.numel()
 
 
 def _layer_times(model: Model, context: Context, kinds: Sequence[str]) -> dict[tuple[str, str], float]:

@@ -7,7 +7,10 @@ from edgeslim.table import Table
 from edgeslim.tasks.task import points
 from edgeslim.units import show_bytes, show_seconds
 
-WEIGHTS_ONLY = "w8: INT8 weights of a layer that computes in float; dynamic: what it reads is rounded at run time too"
+WEIGHTS_ONLY = (
+    "w8: INT8 weights of a layer that computes in float; dynamic: what it reads is rounded at run time too; fp16: its "
+    "weights are held so"
+)
 
 
 def sensitivity_table(report: SensitivityReport, files: Sequence[str] = ()) -> list[Table | str]:

@@ -138,20 +138,20 @@ def simulated(plan: Plan) -> np.ndarray:
     return simulate(plan.quantized.graph, plan.numerics, [rows])[output_nodes(plan.quantized.graph)[0].name].numpy()
 
 
-def test_layers_of_which_only_the_weights_are_int8_compute_in_float_what_the_plan_says(
-    images: Path, tmp_path: Path
+@pytest.mark.parametrize(("wish", "precision"), [("weights_only", "w8"), ("half_weights", "fp16")])
+def test_layers_of_which_only_the_weights_are_narrow_compute_in_float_what_the_plan_says(
+    wish: str, precision: str, images: Path, tmp_path: Path
 ) -> None:
-    plan = make_plan(images, tmp_path, quantize.Settings(weights_only=("^pointwise$", "^depthwise$", "^classifier$")))
+    plan = make_plan(images, tmp_path, quantize.Settings(**{wish: ("^pointwise$", "^depthwise$", "^classifier$")}))
     files = plan.export(plan.quantized, tmp_path / "work")
     numerics = plan.numerics
-    small = [name for name, layer in numerics.layers.items() if layer.precision == "w8"]
-    assert len(small) == 3
+    assert [layer.precision for layer in numerics.layers.values()].count(precision) == 3
     planned = simulated(plan)
     for name, (path, spelling) in files.items():
         executed = execution_graph(RUNTIMES[name], path, inputs(plan, name)[:1], "int8")
         assert proven_layers(executed, spelling) == numerics.integer_layers, name
         found = ledger(numerics, files, name)
-        assert {found[f"layer {one}"].state for one in numerics.rounded_layers} == {"same"}, name
+        assert {found[f"layer {one}"].state for one in numerics.narrow_layers} == {"same"}, name
         assert not [row for row in found.values() if row.unexplained], name
         (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
         assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name
@@ -178,7 +178,7 @@ def test_a_dynamic_layer_rounds_what_it_reads_in_litert_alone_as_the_plan_says(i
     }
 
 
-@pytest.mark.parametrize("wish", ["keep_float", "weights_only"])
+@pytest.mark.parametrize("wish", ["keep_float", "half_weights", "weights_only"])
 def test_with_no_layer_on_integers_nothing_that_lies_between_them_is_rounded(
     wish: str, images: Path, tmp_path: Path
 ) -> None:
@@ -189,7 +189,7 @@ def test_with_no_layer_on_integers_nothing_that_lies_between_them_is_rounded(
     for name, (path, spelling) in files.items():
         assert not spelling.edges, name
         assert not spelling.nodes, name
-        assert sorted(spelling.weights) == sorted(plan.numerics.rounded_layers), name
+        assert sorted(spelling.weights) == sorted(plan.numerics.narrow_layers), name
         (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name), precision="int8")
         assert sqnr_db(wanted, outputs) >= 90, name
 

@@ -78,20 +78,21 @@ def test_a_block_is_there_or_gone(report):
 
 
 def test_every_layer_has_its_loss_its_size_and_its_time_in_every_precision(report):
-    assert [one.module for one in report.layers[::4]] == ["stem.0", "first.0", "second", "head.2"]
-    assert [one.precision for one in report.layers] == ["int8", "dynamic", "w8", "fp32"] * 4
-    for int8, dynamic, w8, fp32 in zip(*(report.layers[place::4] for place in range(4)), strict=True):
-        assert int8.module == dynamic.module == w8.module == fp32.module
+    assert [one.module for one in report.layers[::5]] == ["stem.0", "first.0", "second", "head.2"]
+    assert [one.precision for one in report.layers] == ["int8", "dynamic", "w8", "fp16", "fp32"] * 4
+    for int8, dynamic, w8, fp16, fp32 in zip(*(report.layers[place::5] for place in range(5)), strict=True):
+        assert int8.module == dynamic.module == w8.module == fp16.module == fp32.module
         assert 15 < int8.sqnr_db < w8.sqnr_db < 90, "float activations lose nothing"
         assert 15 < dynamic.sqnr_db < w8.sqnr_db, "what is read is not rounded"
         assert dynamic.seconds > 0
         assert (fp32.sqnr_db, fp32.lost_points, fp32.lost_points_at_most) == (None, 0, 0)
-        assert int8.size_bytes == w8.size_bytes < fp32.size_bytes
-        assert w8.seconds == fp32.seconds > 0, "LiteRT makes floats of the weights as it loads a file"
+        assert w8.sqnr_db < fp16.sqnr_db, "11 bits are more than 8"
+        assert int8.size_bytes == w8.size_bytes < fp16.size_bytes < fp32.size_bytes
+        assert w8.seconds == fp16.seconds == fp32.seconds > 0, "LiteRT makes floats of the weights as it loads a file"
         assert int8.seconds > 0
     assert all(one.lost_points <= one.lost_points_at_most for one in report.layers)
-    stem = report.layers[:4]
-    assert [one.size_bytes for one in stem] == [32 * 27 + 32 * 4 + 32 * 4] * 3 + [32 * 27 * 4 + 32 * 4]
+    stem = [one.size_bytes for one in report.layers[:5]]
+    assert stem == [32 * 27 + 32 * 4 + 32 * 4] * 3 + [32 * 27 * 2 + 32 * 4, 32 * 27 * 4 + 32 * 4]
 
 
 def test_it_says_what_it_was_found_on(report):
@@ -141,7 +142,7 @@ def without_groups(images, store) -> SensitivityReport:
 def test_a_network_whose_channels_cannot_be_told_apart_has_layers_and_a_reason(without_groups):
     assert without_groups.groups == ()
     assert without_groups.not_pruned == "its channels cannot be pruned: `mul` reads no activation"
-    assert [one.module for one in without_groups.layers[::4]] == ["0.0", "4"]
+    assert [one.module for one in without_groups.layers[::5]] == ["0.0", "4"]
     assert without_groups.runtime == "litert", "times of layers are there all the same"
     assert (without_groups.synthetic, without_groups.kind) == (True, "agreement")
 
@@ -151,7 +152,7 @@ def test_a_network_without_a_narrower_width_says_so(images, store, monkeypatch):
     found = edgeslim.sensitivity(f"{MODELS}:plain", device="raspberry-pi", data=images, trust_labels=True)
     assert found.not_pruned is not None
     assert found.not_pruned.endswith("no group of channels has a narrower width on a multiple of 8")
-    assert len(found.layers) == 2 * 4
+    assert len(found.layers) == 2 * 5
 
 
 def test_a_device_that_cannot_have_the_model_is_refused_with_the_reason(tmp_path):

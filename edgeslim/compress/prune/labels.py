@@ -308,11 +308,15 @@ def _pieces(name: str, labels: Tensor | tuple[Tensor, ...]) -> Iterator[tuple[st
 
 def _look_up(table: Tensor, labels: Tensor) -> Tensor:
     """Return table[labels] without spreading what is constant along an axis."""
-    compact = labels
+    return table[compact(labels)].expand(labels.shape)
+
+
+def compact(labels: Tensor) -> Tensor:
+    """Return labels with one element along each axis in which they are only repeated."""
     for axis in range(labels.dim()):
         if labels.stride(axis) == 0:
-            compact = compact.narrow(axis, 0, 1)
-    return table[compact].expand(labels.shape)
+            labels = labels.narrow(axis, 0, 1)
+    return labels
 
 
 def _varying(labels: Tensor) -> set[int]:

@@ -19,7 +19,7 @@ from torch import Tensor, fx
 
 from edgeslim.cache import graph_sha256, remember
 from edgeslim.compress.quantize.edges import can_be_dynamic, rounded_edges
-from edgeslim.compress.quantize.rounding import parameters, with_grids
+from edgeslim.compress.quantize.rounding import can_be_half, halved, parameters, with_grids
 from edgeslim.model.equivalence import worst_db
 from edgeslim.model.fake_quant import Dynamic, part_of
 from edgeslim.model.graph import as_arrays, batched, first_of, forward, joined, layers_of
@@ -29,7 +29,11 @@ from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.task import Drop
 
 # What a layer that must not be INT8 may be in place of fp32, the cheapest first, and what is said of it.
-CHEAPER = {"dynamic": ", and what they read ranged at run time", "w8": " all the same"}
+CHEAPER = {
+    "dynamic": "with int8 weights, and what they read ranged at run time",
+    "w8": "with int8 weights all the same",
+    "fp16": "with fp16 weights",
+}
 Outputs = tuple[Tensor, ...]  # of a network, each (N, ...)
 
 RANKING_IMAGES = 256  # of the selection images, by which layers are ranked; whether the demand is met, all of them say
@@ -41,7 +45,8 @@ LEAST_IMAGES = 100  # with fewer, one answer weighs more than a point and the lo
 class Sensitivity:
     """What is lost when one layer alone is not float.
 
-    As "int8" it, what it reads and what it writes are rounded, as "w8" its weights, as "dynamic" what it reads too.
+    As "int8" it, what it reads and what it writes are rounded, as "w8" its weights, as "dynamic" what it reads too, as
+    "fp16" its weights to half precision.
     """
 
     layer: str
@@ -63,7 +68,7 @@ class Promotion:
     allowed: float
     images: int
     lost_without: dict[str, float] = field(default_factory=dict)  # by layer
-    cheaper: dict[str, str] = field(default_factory=dict)  # layer: "dynamic" or "w8"
+    cheaper: dict[str, str] = field(default_factory=dict)  # layer: one of CHEAPER
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -89,7 +94,7 @@ class Promotion:
         kinds = {
             kind: ", ".join(modules[name] for name, one in self.cheaper.items() if one == kind) for kind in CHEAPER
         }
-        weights = "".join(f"; with int8 weights{CHEAPER[kind]}: {names}" for kind, names in kinds.items() if names)
+        weights = "".join(f"; {CHEAPER[kind]}: {names}" for kind, names in kinds.items() if names)
         return (
             f"kept float to lose {self.lost_after:.2f} instead of {self.lost_before:.2f} points on {self.images} "
             f"selection images, {self.allowed:g} allowed: {named}{weights}"
@@ -114,13 +119,13 @@ def sensitivity(
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
     found = []
     names = numerics.integer_layers
-    wanted = [(one, kind) for one in names for kind in kinds if kind != "dynamic" or one in trials.rangeable]
+    wanted = [(one, kind) for one in names for kind in kinds if one in trials.able[kind]]
     for number, (name, precision) in enumerate(wanted):
         progress("what each layer alone loses", number / len(wanted))
 
         def alone(name: str = name, precision: str = precision) -> dict[str, float]:
             edges = part_of(numerics, [name]).edges if precision == "int8" else ()
-            outputs = trials.outputs([name], edges, dynamic=[name] if precision == "dynamic" else ())
+            outputs = trials.outputs({name: precision}, edges)
             lost = trials.lost(outputs)
             noise = worst_db(as_arrays(trials.dense), as_arrays(outputs))
             return {"sqnr_db": noise, "points": lost.points, "at_most": lost.at_most}
@@ -197,7 +202,7 @@ def _cheapest(trials: "_Trials", chosen: Sequence[str], allowed: float, cheaper:
         return lost.at_most <= allowed or lost.points <= whole
 
     for kind in cheaper:
-        rest = [name for name in chosen if name not in found and (kind != "dynamic" or name in trials.rangeable)]
+        rest = [name for name in chosen if name not in found and name in trials.able[kind]]
         together = found | dict.fromkeys(rest, kind)
         if suffices(together):
             found = together
@@ -247,10 +252,13 @@ class _Trials:
         self._original = quantized
         self._graph = with_grids(batched(quantized), numerics.edges)
         float_layers, int8_layers = layers_of(dense), layers_of(quantized)
-        self.rangeable = {name for name, node in float_layers.items() if can_be_dynamic(node)}
-        self._parameters = {
-            name: (parameters(dense, float_layers[name]), parameters(quantized, int8_layers[name]))
-            for name in self.layers
+        self._dense = {name: parameters(dense, float_layers[name]) for name in self.layers}
+        self._rounded = {name: parameters(quantized, int8_layers[name]) for name in self.layers}
+        self.able = {  # by precision, the layers that may have it
+            "int8": set(self.layers),
+            "w8": set(self.layers),
+            "dynamic": {name for name in self.layers if can_be_dynamic(float_layers[name])},
+            "fp16": {name for name in self.layers if can_be_half(self._dense[name][0])},
         }
         self._batches = batches
         self._tried: dict[tuple[frozenset[str], frozenset[tuple[str, str]]], Drop] = {}
@@ -277,32 +285,38 @@ class _Trials:
         return sum(len(batch) for batch in self._batches)
 
     @torch.no_grad()
-    def outputs(
-        self, small: Collection[str], edges: Collection[str], most: int | None = None, dynamic: Collection[str] = ()
-    ) -> Outputs:
-        """Return the outputs, of the first `most` images or all, with these layers' weights and these edges rounded.
+    def outputs(self, precisions: Mapping[str, str], edges: Collection[str], most: int | None = None) -> Outputs:
+        """Return the outputs, of the first `most` images or all, with these layers narrower than fp32.
 
-        What the `dynamic` layers read is rounded too.
+        And with these edges rounded.
         """
         layers = layers_of(self._graph)
-        for name, versions in self._parameters.items():
-            for old, new in zip(parameters(self._graph, layers[name]), versions[name in small], strict=True):
-                old.copy_(new)
+        for name in self.layers:
+            new = self._held(name, precisions.get(name, "fp32"))
+            for old, one in zip(parameters(self._graph, layers[name]), new, strict=True):
+                old.copy_(one)
         for name, grid in self._graph.get_submodule("grids").named_buffers():
             grid[0] = self._numerics.edges[name].scale if name in edges else 0.0
+        dynamic = [name for name, precision in precisions.items() if precision == "dynamic"]
         return _run(self._graph, self._batches if most is None else first_of(self._batches, most), dynamic)
+
+    def _held(self, layer: str, precision: str) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of a layer in a precision."""
+        weight, bias = self._dense[layer]
+        if precision == "fp16":
+            return halved(weight), bias
+        return (weight, bias) if precision == "fp32" else self._rounded[layer]
 
     def weights_of(self, layer: str) -> int:
         """Return how many weights a layer has."""
-        return self._parameters[layer][0][0].numel()
+        return self._dense[layer][0].numel()
 
     def without(
         self, kept: Collection[str], small: Mapping[str, str] = MappingProxyType({}), most: int | None = None
     ) -> Outputs:
         """Return the outputs with these layers float, of them `small` in a cheaper kind, and the others INT8."""
-        int8 = [name for name in self.layers if name not in kept]
-        dynamic = [name for name, kind in small.items() if kind == "dynamic"]
-        return self.outputs([*int8, *small], rounded_edges(self._original, int8), most, dynamic)
+        int8 = dict.fromkeys((name for name in self.layers if name not in kept), "int8")
+        return self.outputs(int8 | dict(small), rounded_edges(self._original, int8), most)
 
     def lost(self, outputs: Outputs) -> Drop:
         """Return the points lost against the dense network."""

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.model.fake_quant import to_grid
+from edgeslim.model.fp16_plan import LARGEST
 from edgeslim.model.graph import arguments, batched, channel_axis, copy_of, layers_of, parameter, two_at_least
 from edgeslim.model.least_squares import fit, from_matrix, gptq, halves_of, matrix
 from edgeslim.model.numerics import EdgeNumerics
@@ -210,6 +211,16 @@ def parameters(graph: fx.GraphModule, node: fx.Node) -> tuple[Tensor, Tensor]:
     if weight is None or bias is None:
         raise TypeError(f"{node.name} has no weight or bias of its own; fold first")
     return weight.detach(), bias.detach()
+
+
+def can_be_half(weight: Tensor) -> bool:
+    """Tell whether fp16 can hold all weights of a layer."""
+    return float(weight.abs().max()) <= LARGEST
+
+
+def halved(weight: Tensor) -> Tensor:
+    """Return a weight as fp16 holds it, in float32."""
+    return weight.half().float()
 
 
 def put(graph: fx.GraphModule, node: fx.Node, new: Rounded) -> None:

@@ -20,7 +20,17 @@ from edgeslim.compress.quantize.edges import Range, can_be_dynamic, edges_of, fu
 from edgeslim.compress.quantize.joins import closeness_db, joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
 from edgeslim.compress.quantize.ranges import Extremes, Histograms, mse_range
-from edgeslim.compress.quantize.rounding import METHODS, Grids, parameters, put, round_nearest, round_side_by_side
+from edgeslim.compress.quantize.rounding import (
+    METHODS,
+    Grids,
+    can_be_half,
+    halved,
+    parameters,
+    put,
+    round_nearest,
+    round_side_by_side,
+)
+from edgeslim.compress.quantize.smooth import smoothed
 from edgeslim.errors import BadInput
 from edgeslim.formats import RUNTIMES
 from edgeslim.model.context import Context
@@ -30,7 +40,8 @@ from edgeslim.model.model import Model
 from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
 
 RANGES = ("mse", "minmax")
-PRECISIONS = {"keep_float": "fp32", "weights_only": "w8", "dynamic": "dynamic"}  # of the layers that a setting names
+# Of the layers that a setting names.
+PRECISIONS = {"keep_float": "fp32", "half_weights": "fp16", "weights_only": "w8", "dynamic": "dynamic"}
 MEASURED_IMAGES = 64  # of the calibration images, by which ranges are chosen, and what a concatenation rounds anew
 GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held for all of them
 
@@ -45,6 +56,7 @@ class Settings:
     symmetric: bool = False  # activations too: the zero point lies in the middle
     promote: bool = True  # keep the layers float without which the demanded accuracy is not met
     keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
+    half_weights: tuple[str, ...] = field(default=())  # likewise: weights held in fp16, all else of the layer in fp32
     weights_only: tuple[str, ...] = field(default=())  # likewise: int8 weights, all else of the layer in float
     dynamic: tuple[str, ...] = field(default=())  # likewise, but LiteRT rounds what is read, by each image's range
 
@@ -70,6 +82,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
     precisions = _wished(model.graph, settings)
+    if len(precisions) < len(layers_of(model.graph)):  # else nothing is rounded
+        model = _smoothed(model, context)
     calibrated = _calibrate(model.graph, context, settings)
     quantized, numerics = calibrated.plan(precisions)
     remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
@@ -97,11 +111,22 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
             if promotion.layers:
                 quantized, numerics = calibrated.plan(precisions | promotion.precisions)
     counts = Counter(layer.precision for layer in numerics.layers.values())
-    others = {"dynamic": "dynamic", "w8": "with int8 weights only"}
+    others = {"dynamic": "dynamic", "w8": "with int8 weights only", "fp16": "with fp16 weights"}
     parts = [f"quantize: {counts['int8']} of {len(numerics.layers)} layers int8"]
     parts += [f"{counts[one]} {words}" for one, words in others.items() if counts[one]]
     line = ", ".join([*parts, f"{len(context.data.calibration)} calibration images"])
     return model.after("; ".join([line, *remarks]), network=quantized, numerics=numerics)
+
+
+def _smoothed(model: Model, context: Context) -> Model:
+    """Return the model with channels of unlike size brought nearer to each other, where the outputs gain by it."""
+    context.progress("calibrating: whether some channels are far larger than others", 0.0)
+    found = smoothed(model.graph, first_of(context.data.calibration.tensors(), MEASURED_IMAGES))
+    if found is None:
+        return model
+    graph, before_db, after_db = found
+    line = f"quantize: channels that share a grid brought nearer to each other: {before_db:.1f} to {after_db:.1f} dB"
+    return model.exactly("quantize", line, graph, context.images)
 
 
 def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "_Calibrated":
@@ -147,7 +172,10 @@ class _Calibrated:
     def plan(self, others: Mapping[str, str]) -> tuple[fx.GraphModule, Numerics]:
         """Return the network with weights on their grids, and its Numerics; `others`: what is not "int8", by layer."""
         graph = copy_of(self.graph)
-        scales = self._round(graph, [name for name in layers_of(graph) if others.get(name) != "fp32"])
+        scales = self._round(graph, [name for name in layers_of(graph) if others.get(name) not in ("fp16", "fp32")])
+        for name in [one for one, precision in others.items() if precision == "fp16"]:
+            weight, _ = parameters(graph, layers_of(graph)[name])
+            weight.copy_(halved(weight))
         layers = {
             name: LayerNumerics(
                 weight_name(node),
@@ -188,7 +216,7 @@ def _cheaper(context: Context) -> tuple[str, ...]:
     runtime = next((one for name, one in RUNTIMES.items() if names[:1] == [name]), None)
     if runtime is None:
         return ()
-    return (*(["dynamic"] if runtime.ranges_inputs else []), *(["w8"] if runtime.unpacks_once else []))
+    return (*(["dynamic"] if runtime.ranges_inputs else []), *(["w8"] if runtime.unpacks_once else []), "fp16")
 
 
 def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
@@ -211,6 +239,10 @@ def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
     unranged = [
         name for name, precision in found.items() if precision == "dynamic" and not can_be_dynamic(layers[name])
     ]
+    half = [name for name, precision in found.items() if precision == "fp16"]
+    beyond = [named[name] for name in half if not can_be_half(parameters(graph, layers[name])[0])]
+    if beyond:
+        raise BadInput(f"--half-weights: {beyond[0]} has weights beyond the range of fp16; leave it in float")
     return found | dict.fromkeys(unranged, "w8")
 
 

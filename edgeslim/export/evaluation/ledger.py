@@ -21,7 +21,7 @@ class Row:
     kind: str  # "edge" or "layer"
     name: str
     planned_dtype: str
-    planned_scale: float  # of a layer: its largest
+    planned_scale: float  # of a layer: its largest; 1 for fp16
     planned_zero_point: int
     held_operator: str | None
     held_dtype: str | None
@@ -37,7 +37,7 @@ class Row:
 
 
 def read_ledger(file_format: FormatName, path: Path, numerics: Numerics, spelling: Spelling) -> list[Row]:
-    """Return a row for every planned edge and layer with int8 weights, comparing the plan with the file at `path`."""
+    """Return a row for every planned edge and layer with int8 or fp16 weights, comparing plan and file (`path`)."""
     edges, weights = read_back(file_format, path, spelling)
     holders: dict[str, str] = {}
     for name in edges:
@@ -49,7 +49,10 @@ def read_ledger(file_format: FormatName, path: Path, numerics: Numerics, spellin
             reason = f"one scale with `{holders[edge.tied_to]}`, which the file holds"
         rows.append(_edge_row(name, edge.scale, edge.zero_point, edges.get(name), reason))
     return rows + [
-        _layer_row(name, numerics.layers[name].weight_scales, weights.get(name)) for name in numerics.rounded_layers
+        _layer_row(name, numerics.layers[name].weight_scales, weights.get(name))
+        if name in numerics.rounded_layers
+        else _half_row(name, weights.get(name))
+        for name in numerics.narrow_layers
     ]
 
 
@@ -78,6 +81,13 @@ def _layer_row(name: str, scales: tuple[float, ...], held: Held | None) -> Row:
     return Row(
         "layer", name, "int8", largest, 0, held.operator, held.dtype, max(held.scale), held.zero_point, state, None
     )
+
+
+def _half_row(name: str, held: Held | None) -> Row:
+    if held is None:
+        return Row("layer", name, "float16", 1.0, 0, None, None, None, None, "absent", None)
+    state = "same" if held.dtype == "float16" else "differs"
+    return Row("layer", name, "float16", 1.0, 0, held.operator, held.dtype, None, None, state, None)
 
 
 def save_spellings(spellings: Mapping[str, Spelling], path: Path) -> None:

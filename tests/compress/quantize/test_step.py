@@ -231,6 +231,27 @@ def test_a_layer_of_which_only_the_weights_are_int8_has_the_same_weights_and_no_
     assert model.history[-1].startswith("quantize: 4 of 5 layers int8, 1 with int8 weights only, 12 calibration images")
 
 
+def test_weights_held_in_fp16_are_what_fp16_holds_and_those_beyond_it_are_refused():
+    model = quantized(of_every_kind(), half_weights=("^head",))
+    (layer,) = [one for one in model.numerics.layers.values() if one.precision == "fp16"]
+    whole = quantized(of_every_kind(), keep_float=("^head",))
+    held, given = (m.network.state_dict()[layer.weight] for m in (model, whole))
+    assert torch.equal(held, given.half().float())
+    assert not torch.equal(held, given)
+    assert (layer.weight_scales, model.numerics.narrow_layers[-1]) == ((), "linear")
+    assert model.numerics.edges == whole.numerics.edges
+    assert "1 with fp16 weights" in model.history[-1]
+
+
+def test_weights_beyond_fp16_are_refused_when_asked_for_and_never_chosen():
+    before = with_a_head_that_breaks()
+    with torch.no_grad():
+        parameter(before.graph, layers_of(before.graph)["linear"].args[1])[0, 0] = 1e5
+    with pytest.raises(BadInput, match="--half-weights: 4 has weights beyond the range of fp16; leave it in float"):
+        quantize.apply(before, Settings(half_weights=("4",)), CONTEXT)
+    assert quantize.apply(before, Settings(), demanding()).numerics.layers["linear"].precision != "fp16"
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -252,8 +273,11 @@ def test_a_value_that_becomes_nan_is_named():
 
 
 def with_a_head_that_breaks():
-    """Return a folded classifier whose last layer weighs a constant far more than all that tells classes apart."""
-    network = randomized(headed(nn.Conv2d(3, 6, 3), nn.ReLU()))
+    """Return a folded classifier whose last layer weighs a constant far more than all that tells classes apart.
+
+    No factor passes a ReLU6, so that the constant cannot be made larger and its weight smaller.
+    """
+    network = randomized(headed(nn.Conv2d(3, 6, 3), nn.ReLU6()))
     with torch.no_grad():
         network[0].weight[0], network[0].bias[0] = 0.0, 1.0
         network[4].weight[:, 0], network[4].bias[:] = 1000.0, -1000.0
@@ -270,12 +294,12 @@ def demanding(synthetic=False):
 def test_a_layer_that_costs_more_than_the_demand_stays_float_and_the_history_says_why(rounding):
     before = with_a_head_that_breaks()
     model = quantize.apply(before, Settings(rounding=rounding), demanding())
-    assert model.numerics.layers["linear"].precision == "fp32"
+    assert model.numerics.layers["linear"].precision == "fp16", "1000 is a number of fp16's"
     assert model.numerics.layers["linear"].weight_scales == ()
     assert model.numerics.integer_layers == ["conv2d"]
     kept, dense = (parameter(m.graph, layers_of(m.graph)["linear"].args[1]) for m in (model, before))
-    assert torch.equal(kept, dense), "a layer kept float changed"
-    assert model.history[-1].startswith("quantize: 1 of 2 layers int8, 12 calibration images; ")
+    assert torch.equal(kept, dense.half().float()), "a layer kept float changed"
+    assert model.history[-1].startswith("quantize: 1 of 2 layers int8, 1 with fp16 weights, 12 calibration images; ")
     assert "5 allowed: 4 (as int8 " in model.history[-1]
 
 
@@ -327,7 +351,12 @@ def test_a_device_that_takes_and_gives_codes_has_its_ends_in_the_plan_beside_flo
 
 @pytest.mark.parametrize(
     ("runtimes", "cheaper"),
-    [(None, ("dynamic", "w8")), (("openvino", "onnxruntime"), ()), (("openvino",), ("w8",)), ((), ())],
+    [
+        (None, ("dynamic", "w8", "fp16")),
+        (("openvino", "onnxruntime"), ("fp16",)),
+        (("openvino",), ("w8", "fp16")),
+        ((), ()),
+    ],
 )
 def test_what_is_cheaper_than_fp32_is_asked_of_the_runtime_that_files_are_written_for(runtimes, cheaper):
     asked = replace(CONTEXT, runtimes=runtimes)
