@@ -60,7 +60,11 @@ def write(job: Job) -> Spelling:
     interpreter, found = _values(floating, channels_last[:MATCHED_IMAGES])
     by_weight = _layers_by_weight(interpreter, graph, numerics)
     matched = match_values(wanted, found)
-    matched |= {tensor: numerics.layers[layer].output for tensor, layer in by_weight.items() if layer in clipped}
+    for tensor, layer in by_weight.items():
+        output = numerics.layers[layer].output
+        merged = layer in numerics.integer_layers and _is_clipped(values[output], found.get(tensor))
+        if layer in clipped or (tensor not in matched and merged):
+            matched[tensor] = output
     outputs = match_values({one.output: values[one.output] for one in numerics.layers.values()}, found)
     scopes = dict.fromkeys(_inner_scopes(interpreter, float_nodes, values, found), "fp32")
     scopes |= _float_scopes(interpreter, numerics, outputs, by_weight)
@@ -265,6 +269,15 @@ def _layers_by_weight(interpreter: Interpreter, graph: fx.GraphModule, numerics:
                 found[tensors[int(op["outputs"][0])]] = name
                 break
     return found
+
+
+def _is_clipped(planned: NDArray[np.float32], held: NDArray[np.float32] | None) -> bool:
+    """Tell whether a file holds an edge's values in any order, clipped: the converter merges a ReLU behind moves."""
+    if held is None or held.size != planned.size or not held.any():
+        return False
+    low, high = float(held.min()), float(held.max())
+    one, other = (np.sort(values, axis=None) for values in (held, planned.clip(low, high)))
+    return float(np.abs(one - other).max()) <= MATCH_TOLERANCE * max(abs(low), abs(high))
 
 
 def _is_weight(held: NDArray[np.float32], weight: NDArray[np.float32]) -> bool:

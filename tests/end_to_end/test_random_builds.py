@@ -32,6 +32,13 @@ def test_a_random_network_is_built_as_its_module_and_plan_say(
     assert outcomes[number].ending == "built", str(outcomes[number])
 
 
+@pytest.mark.usefixtures("outcomes")  # and its skips
+def test_one_in_several_precisions_whose_relu_moves_into_a_layer_is_built_as_its_module_and_plan_say() -> None:
+    found: list[fuzz_builds.Outcome] = []
+    fuzz_builds.explore(found.append, [7], chosen=31, mixed=True)
+    assert found[0].ending == "built", str(found[0])
+
+
 def test_a_number_and_a_seed_name_one_network() -> None:
     (one, size), (again, same_size) = (fuzz_builds.network_number(3, 7) for _ in range(2))
     state, same = one.state_dict(), again.state_dict()
