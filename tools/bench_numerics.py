@@ -216,8 +216,8 @@ def ratios(files: dict[str, tuple[FormatName, File]], context: Context, dense: s
     return told
 
 
-def precisions(network: Network, work: Path) -> list[list[str]]:
-    """Return a row for each precision in each runtime."""
+def precisions(network: Network, work: Path, packages: Path) -> list[list[str]]:
+    """Return a row for each precision in each runtime, and for LiteRT the one that edgeslim does not offer, w8a16."""
     rows, files = [], {}
     for kind, settings in (
         ("int8", quantize.Settings(promote=False)),
@@ -230,9 +230,12 @@ def precisions(network: Network, work: Path) -> list[list[str]]:
             if kind == "int8":
                 files[name, "fp32"] = written(name, "fp32", context)
             files[name, kind] = written(name, "int8", context)
+    with importable(packages):
+        of_16_bits = peer("tflite", "w8a16", files["tflite", "fp32"], network, context)
+    files["tflite", "w8a16"] = run("tflite", of_16_bits, "int8", context)
     for name in FORMAT_NAMES:
         dense = files[name, "fp32"]
-        kinds = [kind for kind in ("fp32", "int8", "dynamic", "w8", "fp16") if (name, kind) in files]
+        kinds = [kind for kind in ("fp32", "int8", "dynamic", "w8", "fp16", "w8a16") if (name, kind) in files]
         times = ratios({kind: (name, files[name, kind]) for kind in kinds}, context, "fp32")
         for kind in kinds:
             file = files[name, kind]
@@ -265,16 +268,22 @@ def promotion(network: Network, work: Path) -> list[list[str]]:
     return rows
 
 
+def peer(name: FormatName, quantizer: str, dense: File, network: Network, context: Context) -> Path:
+    """Write a file of another quantizer from an fp32 file, with the same calibration images."""
+    calibration, target = context.work / f"{quantizer}.npy", context.work / f"peer_{quantizer}{FORMATS[name].suffix}"
+    np.save(calibration, calibration_inputs(network.data, FORMATS[name].runtime))
+    write_quantized(quantizer, dense.path, target, calibration)
+    return target
+
+
 def peers(network: Network, work: Path, packages: Path) -> list[list[str]]:
     """Return a row for each format: our INT8 file beside the peer's, from the same fp32 file and the same images."""
     rows = []
     _, context = prepared(network, quantize.Settings(promote=False), work / "peers")
     for name in FORMAT_NAMES:
         dense, ours = (written(name, precision, context) for precision in ("fp32", "int8"))
-        calibration, target = work / f"calibration_{name}.npy", context.work / f"peer{FORMATS[name].suffix}"
-        np.save(calibration, calibration_inputs(network.data, FORMATS[name].runtime))
         with importable(packages):
-            write_quantized(name, dense.path, target, calibration)
+            target = peer(name, name, dense, network, context)
         cells = [
             cell
             for one in (ours, run(name, target, "int8", context))
@@ -342,7 +351,7 @@ def main(arguments: Sequence[str]) -> None:
             for name in [one for one in names if not asked.networks or one in asked.networks]:
                 work = Path(folder) / f"{part}_{name}"
                 work.mkdir()
-                more: dict[str, Any] = {"packages": packages} if part == "peers" else {}
+                more: dict[str, Any] = {} if part == "promotion" else {"packages": packages}
                 for row in rows_of(network_named(name, work, packages), work, **more):
                     print(*row, sep="\t", file=sys.stderr, flush=True)
                     rows.append(row)

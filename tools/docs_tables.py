@@ -23,8 +23,8 @@ from edgeslim.compress import known_steps, technique
 from edgeslim.compress.legalize import rules as npu_rules
 from edgeslim.compress.legalize.rewrites import known_rewrites, rewrite_named
 from edgeslim.devices.profile import DeviceProfile, all_profiles, describe, overview
-from edgeslim.export.operator_facts import operator_facts, steps_apart, tried_with
-from edgeslim.formats import FORMATS
+from edgeslim.export.operator_facts import layers_read, operator_facts, steps_apart, tried_with
+from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
 from edgeslim.recipe import Recipe
@@ -79,6 +79,16 @@ def operators() -> str:
         told = [f"none: {one.reason}" if one.kind == "none" else one.kind for one in facts.values()]
         rows.append([f"`{name}`", *told, "" if apart[name] is None else str(apart[name])])
     return table(["operator", *FORMATS, "ONNX Runtime and LiteRT apart, steps"], rows)
+
+
+def precisions() -> str:
+    """One row a precision of a convolution or a linear layer: what each runtime's kernel reads."""
+    rows = [
+        [f"`{precision}`", f"`{operator}`", *(read[operator] for read in by_format.values())]
+        for precision, by_format in layers_read().items()
+        for operator in ("conv2d", "linear")
+    ]
+    return table(["precision", "operator", *(RUNTIMES[one.runtime].packages[0] for one in FORMATS.values())], rows)
 
 
 def operator_versions() -> str:
@@ -165,7 +175,19 @@ def _family(name: str, rows: list[Row]) -> list[str]:
 TABLES: dict[str, Callable[[], str]] = {
     f.__name__: f
     for f in (
-        *(devices, profile_keys, bounds, rules, operators, operator_versions, exit_codes, formats, recipe, meters),
+        *(
+            devices,
+            profile_keys,
+            bounds,
+            rules,
+            operators,
+            precisions,
+            operator_versions,
+            exit_codes,
+            formats,
+            recipe,
+            meters,
+        ),
         *(device_statuses, architectures),
     )
 }

@@ -224,12 +224,25 @@ def nncf_quantize(source: Path, target: Path, inputs: np.ndarray) -> None:
 
 def static_wi8_ai8(source: Path, target: Path, inputs: np.ndarray) -> None:
     """Write ai-edge-quantizer's own static quantization of an fp32 file; inputs are NHWC."""
+    from ai_edge_quantizer import recipe
+
+    _write_static(source, target, inputs, recipe.static_wi8_ai8())
+
+
+def static_wi8_ai16(source: Path, target: Path, inputs: np.ndarray) -> None:
+    """Write the same with activations of 16 bits."""
+    from ai_edge_quantizer import recipe
+
+    _write_static(source, target, inputs, recipe.static_wi8_ai16())
+
+
+def _write_static(source: Path, target: Path, inputs: np.ndarray, recipe: list[dict[str, Any]]) -> None:
     from ai_edge_litert.interpreter import Interpreter
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import quantizer
     from ai_edge_quantizer.qtyping import TFLOperationName
 
     name = Interpreter(str(source)).get_signature_list()["serving_default"]["inputs"][0]
-    own = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+    own = quantizer.Quantizer(str(source), recipe)
     for end in (TFLOperationName.INPUT, TFLOperationName.OUTPUT):  # float, as our file's
         own.update_quantization_recipe(".*", end, algorithm_key="no_quantize")
     ranges = own.calibrate({"serving_default": [{name: row[None]} for row in inputs]}, num_threads=2)
@@ -240,24 +253,25 @@ QUANTIZERS: dict[str, Callable[[Path, Path, Any], None]] = {
     "onnx": quantize_static,
     "openvino": nncf_quantize,
     "tflite": static_wi8_ai8,
+    "w8a16": static_wi8_ai16,
 }
 QUANTIZER_NAMES = {"onnx": "quantize_static", "openvino": "nncf.quantize", "tflite": "static_wi8_ai8"}
 
 
-def write_quantized(format_name: str, source: Path, target: Path, inputs: Path) -> None:
+def write_quantized(quantizer: str, source: Path, target: Path, inputs: Path) -> None:
     """Run one quantizer in a fresh process: converters change what a second one in the same process would write."""
-    command = [sys.executable, __file__, format_name, str(source), str(target), str(inputs)]
+    command = [sys.executable, __file__, quantizer, str(source), str(target), str(inputs)]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def main() -> None:
     """Write one quantized file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("format", choices=QUANTIZERS)
+    parser.add_argument("quantizer", choices=QUANTIZERS)
     for file in ("source", "target", "inputs"):
         parser.add_argument(file, type=Path)
     arguments = parser.parse_args()
-    QUANTIZERS[arguments.format](arguments.source, arguments.target, np.load(arguments.inputs))
+    QUANTIZERS[arguments.quantizer](arguments.source, arguments.target, np.load(arguments.inputs))
 
 
 if __name__ == "__main__":

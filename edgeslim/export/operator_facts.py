@@ -63,6 +63,12 @@ def steps_apart() -> Mapping[str, int | None]:
     return apart
 
 
+def layers_read() -> Mapping[str, Mapping[FormatName, Mapping[str, str]]]:
+    """Return what kernels of layers read, "uint8 x int8", by the layers' precision, the format and the operator."""
+    read: Mapping[str, Mapping[FormatName, Mapping[str, str]]] = json.loads(FILE.read_text("utf-8"))["precisions"]
+    return read
+
+
 def tried_with() -> Mapping[str, str]:
     """Return the versions of the packages with which the facts were found."""
     versions: Mapping[str, str] = json.loads(FILE.read_text("utf-8"))["versions"]

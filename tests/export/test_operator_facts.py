@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeslim.export.operator_facts import in_float, operator_facts, steps_apart, tried_with
+from edgeslim.compress.quantize import step as quantize
+from edgeslim.export.operator_facts import in_float, layers_read, operator_facts, steps_apart, tried_with
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
 from tests.support import REPOSITORY
@@ -42,6 +43,22 @@ def test_what_is_told_of_an_operator_is_found_again(operator: str, tmp_path: Pat
         found, apart = operator_table.examine(operator, images, plain)
     assert abs(apart - steps_apart()[operator]) <= 1, "of what is float another processor may round otherwise"
     assert found == {name: fact.kind for name, fact in operator_facts()[operator].items()}
+
+
+def test_what_layers_read_in_a_precision_is_found_again(tmp_path: Path) -> None:
+    for one in FORMATS.values():
+        skip_without(one.runtime)
+    images = write_smooth_noise(tmp_path / "images.npz", count=128)
+    with workers(tuple(FORMATS)):
+        assert operator_table.layers_read("dynamic", images) == layers_read()["dynamic"]
+
+
+def test_what_layers_read_is_known_of_every_precision_that_a_layer_may_have() -> None:
+    assert set(layers_read()) == {"int8", *quantize.PRECISIONS.values()}
+    by_kind = {one: set(read["tflite"].values()) for one, read in layers_read().items()}
+    assert by_kind["int8"] == {"int8 x int8"}
+    assert by_kind["dynamic"] == {"fp32 x int8"}
+    assert by_kind["w8"] == by_kind["fp16"] == by_kind["fp32"] == {"fp32 x fp32"}
 
 
 def test_what_is_computed_in_float_is_told_by_format_with_how_often() -> None:
