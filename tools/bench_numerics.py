@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -268,6 +268,21 @@ def promotion(network: Network, work: Path) -> list[list[str]]:
     return rows
 
 
+def saturation(network: Network, work: Path) -> list[list[str]]:
+    """Return a row for weights of 8 and 7 bits in OpenVINO, on this CPU and without VNNI, as oneDNN can be told."""
+    rows = []
+    for bits, reduced in ((8, False), (7, True)):
+        settings = quantize.Settings(promote=False, reduce_range=reduced)
+        _, context = prepared(network, settings, work / f"{bits}_bits")
+        dense, file = (written("openvino", precision, context) for precision in ("fp32", "int8"))
+        for label, isa in (("this CPU", "DEFAULT"), ("AVX-512 without VNNI", "AVX512_CORE")):
+            with environment("ONEDNN_MAX_CPU_ISA", isa):
+                found = run("openvino", file.path, "int8", context)
+            cells = [lost(found, dense, network.data), f"{sqnr_db(dense.logits, found.logits):.1f}"]
+            rows.append([network.name, str(bits), label, *cells])
+    return rows
+
+
 def peer(name: FormatName, quantizer: str, dense: File, network: Network, context: Context) -> Path:
     """Write a file of another quantizer from an fp32 file, with the same calibration images."""
     calibration, target = context.work / f"{quantizer}.npy", context.work / f"peer_{quantizer}{FORMATS[name].suffix}"
@@ -294,14 +309,21 @@ def peers(network: Network, work: Path, packages: Path) -> list[list[str]]:
 
 
 @contextmanager
-def importable(packages: Path) -> Iterator[None]:
-    """Let processes that start now import what a folder holds, behind what is installed."""
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join(one for one in (before, str(packages)) if one)
+def environment(name: str, value: str) -> Iterator[None]:
+    """Give processes that start now a variable."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        os.environ["PYTHONPATH"] = before
+        os.environ.pop(name)
+        os.environ.update({} if before is None else {name: before})
+
+
+def importable(packages: Path) -> AbstractContextManager[None]:
+    """Let processes that start now import what a folder holds, behind what is installed."""
+    before = os.environ.get("PYTHONPATH", "")
+    return environment("PYTHONPATH", os.pathsep.join(one for one in (before, str(packages)) if one))
 
 
 def install(packages: Path) -> None:
@@ -324,6 +346,11 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., list[list
         ("outliers", "lite0"),
         ("network", "how", "layers", "MB", "time beside fp32 (95 %)", "lost"),
         promotion,
+    ),
+    "saturation": (
+        ("default", "mobile", "outliers"),
+        ("network", "bits of a weight", "OpenVINO on", "lost", "SQNR, dB"),
+        saturation,
     ),
     "peers": (
         ("default", "mobile", "outliers", "lite0", "shuffle"),
@@ -351,7 +378,7 @@ def main(arguments: Sequence[str]) -> None:
             for name in [one for one in names if not asked.networks or one in asked.networks]:
                 work = Path(folder) / f"{part}_{name}"
                 work.mkdir()
-                more: dict[str, Any] = {} if part == "promotion" else {"packages": packages}
+                more: dict[str, Any] = {} if part in ("promotion", "saturation") else {"packages": packages}
                 for row in rows_of(network_named(name, work, packages), work, **more):
                     print(*row, sep="\t", file=sys.stderr, flush=True)
                     rows.append(row)

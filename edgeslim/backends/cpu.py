@@ -147,12 +147,14 @@ def choose_primary(
 
 
 def _saturated(judged: "Sequence[Judged]") -> list[str]:
-    """Return what this machine gets wrong with these files, which another would not."""
-    if not this_machine().sums_saturate or all(one.label != "openvino int8" for one in judged):
+    """Return what this machine gets wrong with these files, which another would not: none with weights of 7 bits."""
+    files = [one.job for one in judged if one.label == "openvino int8"]
+    if not this_machine().sums_saturate or not any(one.plan().may_saturate for one in files):
         return []
     return [
         "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
-        "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it"
+        "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it, or with weights of 7 "
+        "bits (recipe: `quantize`, `reduce_range: true`)"
     ]
 
 

@@ -342,6 +342,13 @@ def is_this_machine(profile: DeviceProfile, root: Path = Path("/"), machine: str
     return describes(profile, this_machine(root, architecture))
 
 
+def sums_saturate(profile: DeviceProfile) -> bool:
+    """Tell whether sums of INT8 products saturate in OpenVINO on a device: they do on x86-64 without VNNI."""
+    if is_this_machine(profile):
+        return this_machine().sums_saturate
+    return profile.architecture == "x86_64" and not any("vnni" in one for cores in profile.cores for one in cores.isa)
+
+
 def describes(profile: DeviceProfile, machine: Machine) -> bool:
     """Return whether a running machine is the profile's device."""
     marks, board = profile.identification, machine.board or ""

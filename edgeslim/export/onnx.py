@@ -11,7 +11,7 @@ behind it, so there only what an integer operator reads is quantized, and the ou
 """
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,8 +176,10 @@ def _spell(model: onnx.ModelProto, numerics: Numerics, matched: dict[str, str], 
         weights={name: node.input[1] for name, node in (written | weights_only | halves).items()},
         nodes={name: node.name for name, node in written.items()},
     )
-    sources = {n.output[0]: quantized[n.input[0]] for n in integer if _is_layer(n, constants)}
-    sources |= {node.output[0]: None for node in weights_only.values()}
+    sources = {
+        node.output[0]: (quantized.get(node.input[0]) if name in written else None, numerics.layers[name].weight_scales)
+        for name, node in (written | weights_only).items()
+    }
     _insert_pairs(graph, sources, quantized, symmetric=numerics.symmetric)
     if with_numbers:
         quantize_numbers(graph, {written for n in integer for written in n.output}, constants)
@@ -196,20 +198,21 @@ def _quantized_name(tensor: str, outputs: Container[str]) -> str:
 
 def _insert_pairs(
     graph: onnx.GraphProto,
-    sources: Mapping[str, EdgeNumerics | None],
+    sources: Mapping[str, tuple[EdgeNumerics | None, Sequence[float]]],
     quantized: Mapping[str, EdgeNumerics],
     *,
     symmetric: bool,
 ) -> None:
     """Put a pair behind every quantized tensor, which all its readers read, and integers behind layers' constants.
 
-    `sources`: by what a layer writes, the grid of what it reads; None for a layer whose weights alone are integers.
+    `sources`: by what a layer writes, the grid of what it reads, None if its weights alone are integers, and the scales
+    of these.
     """
     outputs = {one.name for one in graph.output}
     nodes = _pair(graph, INPUT, quantized[INPUT], symmetric=symmetric) if INPUT in quantized else []
     for node in list(graph.node):
         if node.output[0] in sources:
-            nodes += _weight_pairs(graph, node, sources[node.output[0]], symmetric=symmetric)
+            nodes += _weight_pairs(graph, node, *sources[node.output[0]], symmetric=symmetric)
         for i, name in enumerate(node.input):
             if name in quantized and name not in outputs:
                 node.input[i] = f"{name}_dequantized"
@@ -299,15 +302,18 @@ def _pair(graph: onnx.GraphProto, name: str, edge: EdgeNumerics, *, symmetric: b
 
 
 def _weight_pairs(
-    graph: onnx.GraphProto, node: onnx.NodeProto, source: EdgeNumerics | None, *, symmetric: bool
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    source: EdgeNumerics | None,
+    planned: Sequence[float],
+    *,
+    symmetric: bool,
 ) -> list[onnx.NodeProto]:
     """Replace a layer's float weight and, where its input has a grid, bias by integers with a DequantizeLinear each."""
     values = {i.name: i for i in graph.initializer}
     weight = numpy_helper.to_array(values[node.input[1]])
     axis = 1 if node.op_type == "MatMul" else 0
-    peak = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
-    peak = np.where(peak > 0, peak, peak.max() if peak.max() > 0 else 1.0)
-    scales = (peak / 127).astype(np.float32)
+    scales = np.array(planned, np.float32)
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     codes = np.clip(np.round(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
     pairs = [_constant(graph, node, 1, codes, scales, axis)]

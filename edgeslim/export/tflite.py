@@ -18,6 +18,7 @@ from edgeslim.export.job import INPUT, End, Ends, Held, Job, Spelling
 from edgeslim.export.tflite_operators import as_in_torch, float_operators, respell
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
+from edgeslim.model.fake_quant import WEIGHT_LIMIT
 from edgeslim.model.graph import forward, graph_of, layers_of, parameter, values_of
 from edgeslim.model.numerics import (
     MATCH_TOLERANCE,
@@ -76,6 +77,8 @@ def write(job: Job) -> Spelling:
     for tensor, (edge, factor) in scaled.items():
         if tensor in ranges:
             ranges[tensor] = _range(numerics.edges[edge], factor)
+    if numerics.weight_limit != WEIGHT_LIMIT:
+        ranges |= _weight_ranges(interpreter, WEIGHT_LIMIT / numerics.weight_limit)
     quantizer.quantize(ranges).export_model(job.target, overwrite=True)
     floating.unlink()
     _hold_weights_inside(job.target)
@@ -168,6 +171,19 @@ def _operators(interpreter: Interpreter) -> list[dict[str, Any]]:
 def _signature_inputs(interpreter: Interpreter) -> list[str]:
     names: list[str] = interpreter.get_signature_list()[SIGNATURE]["inputs"]
     return names
+
+
+def _weight_ranges(interpreter: Interpreter, factor: float) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Return the ranges of the layers' weights by output channel, a factor wider than they are."""
+    names = {t["index"]: str(t["name"]) for t in interpreter.get_tensor_details()}
+    found = {}
+    for op in [one for one in _operators(interpreter) if one["op_name"] in LAYER_OPERATORS]:
+        weight = np.asarray(interpreter.get_tensor(int(op["inputs"][1])))
+        channels = 3 if op["op_name"] == "DEPTHWISE_CONV_2D" else 0
+        others = tuple(axis for axis in range(weight.ndim) if axis != channels)
+        peak = factor * np.abs(weight).max(axis=others, keepdims=True)
+        found[names[int(op["inputs"][1])]] = {"min": -peak, "max": peak}
+    return found
 
 
 def _with_passed_on(interpreter: Interpreter, matched: dict[str, str]) -> dict[str, str]:

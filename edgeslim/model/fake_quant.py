@@ -14,6 +14,7 @@ from edgeslim.model.graph import ATEN, is_activation, layers_of, parameter, rows
 from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics
 
 WEIGHT_LIMIT = 127
+REDUCED_LIMIT = 63  # with which no two products overflow int16, in which x86 CPUs without VNNI add them
 
 
 def fake_quantize(value: Tensor, edge: EdgeNumerics) -> Tensor:
@@ -48,7 +49,9 @@ def part_of(numerics: Numerics, layers: Collection[str]) -> Numerics:
     chosen = {name: layer for name, layer in numerics.layers.items() if name in layers}
     quantized = [layer for layer in chosen.values() if layer.precision == "int8"]
     edges = {name for layer in quantized for name in (layer.inputs, layer.output)}
-    return Numerics({name: edge for name, edge in numerics.edges.items() if name in edges}, chosen)
+    return Numerics(
+        {name: edge for name, edge in numerics.edges.items() if name in edges}, chosen, numerics.weight_limit
+    )
 
 
 @torch.no_grad()

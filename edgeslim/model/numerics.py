@@ -55,6 +55,7 @@ class Numerics:
 
     edges: Mapping[str, EdgeNumerics]
     layers: Mapping[str, LayerNumerics]
+    weight_limit: int = 127  # the largest code of an int8 weight
 
     @property
     def integer_layers(self) -> list[str]:
@@ -70,6 +71,11 @@ class Numerics:
     def narrow_layers(self) -> list[str]:
         """Names of the layers whose weights are held in fewer bits than fp32's, in graph order."""
         return [name for name, layer in self.layers.items() if layer.precision != "fp32"]
+
+    @property
+    def may_saturate(self) -> bool:
+        """Whether two products of an activation and a weight can overflow the 16 bits in which some CPUs add them."""
+        return 2 * LEVELS * self.weight_limit > np.iinfo(np.int16).max
 
     @property
     def symmetric(self) -> bool:
@@ -90,6 +96,7 @@ def load_numerics(path: Path) -> Numerics:
             name: LayerNumerics(**{**layer, "weight_scales": tuple(layer["weight_scales"])})
             for name, layer in raw["layers"].items()
         },
+        raw.get("weight_limit", Numerics.weight_limit),  # plans of older artifacts say nothing of it
     )
 
 

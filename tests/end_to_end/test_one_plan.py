@@ -157,6 +157,17 @@ def test_layers_of_which_only_the_weights_are_narrow_compute_in_float_what_the_p
         assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name
 
 
+def test_weights_of_seven_bits_are_the_same_in_every_file(images: Path, tmp_path: Path) -> None:
+    plan = make_plan(images, tmp_path, quantize.Settings(reduce_range=True))
+    files = plan.export(plan.quantized, tmp_path / "work")
+    planned = simulated(plan)
+    for name, (path, _) in files.items():
+        found = ledger(plan.numerics, files, name)
+        assert {found[f"layer {one}"].state for one in plan.numerics.integer_layers} == {"same"}, name
+        (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
+        assert sqnr_db(planned, outputs) >= 40, f"{name}: no sum of two products overflows 16 bits"
+
+
 def test_a_dynamic_layer_rounds_what_it_reads_in_litert_alone_as_the_plan_says(images: Path, tmp_path: Path) -> None:
     plan = make_plan(images, tmp_path, quantize.Settings(dynamic=(".",)))
     weights_only = make_plan(images, tmp_path, quantize.Settings(weights_only=(".",)))

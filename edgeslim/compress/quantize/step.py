@@ -1,12 +1,12 @@
 """INT8 by calibration: ranges, weight grids and bias correction are decided here, once, for every runtime.
 
-Weights: symmetric per output channel, codes -127..127 with scale = max|w| / 127, so that every channel reaches
-a limit and a converter that derives the scale anew finds the same one. Each goes to its nearest code; GPTQ
-(rounding.py) is there to ask for: docs/measured.md says where it is worth its time.
-Activations: asymmetric per tensor, 8 bits, over all that was seen or the clip that minimizes the squared error of the
-calibrated histogram (Banner et al. 2019, Post Training 4-bit Quantization, section 3, numerically), whichever of the
-two brings the outputs nearer to the float ones. Bias: corrected by the mean output error that the rounded weights cause
-(Nagel et al. 2019, Data-Free Quantization, section 4.2, with measured instead of assumed input means).
+Weights: symmetric per output channel, codes -127..127 with scale = max|w| / 127, or -63..63 where two products of
+larger ones overflow the 16 bits in which a CPU adds them. Each goes to its nearest code; GPTQ (rounding.py) is there to
+ask for: docs/measured.md says where it is worth its time. Activations: asymmetric per tensor, 8 bits, over all that was
+seen or the clip that minimizes the squared error of the calibrated histogram (Banner et al. 2019, Post Training 4-bit
+Quantization, section 3, numerically), whichever of the two brings the outputs nearer to the float ones. Bias: corrected
+by the mean output error that the rounded weights cause (Nagel et al. 2019, Data-Free Quantization, section 4.2, with
+measured instead of assumed input means).
 """
 
 import re
@@ -31,10 +31,11 @@ from edgeslim.compress.quantize.rounding import (
     round_side_by_side,
 )
 from edgeslim.compress.quantize.smooth import smoothed
+from edgeslim.devices.profile import sums_saturate
 from edgeslim.errors import BadInput
 from edgeslim.formats import RUNTIMES
 from edgeslim.model.context import Context
-from edgeslim.model.fake_quant import WEIGHT_LIMIT
+from edgeslim.model.fake_quant import REDUCED_LIMIT, WEIGHT_LIMIT
 from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
@@ -54,6 +55,7 @@ class Settings:
     rounding: str = "nearest"  # or "gptq"
     bias_correction: bool = True
     symmetric: bool = False  # activations too: the zero point lies in the middle
+    reduce_range: bool | None = None  # 7 bits a weight; by itself where sums of 8 would saturate in OpenVINO
     promote: bool = True  # keep the layers float without which the demanded accuracy is not met
     keep_float: tuple[str, ...] = field(default=())  # regular expressions over the layers' names
     half_weights: tuple[str, ...] = field(default=())  # likewise: weights held in fp16, all else of the layer in fp32
@@ -114,6 +116,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     others = {"dynamic": "dynamic", "w8": "with int8 weights only", "fp16": "with fp16 weights"}
     parts = [f"quantize: {counts['int8']} of {len(numerics.layers)} layers int8"]
     parts += [f"{counts[one]} {words}" for one, words in others.items() if counts[one]]
+    if calibrated.weight_limit != WEIGHT_LIMIT:
+        parts.append("weights of 7 bits, for sums of 8 saturate in OpenVINO on CPUs without VNNI")
     line = ", ".join([*parts, f"{len(context.data.calibration)} calibration images"])
     return model.after("; ".join([line, *remarks]), network=quantized, numerics=numerics)
 
@@ -169,6 +173,15 @@ class _Calibrated:
     context: Context
     settings: Settings
 
+    @property
+    def weight_limit(self) -> int:
+        """The largest code of a weight."""
+        reduced = self.settings.reduce_range
+        if reduced is None:
+            written = self.context.runtimes
+            reduced = sums_saturate(self.context.profile) and (written is None or "openvino" in written)
+        return REDUCED_LIMIT if reduced else WEIGHT_LIMIT
+
     def plan(self, others: Mapping[str, str]) -> tuple[fx.GraphModule, Numerics]:
         """Return the network with weights on their grids, and its Numerics; `others`: what is not "int8", by layer."""
         graph = copy_of(self.graph)
@@ -188,11 +201,12 @@ class _Calibrated:
         }
         int8 = [name for name in layers if name not in others]
         rounded = rounded_edges(graph, int8, ends=self.context.int8_ends)
-        return graph, Numerics({name: edge for name, edge in self.edges.items() if name in rounded}, layers)
+        edges = {name: edge for name, edge in self.edges.items() if name in rounded}
+        return graph, Numerics(edges, layers, self.weight_limit)
 
     def _round(self, graph: fx.GraphModule, names: Iterable[str]) -> dict[str, tuple[float, ...]]:
         """Round the named layers in place; return their scales."""
-        grids = Grids(dict.fromkeys(names, WEIGHT_LIMIT), correct_bias=self.settings.bias_correction)
+        grids = Grids(dict.fromkeys(names, self.weight_limit), correct_bias=self.settings.bias_correction)
         if self.settings.rounding == "gptq":
             self.context.progress("rounding weights layer by layer", 0.0)
             rounded = batched(graph)

@@ -10,6 +10,7 @@ from torch import fx, nn
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.compress.quantize.step import Settings
+from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Demand
@@ -241,6 +242,34 @@ def test_weights_held_in_fp16_are_what_fp16_holds_and_those_beyond_it_are_refuse
     assert (layer.weight_scales, model.numerics.narrow_layers[-1]) == ((), "linear")
     assert model.numerics.edges == whole.numerics.edges
     assert "1 with fp16 weights" in model.history[-1]
+
+
+X86 = load_profile("intel-n100")
+OLD_X86 = X86.model_copy(update={"cores": tuple(one.model_copy(update={"isa": ("avx2",)}) for one in X86.cores)})
+
+
+@pytest.mark.parametrize(
+    ("profile", "runtimes", "wish", "limit"),
+    [
+        (X86, None, None, 127),
+        (OLD_X86, None, None, 63),
+        (OLD_X86, ("openvino",), None, 63),
+        (OLD_X86, ("onnxruntime", "litert"), None, 127),
+        (OLD_X86, None, False, 127),
+        (X86, None, True, 63),
+    ],
+)
+def test_weights_have_seven_bits_where_openvino_would_saturate_and_where_it_is_wished(profile, runtimes, wish, limit):
+    model = folded(of_every_kind())
+    asked = replace(CONTEXT, profile=profile, runtimes=runtimes)
+    found = quantize.apply(model, Settings(reduce_range=wish), asked)
+    assert found.numerics.weight_limit == limit
+    assert ("7 bits" in found.history[-1]) == (limit == 63)
+    layer = found.numerics.layers["conv2d"]
+    weight = found.network.state_dict()[layer.weight]
+    codes = weight / torch.tensor(layer.weight_scales).view(-1, 1, 1, 1)
+    torch.testing.assert_close(codes, codes.round(), rtol=0, atol=1e-3)
+    assert codes.abs().amax((1, 2, 3)).round().tolist() == [limit] * len(weight)
 
 
 def test_weights_beyond_fp16_are_refused_when_asked_for_and_never_chosen():
