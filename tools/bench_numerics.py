@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ from edgeslim.model.context import Context, Demand
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import Numerics
+from edgeslim.pipeline.latency import operator_latency
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import agreement_pct, score
 from edgeslim.tasks.images import Data
@@ -170,7 +172,9 @@ def prepared(network: Network, settings: quantize.Settings, folder: Path) -> tup
     Return its plan, and the context whose work folder holds all that.
     """
     folder.mkdir()
-    context = Context(load_profile("raspberry-pi"), network.data, 0, folder, silent, Demand(1.0))
+    profile = load_profile("raspberry-pi")
+    latency = partial(operator_latency, profile, 1, folder, silent)
+    context = Context(profile, network.data, 0, folder, silent, Demand(1.0), operator_latency=latency)
     dense = folded(network.model, context)
     quantized = quantize.apply(dense, settings, context)
     if quantized.numerics is None:

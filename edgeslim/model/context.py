@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from edgeslim.devices.profile import DeviceProfile
+from edgeslim.errors import Refused
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.progress import Progress
 from edgeslim.tasks.images import Data
@@ -26,9 +27,9 @@ class Demand:
     max_size_bytes: int | None = None
 
 
-def untimed() -> OperatorLatency:
-    """Stand for operator times where no step asks for them."""
-    raise ValueError("this context knows no operator times")
+def untimed(precision: str = "int8") -> OperatorLatency:
+    """Refuse to say what operators take: nobody was asked to time them."""
+    raise Refused(f"nothing is known here of what {precision} operators take")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Context:
 
     `runtimes` are those that files are written for, None: any; `int8_ends`: an INT8 file takes and gives codes.
     `store` is where finished parts are kept for the next build, None: nowhere. `operator_latency` says what
-    operators take on the device; it raises Refused where that cannot be said.
+    operators take on the device in a precision, by default INT8; it raises Refused where that cannot be said.
     """
 
     profile: DeviceProfile
@@ -48,7 +49,7 @@ class Context:
     demand: Demand = field(default=Demand())
     threads: int = 1
     store: Path | None = None
-    operator_latency: Callable[[], OperatorLatency] = untimed
+    operator_latency: Callable[..., OperatorLatency] = untimed  # (precision="int8")
     runtimes: tuple[str, ...] | None = None
     int8_ends: bool = False
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from edgeslim.backends import backend_of
@@ -147,7 +148,8 @@ def operator_latency(
             )
         own = multiple if support is None else support.channel_multiple["int8"].value or 1
         wanted = multiple if given.runtime == runtime else own
-        return OperatorLatency(given.runtime, wanted, given.estimated, None, given.seconds)
+        seconds_of = partial(given.seconds, precision=precision)
+        return OperatorLatency(given.runtime, wanted, given.estimated, None, seconds_of)
     estimated = calibrated_for(profile, runtime) and not is_this_machine(profile)
     if precision == "fp16" or (precision == "w8" and runtime in UNPACKING_ONCE):
         precision = "fp32"  # which it is, once the file is loaded
@@ -185,17 +187,17 @@ class Noted:
     store: Path
     progress: Progress
     given: UsedTimes | None = None
-    known: dict[Operator, float] = field(default_factory=dict)
+    known: dict[str, dict[Operator, float]] = field(default_factory=dict)  # by precision
     asked: OperatorLatency | None = None
 
-    def __call__(self) -> OperatorLatency:
-        """Return the latency, noting what it says."""
-        found = operator_latency(self.profile, self.threads, self.store, self.progress, self.given)
+    def __call__(self, precision: str = "int8") -> OperatorLatency:
+        """Return the latency in a precision, noting what it says."""
+        found = operator_latency(self.profile, self.threads, self.store, self.progress, self.given, precision=precision)
         self.asked = found
 
         def seconds(operators: Iterable[Operator]) -> Mapping[Operator, float]:
             told = found.seconds(operators)
-            self.known.update(told)
+            self.known.setdefault(precision, {}).update(told)
             return told
 
         return replace(found, seconds=seconds)

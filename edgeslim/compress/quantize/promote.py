@@ -6,7 +6,7 @@ between float and their grid. Whole batches run, so a trial costs about what the
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -146,13 +146,14 @@ def promote(
     progress: Progress,
     *,
     cheaper: Sequence[str] = tuple(CHEAPER),
+    in_order: Callable[[Sequence[str]], Sequence[str]] | None = None,
 ) -> Promotion | None:
     """Return the fewest layers found that must stay float to lose at most `allowed_points`; None where none must.
 
     As `sensitivity` for the rest. Layers are taken one by one, each the one that then brings the answers nearest to the
     dense network's (the gains of earlier rounds bound those of later ones: Minoux 1978, Accelerated Greedy); of those
-    taken, each without which the demand is met too is given back. Those that are left become the first of `cheaper`
-    with which the demand is met. Fewer than `LEAST_IMAGES` say nothing.
+    taken, each without which the demand is met too is given back. Those that are left become the first of `cheaper`, or
+    of those that `in_order` returns for them, with which the demand is met. Fewer than `LEAST_IMAGES` say nothing.
     """
     progress("does int8 meet the demand", 0.0)
     first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.targets, task)
@@ -161,11 +162,14 @@ def promote(
         return None
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
     depends_on = [trials.sha256, allowed_points, *cheaper]
-    found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress, cheaper))
+    order = in_order or (lambda _: cheaper)
+    found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress, order))
     return None if found is None else Promotion(**found)
 
 
-def _promote(trials: "_Trials", allowed: float, progress: Progress, cheaper: Sequence[str]) -> dict[str, Any] | None:
+def _promote(
+    trials: "_Trials", allowed: float, progress: Progress, in_order: Callable[[Sequence[str]], Sequence[str]]
+) -> dict[str, Any] | None:
     """Return what `Promotion` holds, None where the demand is met as it is."""
     before = trials.points([])
     if before <= allowed:
@@ -179,7 +183,7 @@ def _promote(trials: "_Trials", allowed: float, progress: Progress, cheaper: Seq
         others = [one for one in chosen if one != name]
         if trials.points(others) <= allowed:
             chosen = others
-    small = _cheapest(trials, chosen, allowed, cheaper)
+    small = _cheapest(trials, chosen, allowed, in_order(chosen))
     kept = {}
     for name in [one for one in trials.layers if one in chosen]:
         others = [one for one in chosen if one != name]

@@ -13,9 +13,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, fx
 
+from edgeslim.compress.quantize.cost import cheaper, cheapest_first
 from edgeslim.compress.quantize.edges import Range, can_be_dynamic, edges_of, fused_output, rounded_edges, tie
 from edgeslim.compress.quantize.joins import closeness_db, joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
@@ -33,7 +35,6 @@ from edgeslim.compress.quantize.rounding import (
 from edgeslim.compress.quantize.smooth import smoothed
 from edgeslim.devices.profile import sums_saturate
 from edgeslim.errors import BadInput
-from edgeslim.formats import RUNTIMES
 from edgeslim.model.context import Context
 from edgeslim.model.fake_quant import REDUCED_LIMIT, WEIGHT_LIMIT
 from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
@@ -106,7 +107,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
             allowed,
             context.store,
             context.progress,
-            cheaper=_cheaper(context),
+            cheaper=cheaper(context),
+            in_order=partial(cheapest_first, model.graph, context),
         )
         if promotion is not None:
             remarks.append(promotion.line(numerics))
@@ -222,15 +224,6 @@ class _Calibrated:
             put(graph, node, new)
             found[name] = tuple(float(s) for s in new.scales)
         return found
-
-
-def _cheaper(context: Context) -> tuple[str, ...]:
-    """Return what is cheaper than fp32 in that runtime of the files' which the device prefers, the cheapest first."""
-    names = [one.name for one in context.profile.runtimes if context.runtimes is None or one.name in context.runtimes]
-    runtime = next((one for name, one in RUNTIMES.items() if names[:1] == [name]), None)
-    if runtime is None:
-        return ()
-    return (*(["dynamic"] if runtime.ranges_inputs else []), *(["w8"] if runtime.unpacks_once else []), "fp16")
 
 
 def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:

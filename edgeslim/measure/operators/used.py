@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from edgeslim.artifact.archive import open_artifact
@@ -20,17 +20,22 @@ FILE = "operator_times.json"
 
 @dataclass(frozen=True, config=STRICT)
 class UsedTimes:
-    """INT8 times of single operators in a runtime: `estimated` for the device, or measured on the building machine."""
+    """Times of single operators in a runtime: `estimated` for the device, or measured on the building machine.
+
+    `times` are those of INT8, `others` those of the layers that must not be INT8, by precision.
+    """
 
     runtime: str
     threads: int
     estimated: bool
     times: tuple[OperatorTime, ...]
+    others: dict[str, tuple[OperatorTime, ...]] = Field(default_factory=dict)
     format: Literal["edgeslim-operator-times/1"] = "edgeslim-operator-times/1"
 
-    def seconds(self, operators: Iterable[Operator]) -> dict[Operator, float]:
+    def seconds(self, operators: Iterable[Operator], precision: str = "int8") -> dict[Operator, float]:
         """Return the times of some operators; BadInput where one is missing."""
-        known = {row.operator: row.seconds for row in self.times}
+        rows = self.times if precision == "int8" else self.others.get(precision, ())
+        known = {row.operator: row.seconds for row in rows}
         wanted = list(dict.fromkeys(operators))
         missing = [one for one in wanted if one not in known]
         if missing:
@@ -44,9 +49,15 @@ class UsedTimes:
 _ADAPTER = TypeAdapter(UsedTimes)
 
 
-def used_times(runtime: str, threads: int, known: Mapping[Operator, float], *, estimated: bool) -> UsedTimes:
-    """Return times as they are written: the operators in order."""
-    return UsedTimes(runtime, threads, estimated, tuple(OperatorTime(one, known[one]) for one in sorted(known)))
+def used_times(
+    runtime: str, threads: int, known: Mapping[str, Mapping[Operator, float]], *, estimated: bool
+) -> UsedTimes:
+    """Return times by precision as they are written: the operators in order."""
+    rows = {
+        precision: tuple(OperatorTime(one, seconds[one]) for one in sorted(seconds))
+        for precision, seconds in sorted(known.items())
+    }
+    return UsedTimes(runtime, threads, estimated, rows.pop("int8", ()), rows)
 
 
 def save_used(used: UsedTimes, file: Path) -> None:
@@ -75,6 +86,6 @@ def _read(file: Path) -> UsedTimes:
     except (ValidationError, ValueError, BadInput) as error:
         fault = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadInput(f"{file} holds no operator times ({fault})") from error
-    if any(row.seconds < 0 for row in found.times):
+    if any(row.seconds < 0 for rows in (found.times, *found.others.values()) for row in rows):
         raise BadInput(f"{file} holds no operator times (one is negative)")
     return found

@@ -8,6 +8,7 @@ import torch
 from torch import fx, nn
 
 from edgeslim.compress import fold
+from edgeslim.compress.quantize import cost
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.compress.quantize.step import Settings
 from edgeslim.devices.profile import load_profile
@@ -390,4 +391,4 @@ def test_a_device_that_takes_and_gives_codes_has_its_ends_in_the_plan_beside_flo
 def test_what_is_cheaper_than_fp32_is_asked_of_the_runtime_that_files_are_written_for(runtimes, cheaper):
     asked = replace(CONTEXT, runtimes=runtimes)
     assert [one.name for one in asked.profile.runtimes][:2] == ["litert", "onnxruntime"], "the profile is another"
-    assert quantize._cheaper(asked) == cheaper
+    assert cost.cheaper(asked) == cheaper

@@ -12,7 +12,7 @@ from edgeslim.pipeline.latency import Noted, operator_latency
 from tests.support.packed_artifact import pack_small
 
 WIDE, NARROW = Operator("conv", 8, 8, 16, 16), Operator("conv", 8, 8, 16, 8)
-USED = used_times("litert", 1, {WIDE: 2e-3, NARROW: 1e-3}, estimated=False)
+USED = used_times("litert", 1, {"int8": {WIDE: 2e-3, NARROW: 1e-3}, "fp32": {WIDE: 5e-3}}, estimated=False)
 PI = load_profile("raspberry-pi")
 
 
@@ -24,6 +24,7 @@ def test_they_are_read_back_as_they_were_written(tmp_path):
     save_used(USED, tmp_path / FILE)
     assert load_used(tmp_path / FILE) == USED
     assert USED.seconds([NARROW, WIDE, NARROW]) == {NARROW: 1e-3, WIDE: 2e-3}
+    assert USED.seconds([WIDE], "fp32") == {WIDE: 5e-3}
 
 
 def test_a_build_that_is_given_them_measures_nothing_and_notes_what_it_used():
@@ -31,7 +32,10 @@ def test_a_build_that_is_given_them_measures_nothing_and_notes_what_it_used():
     assert noted.used is None
     assert noted.unused == ["the operator times that were given were not used: nothing was pruned by times"]
     assert noted().seconds([WIDE]) == {WIDE: 2e-3}
-    assert noted.used == used_times("litert", 1, {WIDE: 2e-3}, estimated=False)
+    assert noted("fp32").seconds([WIDE]) == {WIDE: 5e-3}
+    assert noted.used == used_times("litert", 1, {"int8": {WIDE: 2e-3}, "fp32": {WIDE: 5e-3}}, estimated=False)
+    with pytest.raises(BadInput, match="lack 1 of 1 operators"):
+        noted("dynamic").seconds([WIDE])
     assert noted.unused == []
 
 
@@ -44,7 +48,7 @@ def test_an_operator_that_they_lack_is_named():
     ("device", "threads"), [("nxp-imx93", 1), ("raspberry-pi", 4)], ids=["another runtime", "more threads"]
 )
 def test_times_of_another_runtime_or_more_threads_are_refused(device, threads):
-    given = used_times("openvino", 1, {WIDE: 1.0}, estimated=False) if threads == 1 else USED
+    given = used_times("openvino", 1, {"int8": {WIDE: 1.0}}, estimated=False) if threads == 1 else USED
     with pytest.raises(BadInput, match=r"the operator times are of \w+ with 1 threads"):
         latency(load_profile(device), threads, given)
 
@@ -71,7 +75,7 @@ def test_a_file_that_holds_none_is_refused_by_name(tmp_path, content, complaint)
 
 
 def test_a_negative_time_is_refused(tmp_path):
-    save_used(used_times("litert", 1, {WIDE: -1.0}, estimated=False), tmp_path / FILE)
+    save_used(used_times("litert", 1, {"int8": {WIDE: -1.0}}, estimated=False), tmp_path / FILE)
     with pytest.raises(BadInput, match="one is negative"):
         load_used(tmp_path / FILE)
 

@@ -1,0 +1,68 @@
+"""What layers that must not be INT8 may be in place of fp32, the cheapest first: by measured time, then by size."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import fx
+
+from edgeslim.compress.prune.sizes import operator_of
+from edgeslim.compress.quantize.edges import can_be_dynamic
+from edgeslim.errors import BadInput, Refused
+from edgeslim.formats import RUNTIMES, RuntimeName
+from edgeslim.model.context import Context
+from edgeslim.model.graph import ATEN, layers_of, shape_of
+
+ALIKE = 0.05  # of fp32's time: by so much two precisions may differ and count as equally fast
+
+
+def cheaper(context: Context) -> tuple[str, ...]:
+    """Return what may be cheaper than fp32 in the device's first runtime among the files', in the order of the rule."""
+    runtime = _runtime(context)
+    if runtime is None:
+        return ()
+    facts = RUNTIMES[runtime]
+    return (*(["dynamic"] if facts.ranges_inputs else []), *(["w8"] if facts.unpacks_once else []), "fp16")
+
+
+def cheapest_first(graph: fx.GraphModule, context: Context, layers: Sequence[str]) -> tuple[str, ...]:
+    """Return the precisions in which some layers are no slower than in fp32, the fastest first, then the smallest.
+
+    As a rule has them, where nobody knows what layers take in that runtime on the device.
+    """
+    kinds = cheaper(context)
+    try:
+        seconds = _seconds(graph, context, layers, (*kinds, "fp32"))
+    except (BadInput, Refused):  # also where operator times were given that lack these
+        return kinds
+    if not seconds:
+        return kinds
+    steps = {kind: round(seconds[kind] / seconds["fp32"] / ALIKE) for kind in kinds}
+    return tuple(sorted((one for one in kinds if steps[one] <= round(1 / ALIKE)), key=lambda one: steps[one]))
+
+
+def _runtime(context: Context) -> RuntimeName | None:
+    """Return that runtime of the files' which the device prefers; None where it is none of edgeslim's own."""
+    names = [one.name for one in context.profile.runtimes if context.runtimes is None or one.name in context.runtimes]
+    return next((name for name in RUNTIMES if names[:1] == [name]), None)
+
+
+def _seconds(
+    graph: fx.GraphModule, context: Context, layers: Sequence[str], kinds: Sequence[str]
+) -> Mapping[str, float]:
+    """Return what layers take together in each precision, those that can be timed alone; nothing where none can."""
+    nodes = {name: layers_of(graph)[name] for name in layers}
+    timed = {
+        name: operator_of(graph, node)
+        for name, node in nodes.items()
+        if node.target is not ATEN.linear.default or len(shape_of(node)) == 2
+    }
+    found: dict[str, float] = {}
+    for kind in kinds if timed else ():
+        latency = context.operator_latency(precision=kind)
+        if latency.missing is not None or latency.runtime != _runtime(context):
+            return {}
+        able = [name for name in timed if kind != "dynamic" or can_be_dynamic(nodes[name])]
+        others = [name for name in timed if name not in able]  # which are w8 in such a file
+        times = latency.seconds([timed[name] for name in able])
+        slower = context.operator_latency(precision="w8").seconds([timed[name] for name in others]) if others else {}
+        found[kind] = sum(times[timed[name]] for name in able) + sum(slower[timed[name]] for name in others)
+    return found
