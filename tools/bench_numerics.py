@@ -295,6 +295,33 @@ def peer(name: FormatName, quantizer: str, dense: File, network: Network, contex
     return target
 
 
+def control(network: Network, work: Path, packages: Path) -> list[list[str]]:
+    """Return a row for the demand of 1 point in OpenVINO: promotion, and NNCF's accuracy control on the same images."""
+    plan, context = prepared(network, quantize.Settings(), work / "control")
+    dense, ours = (written("openvino", precision, context) for precision in ("fp32", "int8"))
+    selection = network.data.selection
+    inputs = np.ascontiguousarray(np.concatenate(list(selection.inputs())).transpose(0, 3, 1, 2))
+    np.save(context.work / "selection.npy", inputs)
+    answers = selection.targets
+    if answers is None:
+        answers = run_model("openvino", dense.path, context.work / "selection.npy", precision="fp32")[0].argmax(1)
+    np.savez(context.work / "validation.npz", inputs=inputs, answers=answers)
+    with importable(packages):
+        theirs = run("openvino", peer("openvino", "controlled", dense, network, context), "int8", context)
+    counts = Counter(one.precision for one in plan.layers.values())
+    layers = ", ".join(f"{count} {precision}" for precision, count in counts.items())
+    cells = [
+        cell
+        for one in (ours, theirs)
+        for cell in (
+            lost(one, dense, network.data),
+            f"{sqnr_db(dense.logits, one.logits):.1f}",
+            f"{one.size_bytes / 1e6:.2f}",
+        )
+    ]
+    return [[network.name, layers, *cells]]
+
+
 def peers(network: Network, work: Path, packages: Path) -> list[list[str]]:
     """Return a row for each format: our INT8 file beside the peer's, from the same fp32 file and the same images."""
     rows = []
@@ -355,6 +382,11 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[..., list[list
         ("default", "mobile", "outliers"),
         ("network", "bits of a weight", "OpenVINO on", "lost", "SQNR, dB"),
         saturation,
+    ),
+    "control": (
+        ("default", "mobile", "outliers", "shuffle", "lite0"),
+        ("network", "promoted", "lost", "SQNR, dB", "MB", "NNCF's accuracy control: lost", "SQNR, dB", "MB"),
+        control,
     ),
     "peers": (
         ("default", "mobile", "outliers", "lite0", "shuffle"),

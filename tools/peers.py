@@ -9,7 +9,7 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -222,6 +222,31 @@ def nncf_quantize(source: Path, target: Path, inputs: np.ndarray) -> None:
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
+def nncf_controlled(source: Path, target: Path, inputs: np.ndarray) -> None:
+    """Write NNCF's quantization with accuracy control: at most 0.01 of the right answers lost.
+
+    Beside the target lies `validation.npz`: `inputs` (n, C, H, W) and `answers` (n,).
+    """
+    import nncf
+    import openvino
+
+    validation = np.load(target.with_name("validation.npz"))
+
+    def accuracy(compiled: Any, data: Iterable[tuple[np.ndarray, int]]) -> tuple[float, None]:
+        right = [int(np.argmax(compiled(image[None])[0])) == answer for image, answer in data]
+        return float(np.mean(right)), None
+
+    pairs = list(zip(validation["inputs"], validation["answers"].tolist(), strict=True))
+    quantized = nncf.quantize_with_accuracy_control(
+        openvino.Core().read_model(source),
+        nncf.Dataset([row[None] for row in inputs]),
+        nncf.Dataset(pairs, lambda pair: pair[0][None]),
+        accuracy,
+        max_drop=0.01,
+    )
+    openvino.save_model(quantized, target, compress_to_fp16=False)
+
+
 def static_wi8_ai8(source: Path, target: Path, inputs: np.ndarray) -> None:
     """Write ai-edge-quantizer's own static quantization of an fp32 file; inputs are NHWC."""
     from ai_edge_quantizer import recipe
@@ -254,6 +279,7 @@ QUANTIZERS: dict[str, Callable[[Path, Path, Any], None]] = {
     "openvino": nncf_quantize,
     "tflite": static_wi8_ai8,
     "w8a16": static_wi8_ai16,
+    "controlled": nncf_controlled,
 }
 QUANTIZER_NAMES = {"onnx": "quantize_static", "openvino": "nncf.quantize", "tflite": "static_wi8_ai8"}
 
