@@ -14,11 +14,28 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `inspect(path)`: the ledger, plan against file; rows by file
 - `check(source, device=...)`: every reason why a device cannot have a model, and what would be rewritten; a `Preflight`
 - `sensitivity(source, device=...)`: what every group of channels and every layer costs; a `SensitivityReport`
-- `load_profile(name)`: a `DeviceProfile`
+- `load_profile(name)`, `load_recipe(file)`, `load_model(source)`, `load_data(model, source)`: what these work with
+
+What they raise (`BadInput`, `Refused` ...: edgeslim/errors.py), `Recipe` and `Preprocessing` are here too.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from edgeslim.errors import (
+    BadData,
+    BadInput,
+    BadModel,
+    BadProfile,
+    DeviceFailed,
+    EdgeslimError,
+    IntegrityFailed,
+    InvalidMeasurement,
+    MissingPackage,
+    Refused,
+    ToolFailed,
+)
 
 if TYPE_CHECKING:
     from edgeslim.artifact.verify import verify
@@ -29,12 +46,19 @@ if TYPE_CHECKING:
     from edgeslim.emulation.operator_profile import profile
     from edgeslim.measure.bench import bench, compare
     from edgeslim.measure.probe import probe
+    from edgeslim.model.load import load_data, load_model
     from edgeslim.pipeline.build import build
     from edgeslim.pipeline.preflight import check
     from edgeslim.pipeline.sensitivity import sensitivity
+    from edgeslim.recipe import Recipe, load_recipe
     from edgeslim.report.inspection import inspect
+    from edgeslim.tasks.preprocessing import Preprocessing
+
+    __version__: str
 
 _HOME = {
+    "Preprocessing": "tasks.preprocessing",
+    "Recipe": "recipe",
     "bench": "measure.bench",
     "build": "pipeline.build",
     "calibrate": "emulation.calibrate",
@@ -43,7 +67,10 @@ _HOME = {
     "emulate": "emulation.bench",
     "fits": "emulation.fits",
     "inspect": "report.inspection",
+    "load_data": "model.load",
+    "load_model": "model.load",
     "load_profile": "devices.profile",
+    "load_recipe": "recipe",
     "probe": "measure.probe",
     "profile": "emulation.operator_profile",
     "sensitivity": "pipeline.sensitivity",
@@ -51,6 +78,20 @@ _HOME = {
 }
 
 __all__ = [
+    "BadData",
+    "BadInput",
+    "BadModel",
+    "BadProfile",
+    "DeviceFailed",
+    "EdgeslimError",
+    "IntegrityFailed",
+    "InvalidMeasurement",
+    "MissingPackage",
+    "Preprocessing",
+    "Recipe",
+    "Refused",
+    "ToolFailed",
+    "__version__",
     "bench",
     "build",
     "calibrate",
@@ -59,7 +100,10 @@ __all__ = [
     "emulate",
     "fits",
     "inspect",
+    "load_data",
+    "load_model",
     "load_profile",
+    "load_recipe",
     "probe",
     "profile",
     "sensitivity",
@@ -68,6 +112,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("edgeslim")
     if name not in _HOME:
         raise AttributeError(f"module `edgeslim` has no attribute `{name}`")
     return getattr(import_module(f"edgeslim.{_HOME[name]}"), name)

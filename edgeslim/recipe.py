@@ -49,9 +49,9 @@ class Recipe(Section):
         return plain
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe file strictly; BadInput names file, key and what was expected."""
-    return read_strictly(path, Recipe, BadInput)
+    return read_strictly(Path(path), Recipe, BadInput)
 
 
 def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
@@ -65,6 +65,27 @@ def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
 def without_step(recipe: Recipe, step: str) -> Recipe:
     """Return the recipe without one step."""
     return recipe.model_copy(update={"steps": tuple(call for call in recipe.steps if call.step != step)})
+
+
+def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
+    """Return the recipe with its pruning as wished: None, its own · False, none · "macs=0.5", a share to keep.
+
+    BadInput for another wish.
+    """
+    if prune is None or prune is True:
+        return recipe
+    if prune is False:
+        return without_step(recipe, "prune")
+    unit, _, share = prune.partition("=")
+    known = ("macs", "parameters", "channels", "latency")
+    try:
+        if unit not in known:
+            raise ValueError(unit)
+        return with_step_settings(recipe, "prune", **{f"keep_{unit}": float(share)})
+    except ValueError as error:
+        raise BadInput(
+            f"--prune `{prune}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(known)}: macs=0.5"
+        ) from error
 
 
 def with_step_settings(recipe: Recipe, step: str, **settings: Any) -> Recipe:

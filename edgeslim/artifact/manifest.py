@@ -237,6 +237,10 @@ class Manifest(Part):
     host_dependent: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()
 
+    def __repr_args__(self) -> list[tuple[str, str]]:
+        """Name what it is of; the whole is `model_dump_json`."""
+        return [("artifact", f"{self.artifact.name} {self.artifact.version}"), ("status", self.status)]
+
     @property
     def accelerator(self) -> CompiledFile | GpuFiles | None:
         """What the device's accelerator adds; None for a CPU."""

@@ -1,5 +1,6 @@
 """Does an artifact still do what it did when it was packed? Hashes, preprocessing, golden vectors in every runtime."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -48,6 +49,12 @@ class VerifyReport:
     replays: tuple[Replay, ...]
     notes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """Say what was found."""
+        counts = Counter(one.status for one in self.replays)
+        replays = ", ".join(f"{count} {status}" for status, count in counts.items())
+        return f"VerifyReport({self.name} {self.version}: {self.files} files hashed, golden vectors: {replays})"
+
     @property
     def failures(self) -> tuple[str, ...]:
         """Everything that failed, a sentence each; skipped replays are no failures."""
@@ -67,13 +74,14 @@ class ReplayFailed(IntegrityFailed):
         super().__init__("\n".join([f"{path}: failed its golden vectors", *(f"  - {one}" for one in report.failures)]))
 
 
-def verify(path: Path, *, expect: str | None = None) -> VerifyReport:
+def verify(path: str | Path, *, expect: str | None = None) -> VerifyReport:
     """Check an artifact's folder or archive: every hash, its preprocessing, its golden vectors in each runtime present.
 
     `expect` is the SHA-256 that the archive must have, 64 hexadecimal digits, from whom it was got. The artifact's own
     Python files are not executed. A runtime that is missing makes a skipped replay. IntegrityFailed: a file is not what
     it was; ReplayFailed, a kind of it: a result is not. BadInput, ToolFailed as `open_artifact`.
     """
+    path = Path(path)
     if expect is not None:
         check_expected(path, expect)
     with open_artifact(path) as artifact:

@@ -156,7 +156,7 @@ def build(
 def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
     from edgeslim.backends import backend_of
-    from edgeslim.recipe import load_recipe, with_settings, with_step_settings, without_step
+    from edgeslim.recipe import load_recipe, with_pruning, with_settings, with_step_settings
 
     file = wishes["recipe_file"]
     profile = load_profile(device)
@@ -172,32 +172,15 @@ def _recipe(device: str, wishes: dict[str, Any]) -> Any:
         "seed": wishes["seed"],
     }
     recipe = with_settings(recipe, **{name: value for name, value in given.items() if value is not None})
-    if wishes["no_prune"]:
-        if wishes["prune"]:
-            raise BadInput("--prune and --no-prune contradict each other")
-        recipe = without_step(recipe, "prune")
-    if wishes["prune"]:
-        recipe = with_step_settings(recipe, "prune", **_amount(wishes["prune"]))
+    if wishes["no_prune"] and wishes["prune"]:
+        raise BadInput("--prune and --no-prune contradict each other")
+    recipe = with_pruning(recipe, False if wishes["no_prune"] else wishes["prune"])
     if wishes["rewrite"]:
         recipe = with_step_settings(recipe, "legalize", rewrite=list(wishes["rewrite"]))
     for wish in ("keep_float", "half_weights", "weights_only", "dynamic"):
         if wishes[wish]:
             recipe = with_step_settings(recipe, "quantize", **{wish: list(wishes[wish])})
     return recipe
-
-
-def _amount(text: str) -> dict[str, float]:
-    """Return the setting that `--prune macs=0.5` names."""
-    unit, _, share = text.partition("=")
-    known = ("macs", "parameters", "channels", "latency")
-    try:
-        if unit not in known:
-            raise ValueError(unit)
-        return {f"keep_{unit}": float(share)}
-    except ValueError as error:
-        raise BadInput(
-            f"--prune `{text}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(known)}: macs=0.5"
-        ) from error
 
 
 @click.command()

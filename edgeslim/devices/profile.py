@@ -186,6 +186,9 @@ class DeviceProfile(Section):
     backend: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None  # which builds for it; None: as it says
     latency_references: tuple[LatencyReference, ...]
 
+    def __repr_args__(self) -> list[tuple[str, str]]:
+        return [("name", self.name), ("title", self.title)]
+
     @model_validator(mode="after")
     def _check_runtimes(self) -> Self:
         names = [runtime.name for runtime in self.runtimes]

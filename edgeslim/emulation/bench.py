@@ -44,7 +44,7 @@ class EmulationReport:
 
 
 def emulate(
-    path: Path,
+    path: str | Path,
     *,
     device: str | None = None,
     threads: int = 1,
@@ -59,6 +59,7 @@ def emulate(
     are, DeviceFailed has every one. Raises BadInput, IntegrityFailed, ToolFailed, and Refused for a number of threads
     whose speed-up nobody knows.
     """
+    path = Path(path)
     with measurable(path) as (manifest, entries):
         profile = load_profile(device or manifest.compatible.device)
         if profile.estimator is not None:

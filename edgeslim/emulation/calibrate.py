@@ -69,7 +69,7 @@ def calibrate(
     on: str,
     *,
     device: str,
-    out: Path,
+    out: str | Path,
     runtime: str = "litert",
     workload: Workload = WORKLOAD,
     operators: Sequence[Operator] = OPERATORS,
@@ -83,6 +83,7 @@ def calibrate(
     `accept` names the cautions among REFUSED that may pass. Raises BadInput, Refused for a board that is not the
     device, InvalidMeasurement for times that must not be believed, MissingPackage, ToolFailed and DeviceFailed.
     """
+    out = Path(out)
     _require_place(out, overwrite=overwrite)
     if runtime not in RUNTIMES:
         raise BadInput(f"runtime `{runtime}` cannot be calibrated; expected {' or '.join(RUNTIMES)}")

@@ -88,7 +88,7 @@ class FitReport:
 
 
 def fits(
-    path: Path,
+    path: str | Path,
     ram_bytes: int,
     *,
     device: str | None = None,
@@ -104,6 +104,7 @@ def fits(
     DeviceFailed has every one. `time_limit_s` is for each process. Raises BadInput, IntegrityFailed and
     ToolFailed.
     """
+    path = Path(path)
     require_ram(ram_bytes)
     with measurable(path) as (manifest, entries):
         profile = load_profile(device or manifest.compatible.device)

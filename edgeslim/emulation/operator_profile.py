@@ -64,7 +64,7 @@ class OperatorProfile:
 
 
 def profile(
-    path: Path, *, device: str | None = None, file: str | None = None, time_limit_s: float = TIME_LIMIT_S
+    path: str | Path, *, device: str | None = None, file: str | None = None, time_limit_s: float = TIME_LIMIT_S
 ) -> OperatorProfile:
     """Return what every operator of an artifact's ONNX file takes on the emulated core of a device.
 
@@ -72,6 +72,7 @@ def profile(
     in the artifact, by default the one it is about. The first inference of a loaded model is cut: caches are cold.
     Raises BadInput, IntegrityFailed, DeviceFailed, and ToolFailed where the profile cannot be cut into operators.
     """
+    path = Path(path)
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
         of_onnx = [one for one in entries_of(artifact.folder, artifact.manifest) if one.model.format == "onnx"]

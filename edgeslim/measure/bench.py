@@ -40,7 +40,7 @@ class BenchReport:
 
 
 def bench(
-    path: Path,
+    path: str | Path,
     *,
     on: str = "local",
     workload: Workload | None = None,
@@ -59,6 +59,7 @@ def bench(
     for. Raw times are saved in a folder of their own in the artifact's `measurements/` (an archive is only
     read). Raises BadInput, IntegrityFailed, and DeviceFailed; CutOff, a kind of it, has what was complete before.
     """
+    path = Path(path)
     workload = workload or Workload()
     with measurable(path) as (manifest, entries), open_device(on, library) as device:
         require_architecture(device, manifest, any_device=any_device)
@@ -141,8 +142,8 @@ def _golden_caution(entry: Entry, device: Device, workload: Workload) -> list[Ca
 
 
 def compare(
-    a: Path,
-    b: Path,
+    a: str | Path,
+    b: str | Path,
     *,
     on: str = "local",
     workload: Workload | None = None,
@@ -154,6 +155,7 @@ def compare(
 
     Raises BadInput where the two were not taken alike, and what `bench` raises.
     """
+    a, b = Path(a), Path(b)
     if a.suffix == b.suffix == ".json":
         return compared(load(a), load(b), paired=False)
     with open_artifact(a) as first, open_artifact(b) as second, open_device(on, library) as device:

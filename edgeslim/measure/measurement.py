@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from edgeslim.artifact.records import read, text_of
 from edgeslim.errors import BadInput, InvalidMeasurement
+from edgeslim.units import show_seconds
 
 BOOTSTRAP_RESAMPLES = 10_000
 BOOTSTRAP_SEED = 20_260
@@ -167,6 +168,10 @@ class Measurement:
     def __post_init__(self) -> None:
         if not self.processes:
             raise InvalidMeasurement(f"{self.label}: no process was measured")
+
+    def __repr__(self) -> str:
+        """Say the median; the whole is in the file that `save` writes."""
+        return f"Measurement({self.label}: {show_seconds(self.median_s)} over {len(self.processes)} processes)"
 
     @property
     def median_s(self) -> float:

@@ -1,6 +1,7 @@
 """Models: a network given as a PyTorch module, with everything needed to feed it and to say what it answers."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,36 +14,84 @@ from edgeslim.errors import BadModel
 from edgeslim.model.graph import output_nodes, trace
 from edgeslim.model.model import Model
 from edgeslim.model.sources.bundled import bundled_model
+from edgeslim.model.sources.module import from_module
 from edgeslim.model.sources.python_file import from_python_file
 from edgeslim.model.sources.torchvision import from_torchvision
 from edgeslim.model.sources.user_code import running_code_of
+from edgeslim.tasks.images import Data
+from edgeslim.tasks.preprocessing import Preprocessing
+from edgeslim.tasks.sets import named_sets
 
 OUTPUT_NAME = re.compile(r"(?!input$)[A-Za-z][A-Za-z0-9_]{0,62}")
 
+Source = str | Path | nn.Module | None
 
-def name_of(source: str | None) -> str:
+
+def name_of(source: Source) -> str:
     """Return a short name for what `load_model` would load: "default", "resnet50", a file's stem."""
     if source is None:
         return "default"
+    source = f"module:{type(source).__name__}" if isinstance(source, nn.Module) else str(source)
     file, _, name = source.rpartition(":")
     plain = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(file).stem if file.endswith(".py") else name).strip("-.")
     return plain or "model"
 
 
-def load_model(source: str | None = None, weights: str | None = None, seed: int = 0) -> Model:
-    """Return the model that `source` and `weights` name.
+def load_model(
+    source: Source = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    *,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+) -> Model:
+    """Return the model that `source` and `weights` name, or that a module with its weights is.
 
-    `source`: None (the bundled default) · "torchvision:NAME" · "FILE.py:FACTORY".
+    `source`: None (the bundled default) · "torchvision:NAME" · "FILE.py:FACTORY" · a module, which is left alone; it
+    says nothing of itself, so `preprocessing` (as PREPROCESSING of a file), `labels` and `task` do.
     `weights`: "random" · "default" (torchvision: from its local cache, never downloaded) · a file:
     safetensors, or a .pt state dict read with `weights_only=True`.
     Raises BadModel with what is wrong and what was expected.
     """
+    weights = None if weights is None else str(weights)
+    if isinstance(source, nn.Module):
+        return _checked(from_module(source, weights, preprocessing, labels, task), seed)
+    if not (preprocessing is None and labels is None and task is None):
+        raise BadModel("`preprocessing`, `labels` and `task` are for a module; a file says them itself")
     if source is None:
         model = bundled_model(weights, seed)
-    elif source.startswith("torchvision:"):
-        model = from_torchvision(source, weights, seed)
+    elif str(source).startswith("torchvision:"):
+        model = from_torchvision(str(source), weights, seed)
     else:
-        model = from_python_file(source, weights, seed)
+        model = from_python_file(str(source), weights, seed)
+    return _checked(model, seed)
+
+
+def load_data(
+    model: Model,
+    data: str | Path | None = None,
+    *,
+    calibration: str | Path | None = None,
+    selection: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+) -> Data:
+    """Return the images that a model's task reads, in three disjoint sets: they calibrate, select and judge.
+
+    `data`: a folder, an .npz, "synthetic", or None for the bundled set; the others, what a set is read from in place of
+    a part of it. `skip_bad` leaves out what cannot be read. BadData, naming the files, says what is wrong.
+    """
+    own = named_sets(calibration, selection, evaluation)
+    read: Data = model.task.read(
+        None if data is None else str(data), model.facts, own=own, skip_bad=skip_bad, seed=seed
+    )
+    return read
+
+
+def _checked(model: Model, seed: int) -> Model:
+    """Return a model with its outputs named, if nothing is wrong with it."""
     _refuse_broken_weights(model)
     model = _with_outputs_named(model)
     if faults := model.task.model_faults(model.facts):

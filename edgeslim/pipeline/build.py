@@ -3,7 +3,7 @@
 import errno
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +28,7 @@ from edgeslim.measure.operators.used import load_used
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import macs_of
-from edgeslim.model.load import load_model, name_of
+from edgeslim.model.load import Source, load_data, load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.cut import without_probabilities
 from edgeslim.pipeline.gates import below_demand, costs, not_judged, worst_beyond_drop
@@ -38,57 +38,66 @@ from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
-from edgeslim.recipe import Recipe
+from edgeslim.recipe import Recipe, load_recipe, with_pruning, with_settings
 from edgeslim.resources import default_store
-from edgeslim.tasks.sets import named_sets
+from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
 
 
 def build(
-    source: str | None = None,
+    source: Source = None,
     *,
     device: str | Path,
-    weights: str | None = None,
-    data: str | None = None,
-    calibration: str | None = None,
-    selection: str | None = None,
-    evaluation: str | None = None,
-    recipe: Recipe | None = None,
-    out: Path | None = None,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    data: str | Path | None = None,
+    calibration: str | Path | None = None,
+    selection: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
+    formats: Sequence[FormatName] | None = None,
+    max_drop: float | None = None,
+    prune: bool | str | None = None,
+    out: str | Path | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
     trust_labels: bool = False,
-    operator_times: Path | None = None,
+    operator_times: str | Path | None = None,
     estimate: bool = True,
     progress: Progress = silent,
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
-    `source`, `weights`: as `load_model`; `data`: what the model's task reads, whose targets are held against what the
-    model answers but with `trust_labels`; `calibration`, `selection`, `evaluation`: what a set is read from in place
-    of a part of `data`; `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
-    estimating; `estimate`: say what the primary file takes on the device, where that is not demanded
-    anyway. Raises BadInput before any work, Refused when the device cannot have the model or a result falls below a
-    demand (then the artifact is written and marked rejected), ToolFailed when a step changed what the network computes,
-    or an exporter failed (then the other formats are written, likewise marked).
+    `source`, `weights`, `preprocessing`, `labels`, `task`: as `load_model`; `data`: what the model's task reads,
+    whose targets are held against what the model answers but with `trust_labels`; `calibration`, `selection`,
+    `evaluation`: what a set is read from in place of a part of `data`; `recipe`: one or a file of one, by default the
+    device's, of which `formats`, `max_drop` (points) and `prune` (False: none; "latency=0.5": a share to keep)
+    replace a part; `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
+    estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway. Raises
+    BadInput before any work, Refused when the device cannot have the model or a result falls below a demand (then the
+    artifact is written and marked rejected), ToolFailed when a step changed what the network computes, or an exporter
+    failed (then the other formats are written, likewise marked).
     """
     began_s = time.monotonic()
     profile = load_profile(device)
     backend = backend_of(profile)
-    recipe = recipe or backend.default_recipe(profile)
+    recipe = _recipe(recipe, profile, backend, formats=formats, max_drop_points=max_drop)
+    recipe = with_pruning(recipe, prune)
     steps = [resolve(call) for call in recipe.steps]
     _require_recipe(recipe, profile, backend)
-    given = None if operator_times is None else load_used(operator_times)
+    given = None if operator_times is None else load_used(Path(operator_times))
     destination = _destination(out, source, profile)
     check_destination(destination, overwrite=overwrite)
 
     progress("loading the model", 0.0)
-    model = load_model(source, weights, recipe.seed)
+    model = load_model(source, weights, recipe.seed, preprocessing=preprocessing, labels=labels, task=task)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
     progress("reading the images", 0.0)
-    own = named_sets(calibration, selection, evaluation)
-    images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=recipe.seed)
+    sets = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
+    images = load_data(model, data, **sets, skip_bad=skip_bad, seed=recipe.seed)
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), progress, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
@@ -251,10 +260,18 @@ def _work_folder() -> Iterator[Path]:
         ) from error
 
 
-def _destination(out: Path | None, source: str | None, profile: DeviceProfile) -> Path:
+def _recipe(recipe: Recipe | str | Path | None, profile: DeviceProfile, backend: ModuleType, **wishes: Any) -> Recipe:
+    """Return a recipe or the device's, with what is wished in place of a part of it."""
+    if isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe)
+    chosen: Recipe = backend.default_recipe(profile) if recipe is None else recipe
+    return with_settings(chosen, **{name: value for name, value in wishes.items() if value is not None})
+
+
+def _destination(out: str | Path | None, source: Source, profile: DeviceProfile) -> Path:
     """Return where the artifact goes: as asked, or artifacts/MODEL-DEVICE here."""
     if out is not None:
-        return out
+        return Path(out)
     folder = Path("artifacts")
     try:
         folder.mkdir(exist_ok=True)

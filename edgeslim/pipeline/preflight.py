@@ -1,6 +1,6 @@
 """Why a device cannot have a model, before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,11 @@ from edgeslim.backends import backend_of
 from edgeslim.compress import resolve, technique
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.formats import FormatName
-from edgeslim.model.load import load_model
+from edgeslim.model.load import Source, load_data, load_model
 from edgeslim.model.model import Model
 from edgeslim.pipeline.rules import refusals
 from edgeslim.pipeline.targets import require_fitting_targets
+from edgeslim.tasks.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,30 @@ class Preflight:
 
 
 def check(
-    source: str | None = None,
+    source: Source = None,
     *,
     device: str | Path,
-    weights: str | None = None,
-    data: str | None = None,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    data: str | Path | None = None,
     formats: Sequence[FormatName] | None = None,
     trust_labels: bool = False,
 ) -> Preflight:
     """Return every reason why `device` cannot have a model, in seconds and before any work; none when it can.
 
     For an NPU, every layer that breaks one of its rules is named: with a reason, or with the rewrite that cures it.
-    With `data`, that must fit the model too, and its labels what the model answers but with `trust_labels`. `formats`:
-    those that are wanted, None for the device's default. Raises BadInput for what cannot even be read.
+    `source` to `task`: as `load_model`. With `data`, that must fit the model too, and its labels what the model
+    answers but with `trust_labels`. `formats`: those that are wanted, None for the device's default. Raises BadInput
+    for what cannot even be read.
     """
     profile = load_profile(device)
-    if weights is None and source is not None and source.startswith("torchvision:"):
+    if weights is None and str(source).startswith("torchvision:"):
         weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
-    model = load_model(source, weights)
+    model = load_model(source, weights, preprocessing=preprocessing, labels=labels, task=task)
     if data is not None:
-        images = model.task.read(data, model.facts)
+        images = load_data(model, data)
         if not trust_labels:
             require_fitting_targets(model, images)
     recipe = backend_of(profile).default_recipe(profile)

@@ -30,6 +30,10 @@ class BuildReport:
     in_float: tuple[str, ...] = ()  # in words, what the INT8 files compute in float
     costs: str | None = None  # in words, what pruning and what INT8 costs; None where nothing was pruned
 
+    def __repr__(self) -> str:
+        """Say what was made and where it lies."""
+        return f"BuildReport({self.artifact.manifest!r} in {self.artifact.folder}, {len(self.warnings)} warnings)"
+
 
 class Rejected(Refused):
     """The artifact was written, but falls below what was demanded; `report` says all about it."""

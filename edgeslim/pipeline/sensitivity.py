@@ -6,11 +6,12 @@ store as soon as it is there; `build` finds curves and operator times there too.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from edgeslim.compress import fold
 from edgeslim.compress.prune.curves import Curve
@@ -27,7 +28,7 @@ from edgeslim.measure.operators.times import RANGING
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import ATEN, layers_of, shape_of
-from edgeslim.model.load import load_model
+from edgeslim.model.load import Source, load_data, load_model
 from edgeslim.model.model import Model
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.pipeline.latency import operator_latency
@@ -35,7 +36,7 @@ from edgeslim.pipeline.rules import refusals
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import Progress, silent
 from edgeslim.resources import default_store, whole_file
-from edgeslim.tasks.sets import named_sets
+from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
 
 FORMAT = "edgeslim-sensitivity/3"
@@ -118,6 +119,11 @@ class SensitivityReport:
     not_pruned: str | None
     layers: tuple[LayerLoss, ...]
 
+    def __repr__(self) -> str:
+        """Say what it is about; the whole is in the file that `save` writes."""
+        layers = len({one.layer for one in self.layers})
+        return f"SensitivityReport({self.model} for {self.device}: {len(self.groups)} groups, {layers} layers)"
+
     @property
     def times_are(self) -> str:
         """How the times were obtained: "measured on this machine (AMD EPYC), NOT on a raspberry-pi-4"."""
@@ -137,14 +143,17 @@ class _Groups:
 
 
 def sensitivity(
-    source: str | None = None,
+    source: Source = None,
     *,
     device: str | Path,
-    weights: str | None = None,
-    data: str | None = None,
-    calibration: str | None = None,
-    selection: str | None = None,
-    evaluation: str | None = None,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    data: str | Path | None = None,
+    calibration: str | Path | None = None,
+    selection: str | Path | None = None,
+    evaluation: str | Path | None = None,
     seed: int = 0,
     skip_bad: bool = False,
     trust_labels: bool = False,
@@ -152,18 +161,18 @@ def sensitivity(
 ) -> SensitivityReport:
     """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
 
-    `source`, `weights`: as `load_model`; `data` and the sets, of which none judges, and `trust_labels`: as `build`. A
+    `source` to `task`: as `load_model`; `data` and the sets, of which none judges, and `trust_labels`: as `build`. A
     network whose channels cannot be told apart is reported without groups, with the reason. Raises BadInput before any
     work, and Refused when the device cannot have the model.
     """
     profile = load_profile(device)
     progress("loading the model", 0.0)
-    model = load_model(source, weights, seed)
+    model = load_model(source, weights, seed, preprocessing=preprocessing, labels=labels, task=task)
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
     progress("reading the images", 0.0)
-    own = named_sets(calibration, selection, evaluation)
-    images = model.task.read(data, model.facts, own=own, skip_bad=skip_bad, seed=seed)
+    sets = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
+    images = load_data(model, data, **sets, skip_bad=skip_bad, seed=seed)
     with work_folder() as work:
         latency = partial(operator_latency, profile, 1, default_store(), progress)
         context = Context(profile, images, seed, work, progress, store=default_store(), operator_latency=latency)

@@ -41,14 +41,20 @@ class Inspection:
     accelerator: Inspected = field(default_factory=Inspected)
     changed: str | None = None
 
+    def __repr__(self) -> str:
+        """Say how much there is."""
+        rows = sum(map(len, self.ledger.values()))
+        return f"Inspection({len(self.ledger)} files, {rows} rows, {len(self.error_by_depth)} layers by depth)"
 
-def inspect(path: Path) -> Inspection:
+
+def inspect(path: str | Path) -> Inspection:
     """Return what the INT8 files of an artifact's folder or archive hold, and the error by depth the build measured.
 
     The ledger is read back from the files as they are, not from what the build noted: an edited scale shows.
     Files that were changed are shown as they are, and named. Raises as `open_artifact`, and IntegrityFailed for a file
     that cannot be read.
     """
+    path = Path(path)
     with open_artifact(path) as artifact:
         manifest = artifact.manifest
         try:

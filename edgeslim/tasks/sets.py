@@ -55,10 +55,16 @@ def split_folders(folder: Path) -> dict[SetName, str]:
     return {"calibration": str(inside["train"]), **held_back, "evaluation": str(inside[others[-1]])}
 
 
-def named_sets(calibration: str | None, selection: str | None, evaluation: str | None) -> dict[SetName, str]:
+def named_sets(
+    calibration: str | Path | None, selection: str | Path | None, evaluation: str | Path | None
+) -> dict[SetName, str]:
     """Return the sources of the sets that have one of their own."""
-    named: dict[SetName, str | None] = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
-    return {name: source for name, source in named.items() if source is not None}
+    named: dict[SetName, str | Path | None] = {
+        "calibration": calibration,
+        "selection": selection,
+        "evaluation": evaluation,
+    }
+    return {name: str(source) for name, source in named.items() if source is not None}
 
 
 def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: Preprocessing, seed: int) -> Data:

@@ -53,7 +53,7 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         f"{path.name}:{factory}",
         weights_name(weights, "factory"),
         network,
-        _preprocessing_in(namespace, file),
+        preprocessing_of(namespace, file, "PREPROCESSING"),
         _names_in(namespace, file, "LABELS", "one for each class"),
         task_name=_task_in(namespace, file),
         output_names=_names_in(namespace, file, "OUTPUTS", "one for each output, in the order they are returned") or (),
@@ -101,14 +101,18 @@ def _task_in(namespace: Mapping[str, Any], file: str) -> str:
     return str(name)
 
 
-def _preprocessing_in(namespace: Mapping[str, Any], file: str) -> Preprocessing:
+def preprocessing_of(said: Mapping[str, Any], of: str, where: str) -> Preprocessing:
+    """Return how images become inputs, as `said[where]`, a dictionary, has it; `of` names who says it.
+
+    Raises BadModel, with an example, where nothing is said or something is wrong with it.
+    """
     example = (
-        'PREPROCESSING = {"width": 224, "height": 224, "channels": 3, "resize": 256, "mean": [0.485, 0.456, 0.406], '
+        f'{where} = {{"width": 224, "height": 224, "channels": 3, "resize": 256, "mean": [0.485, 0.456, 0.406], '
         '"std": [0.229, 0.224, 0.225], "color_order": "RGB", "interpolation": "bilinear"}'
     )
-    if "PREPROCESSING" not in namespace:
-        raise BadModel(f"{file} does not say how images become inputs; define, for example: {example}")
+    if where not in said:
+        raise BadModel(f"{of} does not say how images become inputs; define, for example: {example}")
     try:
-        return Preprocessing.from_dict(namespace["PREPROCESSING"])
+        return Preprocessing.from_dict(said[where])
     except (ValueError, TypeError) as error:
-        raise BadModel(f"{file} [PREPROCESSING]: {error}; for example: {example}") from error
+        raise BadModel(f"{of} [{where}]: {error}; for example: {example}") from error

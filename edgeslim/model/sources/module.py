@@ -1,0 +1,41 @@
+"""A PyTorch module that a program has already made, with what it says of it."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from edgeslim.errors import BadModel
+from edgeslim.model.model import Model
+from edgeslim.model.sources.python_file import preprocessing_of
+from edgeslim.tasks import DEFAULT_TASK, task_named
+from edgeslim.tasks.preprocessing import Preprocessing
+
+
+def from_module(
+    network: nn.Module,
+    weights: str | None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None,
+    labels: Sequence[str] | None,
+    task: str | None,
+) -> Model:
+    """Return a module as it is, with its weights, as a model; the module itself is left alone."""
+    name = type(network).__name__
+    if weights is not None:
+        raise BadModel(f"the {name} brings its weights; load others into it, and leave `weights` out")
+    if labels is not None and (isinstance(labels, str) or not all(isinstance(one, str) for one in labels)):
+        raise BadModel("labels: expected a list of names, one for each class")
+    task_named(task or DEFAULT_TASK)
+    if not isinstance(preprocessing, Preprocessing):
+        said = {} if preprocessing is None else {"preprocessing": preprocessing}
+        preprocessing = preprocessing_of(said, f"the {name} given as a module", "preprocessing")
+    own = copy.deepcopy(network).eval()
+    return Model(
+        f"module:{name}",
+        "the module",
+        own,
+        preprocessing,
+        tuple(labels) if labels else None,
+        task_name=task or DEFAULT_TASK,
+    )
