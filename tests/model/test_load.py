@@ -19,7 +19,7 @@ from edgeslim.model.load import load_model
 from edgeslim.model.sources.torchvision import torchvision_models
 from edgeslim.tasks.task import Output
 from tests.support import TESTS
-from tests.support.small_models import CLASSES, LABELS, SIDE, plain
+from tests.support.small_models import CLASSES, LABELS, SIDE, plain, randomized
 
 HERE = TESTS / "support" / "small_models.py"
 PREPROCESSING = (
@@ -83,8 +83,14 @@ def test_a_random_network_keeps_its_signal():
     ("words", "message"),
     [
         ("gone.py:make", "gone.py does not exist or is no file"),
-        (f"{HERE}", r"is no model; expected FILE\.py:FACTORY, torchvision:NAME, or nothing"),
-        ("resnet50", "`resnet50` is no model; expected"),
+        (f"{HERE}", r"names a file without what makes the model in it; type \S+small_models\.py:\w+ or \S+"),
+        ("gone.py", "gone.py does not exist; expected FILE.py:FACTORY, torchvision:NAME, or nothing"),
+        ("resnet50", r"`resnet50` is no model; expected .*; did you mean `torchvision:resnet50`"),
+        ("banana", r"`banana` is no model; expected FILE\.py:FACTORY, torchvision:NAME, or nothing$"),
+        ("weights.pt", r"`weights\.pt` holds weights, not a network; .*: model\.py:make --weights weights\.pt"),
+        ("runs/yolov8n.pt", "is a checkpoint of Ultralytics' package, whose objects edgeslim does not load"),
+        ("microsoft/resnet-18", r"looks like a name on a model hub\. edgeslim downloads nothing(.|\n)*from_pretrained"),
+        (str(HERE.parent), "is a folder; expected .*; images are given with --data"),
         (source("plian"), r"small_models\.py defines no `plian`; did you mean `plain`"),
         (source("raises"), r"small_models\.py:raises raised RuntimeError: no weights today"),
         (source("no_module"), r"no_module returned a str, expected a torch\.nn\.Module"),
@@ -276,11 +282,6 @@ def test_a_whole_saved_network_is_refused_as_code(tmp_path):
     refused(source("plain"), tmp_path / "w.pt", match="save the state dict with safetensors")
 
 
-def test_a_checkpoint_around_a_state_dict_is_no_state_dict(tmp_path):
-    torch.save({"epoch": 3, "model": plain().state_dict()}, tmp_path / "w.pt")
-    refused(source("plain"), tmp_path / "w.pt", match="holds no state dict")
-
-
 def test_default_weights_of_a_file_are_refused():
     refused(source("plain"), "default", match="--weights default is for torchvision models")
 
@@ -349,3 +350,27 @@ print(t() is t(), 'resnet50' in t().list_models())
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "True True", done.stdout
     assert done.stderr == "", f"torchvision chatters: {done.stderr}"
+
+
+@pytest.mark.parametrize("text", ["import os\n", "def _private(): ...\n", "x = 1\n"])
+def test_a_file_that_offers_nothing_to_make_a_model_is_told_so_without_being_run(text, tmp_path):
+    file = written(tmp_path, f"{text}raise SystemExit('it was run')\n")
+    refused(file, match="defines no function or class that could make the model")
+    refused(written(tmp_path, "def make(:\n"), match="is no Python that can be read")
+
+
+@pytest.mark.parametrize("key", ["", "model_state_dict", "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_weights_of_a_training_loops_checkpoint_are_found_and_said(key, prefix, tmp_path):
+    state = {f"{prefix}{name}": value for name, value in randomized(plain()).state_dict().items()}
+    file = tmp_path / "checkpoint.pt"
+    torch.save({key: state, "epoch": 7, "optimizer": {"lr": 0.1}} if key else state, file)
+    model = load_model(source("plain"), str(file))
+    assert model.weights_source == (f"checkpoint.pt[{key}]" if key else "checkpoint.pt")
+    for name, value in randomized(plain()).state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], value), name
+
+
+def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path):
+    torch.save({"epoch": 7, "net": {"a": 1}}, tmp_path / "odd.pt")
+    refused(source("plain"), tmp_path / "odd.pt", match=r"nor one under model_state_dict, .*it holds `epoch`, `net`")

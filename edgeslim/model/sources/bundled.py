@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from edgeslim.model.model import BUNDLED, Model
-from edgeslim.model.sources.weights import load_weights, weights_name
+from edgeslim.model.sources.weights import load_weights
 from edgeslim.resources import default_model_folder
 from edgeslim.tasks.preprocessing import Preprocessing
 
@@ -29,8 +29,11 @@ def bundled_model(weights: str | None, seed: int) -> Model:
 
     torch.manual_seed(seed)
     network = make()
-    if weights != "random":
-        load_weights(network, Path(weights) if weights else default_model_folder() / "weights.safetensors")
+    held = weights or "bundled"
+    if weights is None:
+        load_weights(network, default_model_folder() / "weights.safetensors")
+    elif weights != "random":
+        held = load_weights(network, Path(weights))
     preprocessing = Preprocessing(
         width=28,
         height=28,
@@ -41,4 +44,4 @@ def bundled_model(weights: str | None, seed: int) -> Model:
         color_order="GRAY",
         interpolation="bilinear",
     )
-    return Model(BUNDLED, weights_name(weights, "bundled"), network, preprocessing, FASHION_LABELS)
+    return Model(BUNDLED, held, network, preprocessing, FASHION_LABELS)

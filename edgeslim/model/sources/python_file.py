@@ -12,9 +12,10 @@ from torch import nn
 
 from edgeslim.errors import BadModel, near_misses
 from edgeslim.model.model import Model
+from edgeslim.model.sources.advice import advice
 from edgeslim.model.sources.torchvision import make_torchvision_importable
 from edgeslim.model.sources.user_code import running_code_of
-from edgeslim.model.sources.weights import load_weights, weights_name
+from edgeslim.model.sources.weights import load_weights
 from edgeslim.tasks import DEFAULT_TASK, task_named
 from edgeslim.tasks.preprocessing import Preprocessing
 
@@ -31,7 +32,7 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         )
     file, colon, factory = source.rpartition(":")
     if not colon or not file.endswith(".py"):
-        raise BadModel(f"`{source}` is no model; expected FILE.py:FACTORY, torchvision:NAME, or nothing")
+        raise BadModel(advice(source))
     path = Path(file)
     if not path.is_file():
         raise BadModel(f"{file} does not exist or is no file")
@@ -47,11 +48,12 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         raise BadModel(f"{source} returned a {type(network).__name__}, expected a torch.nn.Module")
     if weights == "default":
         raise BadModel("--weights default is for torchvision models; pass a file, `random`, or nothing")
+    held = "factory" if weights is None else weights
     if weights not in (None, "random"):
-        load_weights(network, Path(str(weights)))
+        held = load_weights(network, Path(str(weights)))
     return Model(
         f"{path.name}:{factory}",
-        weights_name(weights, "factory"),
+        held,
         network,
         preprocessing_of(namespace, file, "PREPROCESSING"),
         _names_in(namespace, file, "LABELS", "one for each class"),

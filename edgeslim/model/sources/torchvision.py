@@ -9,7 +9,7 @@ import torch
 
 from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.model.model import Model
-from edgeslim.model.sources.weights import load_weights, weights_name
+from edgeslim.model.sources.weights import load_weights
 from edgeslim.tasks.preprocessing import Preprocessing
 
 _DECLARED: list[torch.library.Library] = []  # a Library undoes its declarations when it is collected
@@ -32,13 +32,15 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
     elif name.startswith("vit_"):  # which has a stored position for each patch of its image
         asked = {"image_size": published.transforms().crop_size[0]}
     network = models.get_model(name, weights=None, **asked)
+    held = weights
     if weights == "default":
         load_weights(network, _cached(published))
+        held = published.name
     elif weights != "random":
-        load_weights(network, Path(weights))
+        held = load_weights(network, Path(weights))
     return Model(
         source,
-        weights_name(weights, published.name if weights == "default" else ""),
+        held,
         network,
         _torchvision_preprocessing(published.transforms()),
         tuple(published.meta["categories"]),

@@ -11,12 +11,20 @@ from torch import Tensor, nn
 
 from edgeslim.errors import BadModel
 
+# Where the checkpoints of a training loop hold the state dict, beside optimizers and counts.
+CHECKPOINT_KEYS = ("model_state_dict", "state_dict", "model")
+PARALLEL = "module."  # what DataParallel writes before every name
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load all weights of a network from a file; BadModel where they do not fit it, or the file is none."""
+
+def load_weights(network: nn.Module, path: Path) -> str:
+    """Load all weights of a network from a file, and return what an artifact calls them: the file, and where in it.
+
+    A checkpoint's state dict is found under its usual keys. BadModel where the weights do not fit the network, or the
+    file is none.
+    """
     if not path.is_file():
         raise BadModel(f"weights {path} do not exist or are no file")
-    state = _read_state(path)
+    key, state = _read_state(path)
     expected = network.state_dict()
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
@@ -32,6 +40,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
                 f"{path}: `{name}` has shape {tuple(value.shape)}, the model expects {tuple(expected[name].shape)}"
             )
     network.load_state_dict(state)
+    return f"{path.name}[{key}]" if key else path.name
 
 
 def _strangeness(value: Tensor) -> str | None:
@@ -49,10 +58,11 @@ def _first(names: list[str]) -> str:
     return f" (first: `{names[0]}`)" if names else ""
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the state dict of a file, and the key under which a checkpoint holds it, "" where the file is it."""
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return "", load_file(path)
         except (SafetensorError, OSError) as error:
             raise BadModel(f"{path} is no readable safetensors file: {error}") from error
     if path.suffix not in (".pt", ".pth"):
@@ -68,15 +78,24 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch's unpickler lets through whatever damaged bytes make it stumble over
         raise BadModel(f"{path} is no readable PyTorch file: {type(error).__name__}: {error}") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise BadModel(f"{path} holds no state dict (names to tensors)")
+    if _is_state(state):
+        return "", _without_prefix(state)
+    for key in CHECKPOINT_KEYS if isinstance(state, dict) else ():
+        if _is_state(state.get(key)):
+            return key, _without_prefix(state[key])
+    keys = f"; it holds {', '.join(f'`{one}`' for one in list(state)[:8])}" if isinstance(state, dict) else ""
+    raise BadModel(f"{path} holds no state dict (names to tensors), nor one under {', '.join(CHECKPOINT_KEYS)}{keys}")
+
+
+def _is_state(found: object) -> bool:
+    """Tell whether something maps names to tensors."""
+    return isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    )
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without what DataParallel writes before every name."""
+    if state and all(name.startswith(PARALLEL) for name in state):
+        return {name.removeprefix(PARALLEL): value for name, value in state.items()}
     return state
-
-
-def weights_name(weights: str | None, otherwise: str) -> str:
-    """Return what an artifact calls the weights that `weights` names."""
-    if weights in (None, "default"):
-        return otherwise
-    return "random" if weights == "random" else Path(str(weights)).name
