@@ -6,6 +6,7 @@ stdout is the result, stderr progress and errors.
 import _thread
 import atexit
 import os
+import platform
 import re
 import signal
 import sys
@@ -15,27 +16,66 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 import click
 
 from edgeslim.cli.bench import bench, compare, probe
 from edgeslim.cli.build import build, check, sensitivity
+from edgeslim.cli.cache import cache
 from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
 from edgeslim.cli.options import STDERR, keep_stdout, no_document_yet, print_json, printed_json
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
+from edgeslim.formats import RUNTIMES
 from edgeslim.resources import HUGE_PAGES, LIBRARY_FOLDERS, default_store, require_room
 from edgeslim.units import plain
 
 INTERRUPTED_WORDS = "interrupted; nothing half-written was left"
-WITHOUT_WORK = ("devices", "doctor")
+WITHOUT_WORK = ("cache", "devices", "doctor")
 USAGE, INTERRUPTED = 2, 130  # exit codes beside those of errors.py
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="edgeslim")
+ENDINGS = """\b
+Exit codes:
+  0  done
+  1  a bug in edgeslim, with a report to send
+  2  words or files that cannot be used
+  3  the device cannot have it, or a result falls below a demand
+  4  the device, or the agent on it, failed
+  5  a measurement that must not be believed
+  6  an artifact that is not what its manifest says
+  7  an exporter, a runtime or this machine failed
+  130  interrupted"""
+
+
+def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the version of edgeslim and of all that computes or writes files here, and end."""
+    if wanted:
+        names = ("torch", *dict.fromkeys(package for one in RUNTIMES.values() for package in one.packages))
+        found = [f"{name} {installed}" for name in names if (installed := _installed(name)) is not None]
+        click.echo(f"edgeslim {version('edgeslim')} (Python {platform.python_version()}; {', '.join(found)})")
+        context.exit()
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=ENDINGS)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the versions of edgeslim and of the runtimes that are installed.",
+)
 def commands() -> None:
     """Compress a CNN for one device and hand over an artifact in which nothing is believed before it ran."""
 
@@ -52,6 +92,7 @@ for command in (
     probe,
     profile,
     calibrate,
+    cache,
     doctor,
 ):
     commands.add_command(command)

@@ -1,0 +1,49 @@
+"""`cache`: what is kept between builds, and clearing it."""
+
+from dataclasses import asdict
+
+import click
+
+from edgeslim.cli.options import AS_JSON, echo, print_json, show
+from edgeslim.errors import BadInput
+from edgeslim.kept import clear, kept
+from edgeslim.resources import default_store
+from edgeslim.table import Table
+from edgeslim.units import show_bytes
+
+DAY_S = 86400.0
+
+
+@click.command()
+@click.option("--clear", "cleared", is_flag=True, help="Remove it; what is needed again is made anew.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only of this kind; may be repeated.")
+@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Only what was not used for so long.")
+@AS_JSON
+def cache(cleared: bool, kinds: tuple[str, ...], older_than: float | None, as_json: bool) -> None:
+    """Show what is kept between builds and where, or clear it."""
+    store = default_store()
+    if not cleared and (kinds or older_than is not None):
+        raise BadInput("--kind and --older-than say what --clear removes")
+    freed = clear(store, kinds, (older_than or 0.0) * DAY_S) if cleared else None
+    found = kept(store)
+    if as_json:
+        print_json({"folder": str(store), "freed_bytes": freed, "kept": [asdict(one) for one in found]})
+        return
+    if freed is not None:
+        echo(f"{show_bytes(freed)} removed from {store}")
+        return
+    rows = tuple(
+        (one.kind, one.what, str(one.files), show_bytes(one.size_bytes), f"{one.age_s / DAY_S:.0f}") for one in found
+    )
+    total = f"{show_bytes(sum(one.size_bytes for one in found))} in {store} (EDGESLIM_CACHE names another folder)"
+    numbers = frozenset({"files", "size", "days unused"})
+    show(
+        Table(
+            "kept between builds",
+            ("kind", "what", "files", "size", "days unused"),
+            rows,
+            (total, "`edgeslim cache --clear` removes it; what is needed again is made anew"),
+            right=numbers,
+            whole=numbers,
+        )
+    )

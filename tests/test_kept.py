@@ -1,0 +1,97 @@
+"""What is kept between builds is listed by kind, and cleared by kind and age, and nothing else goes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeslim.errors import BadInput
+from edgeslim.kept import KINDS, clear, kept
+from edgeslim.resources import in_package
+
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store of two kinds: 30 bytes that are fresh, and 5 beside 7 of which those were used ten days ago."""
+    for kind, files in {"curve": {"a": 10, "b": 20}, "images": {"old": 5, "deep/new": 7}}.items():
+        for name, size in files.items():
+            file = tmp_path / "store" / kind / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(bytes(size))
+    before = time.time() - 10 * DAY_S
+    os.utime(tmp_path / "store/images/old", (before, before))
+    return tmp_path / "store"
+
+
+def sizes(store: Path) -> dict[str, tuple[int, int]]:
+    return {one.kind: (one.files, one.size_bytes) for one in kept(store)}
+
+
+def test_it_is_listed_by_kind_with_words(store: Path) -> None:
+    assert sizes(store) == {"curve": (2, 30), "images": (2, 12)}
+    assert [one.what for one in kept(store)] == [KINDS["curve"], KINDS["images"]]
+    assert all(one.age_s < DAY_S for one in kept(store))
+    assert kept(store / "nowhere") == ()
+
+
+def test_all_of_it_one_kind_or_what_was_long_unused_is_removed(store: Path) -> None:
+    assert clear(store, older_than_s=5 * DAY_S) == 5
+    assert sizes(store) == {"curve": (2, 30), "images": (1, 7)}
+    assert clear(store, ["curve"]) == 30
+    assert sizes(store) == {"images": (1, 7)}
+    assert clear(store) == 7
+    assert list(store.iterdir()) == []
+
+
+def test_what_a_link_names_stays(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo").write_text("x")
+    (store / "curve" / "link").symlink_to(tmp_path / "mine")
+    (store / "linked").symlink_to(tmp_path / "mine")
+    clear(store)
+    assert (tmp_path / "mine" / "photo").is_file()
+
+
+def test_a_kind_that_is_not_there_is_told_with_what_was_meant(store: Path) -> None:
+    with pytest.raises(BadInput, match=r"nothing of the kind `curves` is kept in .*; did you mean `curve`"):
+        clear(store, ["images", "curves"])
+    assert sizes(store) == {"curve": (2, 30), "images": (2, 12)}, "something went though the words were wrong"
+
+
+def test_every_kind_that_is_kept_is_described() -> None:
+    code = "\n".join(file.read_text() for file in in_package().rglob("*.py"))
+    names = re.findall(r'remember\(\s*[\w.]*store\w*,\s*"(\w+)"', code)
+    names += re.findall(r'(?:store|default_store\(\))\s*/\s*"(\w+)"', code)
+    assert len(set(names)) > 5, "the pattern finds no longer what is kept"
+    assert set(names) <= set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--json"], 0, '"kind": "curve"'),
+        ([], 0, "42 B in"),
+        (["--clear", "--kind", "images"], 0, "12 B removed from"),
+        (["--kind", "images"], 2, "--kind and --older-than say what --clear removes"),
+        (["--clear", "--older-than", "-1"], 2, "-1"),
+    ],
+)
+def test_the_command_says_and_does_it(store: Path, words: list[str], code: int, told: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeslim", "cache", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "EDGESLIM_CACHE": str(store)},
+    )
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+    if "--json" in words:
+        assert json.loads(done.stdout)["folder"] == str(store)
