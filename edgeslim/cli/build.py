@@ -12,7 +12,6 @@ from edgeslim.cli.options import (
     DEVICE,
     FORMATS,
     QUIET,
-    STDERR,
     TRUST_LABELS,
     WEIGHTS,
     echo,
@@ -21,6 +20,7 @@ from edgeslim.cli.options import (
     progress_on,
     quantity,
     show,
+    tell,
 )
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
@@ -252,4 +252,4 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
     else:
         show(sensitivity_table(report, files[: 2 - len(not_drawn)]))
     for line in not_drawn:
-        STDERR.print("warning:", line, highlight=False)
+        tell("warning", line)

@@ -6,11 +6,10 @@ from pathlib import Path
 import click
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, STDERR, echo, print_json, show
+from edgeslim.cli.options import AS_JSON, echo, print_json, show, tell
 from edgeslim.devices.new_profile import write_new_profile
 from edgeslim.devices.profile import all_profiles, describe, load_profile
 from edgeslim.errors import BadInput
-from edgeslim.units import plain
 
 
 @click.command()
@@ -30,7 +29,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
         require_matplotlib()
     found = edgeslim.inspect(artifact)
     if found.changed is not None:
-        STDERR.print("warning:", plain(found.changed), highlight=False)
+        tell("warning", found.changed)
     if plot is not None:
         inspection_plot(found, plot)
     if as_json:

@@ -27,11 +27,10 @@ from edgeslim.cli.cache import cache
 from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
-from edgeslim.cli.options import STDERR, keep_stdout, no_document_yet, print_json, printed_json
+from edgeslim.cli.options import keep_stdout, no_document_yet, print_json, printed_json, tell
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
 from edgeslim.formats import RUNTIMES
 from edgeslim.resources import HUGE_PAGES, LIBRARY_FOLDERS, default_store, require_room
-from edgeslim.units import plain
 
 INTERRUPTED_WORDS = "interrupted; nothing half-written was left"
 WITHOUT_WORK = ("cache", "devices", "doctor")
@@ -147,7 +146,7 @@ def _shown(otherwise: Callable[..., None]) -> Callable[..., None]:
 
     def show_warning(message: Any, category: type[Warning], *where: Any) -> None:
         if issubclass(category, Recomputed):
-            STDERR.print("warning:", str(message), highlight=False)
+            tell("warning", str(message))
         else:
             otherwise(message, category, *where)
 
@@ -206,7 +205,7 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - the signa
 
 
 def _fail(error: BaseException, message: str, code: int, following: str | None = None) -> NoReturn:
-    STDERR.print("error:", plain(message), markup=False, highlight=False)
+    tell("error", message)
     _end(error, message, code, following)
 
 

@@ -3,21 +3,24 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from edgeslim.errors import BadInput
 from edgeslim.progress import silent
 from edgeslim.report.tables import rendered
 from edgeslim.table import Table
-from edgeslim.units import parse
+from edgeslim.units import parse, plain
 
-STDOUT = Console(width=None if sys.stdout.isatty() else 130, highlight=False, markup=False)
+PIPED_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130
+STDOUT = Console(width=PIPED_WIDTH, highlight=False, markup=False)
 STDERR = Console(stderr=True, soft_wrap=True, markup=False)
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -63,6 +66,12 @@ def show(*shown: Table | str | Sequence[Table | str]) -> None:
         STDOUT.print(rendered(one))
 
 
+def tell(kind: Literal["error", "warning"], text: str) -> None:
+    """Say on stderr what went wrong or may: in colour on a terminal, unless NO_COLOR is set."""
+    style = {"error": "bold red", "warning": "yellow"}[kind]
+    STDERR.print(Text.assemble((f"{kind}:", style), " ", plain(text)), highlight=False)
+
+
 _documents: list[Any] = []  # what was printed as JSON: one document at most is
 
 
@@ -84,16 +93,19 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def progress_on(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that shows (stage, share done) on stderr: a bar on a terminal, a line a stage elsewhere."""
+    """Yield a function that shows (stage, share done) on stderr: a bar on a terminal, a line a stage elsewhere.
+
+    Such a line begins with the seconds since the start.
+    """
     if quiet:
         yield silent
         return
     if not STDERR.is_terminal:
-        last = [""]
+        last, began_s = [""], time.monotonic()
 
         def line(stage: str, share: float) -> None:  # noqa: ARG001 - a log has no bar
             if stage != last[0]:
-                click.echo(stage, err=True)
+                click.echo(f"{time.monotonic() - began_s:7.1f} s  {stage}", err=True)
                 last[0] = stage
 
         yield line

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from rich import table as rich_table
-from rich.console import Group, RenderableType
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.text import Text
 
 from edgeslim.table import Table
@@ -11,16 +13,74 @@ from edgeslim.units import plain
 
 
 def rendered(table: Table | str | Sequence[Table | str]) -> RenderableType:
-    """Return a table as the terminal shows it, its notes below; lines of text, and several of both, as they follow."""
+    """Return a table as the terminal shows it, its notes below; lines of text, and several of both, as they follow.
+
+    A table that is too wide for the terminal loses its lines, and if that does not do each row becomes a block: no word
+    is ever broken.
+    """
     if isinstance(table, str):
         return Text(plain(table))
     if not isinstance(table, Table):
         return Group(*map(rendered, table))
+    return Group(_Fitting(table), *(Text(plain(note)) for note in table.notes))
+
+
+class _Fitting:
+    """A table that knows its width only when it is printed."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = len(self._table.columns)
+        for lines, between in ((True, 3 * columns + 1), (False, 2 * columns - 1)):
+            widths = _widths(self._table, options.max_width - between)
+            if widths is not None:
+                yield _grid(self._table, widths, lines=lines)
+                return
+        yield from _blocks(self._table)
+
+
+def _widths(table: Table, room: int) -> list[int] | None:
+    """Return how wide the columns are in so much room for all: no word is broken; None where that cannot be."""
+    cells = [[plain(one) for one in column] for column in zip(table.columns, *table.rows, strict=True)]
+    lines = [[line for cell in column for line in cell.split("\n")] for column in cells]
+    widths = [max(map(cell_len, column)) for column in lines]
+    words = [
+        [line if name in table.whole else max(line.split(" "), key=cell_len) for line in column]
+        for name, column in zip(table.columns, lines, strict=True)
+    ]
+    least = [max(map(cell_len, column)) for column in words]
+    while sum(widths) > room:
+        wider = [place for place, width in enumerate(widths) if width > least[place]]
+        if not wider:
+            return None
+        widths[max(wider, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _grid(table: Table, widths: Sequence[int], *, lines: bool) -> rich_table.Table:
     shown = rich_table.Table(title=plain(table.title) or None, title_justify="left")
-    for name in table.columns:
-        shown.add_column(
-            name, justify="right" if name in table.right else "left", no_wrap=name in table.whole, overflow="fold"
-        )
+    if not lines:
+        shown.box, shown.show_edge, shown.padding = SIMPLE_HEAD, False, (0, 1, 0, 0)
+    for name, width in zip(table.columns, widths, strict=True):
+        justify: JustifyMethod = "right" if name in table.right else "left"
+        shown.add_column(plain(name), justify=justify, no_wrap=name in table.whole, overflow="fold", width=width)
     for place, row in enumerate(table.rows):
         shown.add_row(*map(plain, row), style="bold" if place in table.bold else "", end_section=place in table.ends)
-    return Group(shown, *(Text(plain(note)) for note in table.notes))
+    return shown
+
+
+def _blocks(table: Table) -> RenderResult:
+    """Yield the title, then a block for each row: a line for each cell that holds something, beside its column."""
+    if table.title:
+        yield Text(plain(table.title), style="italic")
+    for place, row in enumerate(table.rows):
+        block = rich_table.Table.grid(padding=(0, 2))
+        block.add_column(overflow="fold")
+        block.add_column(overflow="fold")
+        for name, cell in zip(table.columns, row, strict=True):
+            if cell:
+                block.add_row(plain(name), plain(cell), style="bold" if place in table.bold else "")
+        yield block
+        yield Text()

@@ -2,6 +2,9 @@
 
 import io
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from edgeslim.report.tables import rendered
@@ -9,9 +12,9 @@ from edgeslim.table import Table
 from edgeslim.units import plain
 
 
-def page(shown: Table | str | list[Table | str]) -> str:
+def page(shown: Table | str | list[Table | str], width: int = 100) -> str:
     text = io.StringIO()
-    Console(file=text, width=100, highlight=False, markup=False).print(rendered(shown))
+    Console(file=text, width=width, highlight=False, markup=False).print(rendered(shown))
     return text.getvalue()
 
 
@@ -36,3 +39,39 @@ def test_a_table_has_its_title_columns_rows_and_notes_in_order() -> None:
     places = [text.index(word) for word in ("title", "name", "one", "two", "a note")]
     assert places == sorted(places)
     assert "│     1 │" in text, "a number does not stand on the right"
+
+
+WORDS = st.lists(st.text("abcdefghij0123456789.%", min_size=1, max_size=14), min_size=1, max_size=5).map(" ".join)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    columns = draw(st.lists(WORDS, min_size=1, max_size=9, unique=True))
+    rows = draw(st.lists(st.tuples(*[WORDS for _ in columns]), min_size=1, max_size=4))
+    some = st.sets(st.sampled_from(columns)).map(frozenset)
+    return Table("a title", tuple(columns), tuple(rows), ("a note",), right=draw(some), whole=draw(some))
+
+
+@settings(deadline=None, max_examples=60)
+@given(table=tables(), width=st.sampled_from([60, 80, 100, 120]))
+def test_no_word_is_cut_and_no_line_is_too_long_at_any_width(table: Table, width: int) -> None:
+    text = page(table, width)
+    words = {word for row in (table.columns, *table.rows) for cell in row for word in cell.split()}
+    assert words <= set(text.split()), f"missing: {words - set(text.split())}"
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_table_too_wide_for_the_terminal_becomes_a_block_a_row_without_what_is_empty() -> None:
+    table = Table("title", ("format", "latency"), (("onnx", "1.25"), ("tflite", "")), ("a note",))
+    assert [line.rstrip() for line in page(table, 14).splitlines()] == [
+        "title", "format   onnx", "latency  1.25", "", "format  tflite", "", "a note",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_a_builds_summary_cuts_no_value_at_any_width(width: int) -> None:
+    columns = ("format", "precision", "size", "top-1, 95 % interval", "as fp32", "int8 layers", "latency*", "memory*")
+    row = ("openvino", "int8", "1.53 MB", "94.55 % (94.09 to 94.98)", "97.49 %", "12 of 12", "1.07 ms ±14 %", "36.7 MB")
+    text = page(Table("default-raspberry-pi-4 1.0.0: accepted", columns, (row,), whole=frozenset({"size"})), width)
+    assert set(" ".join(row).split()) <= set(text.split())
+    assert ("│" in text, "─" in text) == (width >= 100, width >= 80), "with its lines, without, and a block a row"
