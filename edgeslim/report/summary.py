@@ -1,5 +1,6 @@
 """What a build made, as a person reads it; cli/ prints what these functions return."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -62,16 +63,27 @@ def build_summary(
         *(f"warning: {warning}" for warning in warnings),
         f"artifact: {folder}",
         f"archive:  {archive_path(folder)}",
+        *_next_commands(folder, manifest, profile),
     ]
     return Table(
         f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}",
         columns,
         rows,
         tuple(line for line in lines if line),
-        whole=frozenset(columns),
+        whole=frozenset(columns) - {columns[3], columns[6]},  # the interval and the latency, which may break
         bold=frozenset(place for place, model in enumerate(models) if model.path == manifest.primary),
         ends=frozenset(place for place, model in enumerate(models) if model.precision == "int8"),
     )
+
+
+def _next_commands(folder: Path, manifest: Manifest, profile: DeviceProfile) -> list[str]:
+    """Return what to type next, in lines that can be copied."""
+    path = shlex.quote(str(folder))
+    bench = f"edgeslim bench {path}" + ("" if is_this_machine(profile) else " --on ssh://USER@BOARD")
+    commands = [f"edgeslim inspect {path}"] if manifest.status == "rejected" else []
+    commands += [bench] if profile.transport != "none" else []
+    commands += [f"edgeslim verify {shlex.quote(str(archive_path(folder)))}"]
+    return [f"{'next: ' if place == 0 else '      '}{command}" for place, command in enumerate(commands)]
 
 
 def _row(model: ModelFile, measured: Measurement | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Tables on a terminal."""
 
+import textwrap
 from collections.abc import Sequence
 
 from rich import table as rich_table
@@ -46,11 +47,10 @@ def _widths(table: Table, room: int) -> list[int] | None:
     cells = [[plain(one) for one in column] for column in zip(table.columns, *table.rows, strict=True)]
     lines = [[line for cell in column for line in cell.split("\n")] for column in cells]
     widths = [max(map(cell_len, column)) for column in lines]
-    words = [
-        [line if name in table.whole else max(line.split(" "), key=cell_len) for line in column]
-        for name, column in zip(table.columns, lines, strict=True)
-    ]
-    least = [max(map(cell_len, column)) for column in words]
+    least = [
+        max(cell_len(one) for place, line in enumerate(column) for one in _unbroken(line, whole=place > 0 and kept))
+        for column, kept in zip(lines, (name in table.whole for name in table.columns), strict=True)
+    ]  # a column's name may break where its cells may not
     while sum(widths) > room:
         wider = [place for place, width in enumerate(widths) if width > least[place]]
         if not wider:
@@ -59,13 +59,19 @@ def _widths(table: Table, room: int) -> list[int] | None:
     return widths
 
 
+def _unbroken(line: str, *, whole: bool) -> list[str]:
+    """Return what of a line stays together: its words, or all of it."""
+    return [line] if whole else line.split(" ")
+
+
 def _grid(table: Table, widths: Sequence[int], *, lines: bool) -> rich_table.Table:
     shown = rich_table.Table(title=plain(table.title) or None, title_justify="left")
     if not lines:
         shown.box, shown.show_edge, shown.padding = SIMPLE_HEAD, False, (0, 1, 0, 0)
     for name, width in zip(table.columns, widths, strict=True):
         justify: JustifyMethod = "right" if name in table.right else "left"
-        shown.add_column(plain(name), justify=justify, no_wrap=name in table.whole, overflow="fold", width=width)
+        heading = "\n".join(textwrap.wrap(plain(name), width))
+        shown.add_column(heading, justify=justify, no_wrap=name in table.whole, overflow="fold", width=width)
     for place, row in enumerate(table.rows):
         shown.add_row(*map(plain, row), style="bold" if place in table.bold else "", end_section=place in table.ends)
     return shown
