@@ -1,5 +1,6 @@
 """What lies in the folder of kept results, by kind, and how it is cleared."""
 
+import os
 import shutil
 import stat
 import time
@@ -15,7 +16,7 @@ KINDS = {
     "candidate": "networks that pruning tried",
     "curve": "what groups of channels lose at their widths",
     "images": "images that were decoded (at most 4 GiB)",
-    "judged": "answers of files on the images that judge",
+    "judged": "what networks that pruning tried lose",
     "machines": "emulated machines that are set up",
     "operator_counts": "instructions of operators on emulated cores",
     "operator_times": "operators that were timed on this machine",
@@ -42,19 +43,18 @@ def kept(store: Path) -> tuple[Kept, ...]:
     """Return what a store holds, by kind; nothing where there is no store. ToolFailed where it cannot be read."""
     now, found = time.time(), []
     for folder in _folders(store):
-        seen = [one.lstat() for one in folder.rglob("*")]
-        files = [one for one in seen if stat.S_ISREG(one.st_mode)]
-        newest = max((max(one.st_mtime, one.st_atime) for one in files), default=now)
-        size = sum(one.st_size for one in files)
-        found.append(Kept(folder.name, KINDS.get(folder.name, "of another version"), len(files), size, now - newest))
+        parts = [_Part.of(one) for one in _places(folder)]
+        newest = max((one.newest for one in parts if one.files), default=now)
+        files, size = sum(one.files for one in parts), sum(one.size_bytes for one in parts)
+        found.append(Kept(folder.name, KINDS[folder.name], files, size, now - newest))
     return tuple(found)
 
 
 def clear(store: Path, kinds: Collection[str] = (), older_than_s: float = 0.0) -> int:
     """Remove what is kept, of some kinds or all, that was not used for so long; return how many bytes went.
 
-    Links go and what they name stays. Raises BadInput for a kind that is not there, ToolFailed where something cannot
-    be removed.
+    What no build has put there stays, and what links name. Raises BadInput for a kind that is not there, ToolFailed
+    where something cannot be removed.
     """
     folders = {folder.name: folder for folder in _folders(store)}
     for kind in kinds:
@@ -63,22 +63,58 @@ def clear(store: Path, kinds: Collection[str] = (), older_than_s: float = 0.0) -
     limit, freed = time.time() - older_than_s, 0
     try:
         for folder in [folders[kind] for kind in kinds or folders]:
-            files = [one for one in folder.rglob("*") if one.is_symlink() or not one.is_dir()]
-            old = [one for one in files if max((seen := one.lstat()).st_mtime, seen.st_atime) <= limit]
-            freed += sum(one.lstat().st_size for one in old)
-            if len(old) == len(files):
-                shutil.rmtree(folder)
-            else:
-                for one in old:
-                    one.unlink(missing_ok=True)
+            for place in _places(folder):
+                part = _Part.of(place)
+                if older_than_s and part.newest > limit:
+                    continue
+                freed += part.size_bytes
+                if place.is_dir() and not place.is_symlink():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
     except OSError as error:
         raise ToolFailed(f"cannot remove {error.filename}: {error.strerror}") from error
     return freed
 
 
-def _folders(store: Path) -> list[Path]:
+@dataclass(frozen=True)
+class _Part:
+    """A file, or a folder that is of use only whole: how much it holds, and when it was last used or written."""
+
+    files: int
+    size_bytes: int
+    newest: float
+
+    @classmethod
+    def of(cls, place: Path) -> "_Part":
+        seen = [_looked_at(one) for one in (place, *place.rglob("*"))]
+        files = [one for one in seen if one is not None and not stat.S_ISDIR(one.st_mode)]
+        newest = max((max(one.st_mtime, one.st_atime) for one in files), default=0.0)
+        return cls(len(files), sum(one.st_size for one in files), newest)
+
+
+def _looked_at(place: Path) -> os.stat_result | None:
+    """Return what is known of a file, None where it has gone: a build may run."""
     try:
-        return sorted(one for one in store.iterdir() if one.is_dir() and not one.is_symlink())
+        return place.lstat()
+    except FileNotFoundError:
+        return None
+
+
+def _places(folder: Path) -> list[Path]:
+    """Return what is used and removed as one: what lies in a folder of the store."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _folders(store: Path) -> list[Path]:
+    """Return the folders that builds make in a store; others are not ours."""
+    try:
+        return sorted(one for one in store.iterdir() if one.name in KINDS and one.is_dir() and not one.is_symlink())
     except FileNotFoundError:
         return []
     except OSError as error:

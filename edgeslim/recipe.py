@@ -72,11 +72,11 @@ def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
 
     BadInput for another wish.
     """
-    if prune is None or prune is True:
+    if prune is None:
         return recipe
-    if prune is False:
-        return without_step(recipe, "prune")
-    unit, _, share = prune.partition("=")
+    if isinstance(prune, bool):
+        return with_step_settings(recipe, "prune") if prune else without_step(recipe, "prune")
+    unit, _, share = str(prune).partition("=")
     known = ("macs", "parameters", "channels", "latency")
     try:
         if unit not in known:
@@ -84,14 +84,14 @@ def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
         return with_step_settings(recipe, "prune", **{f"keep_{unit}": float(share)})
     except ValueError as error:
         raise BadInput(
-            f"--prune `{prune}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(known)}: macs=0.5"
+            f"pruning by `{prune}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(known)}: macs=0.5"
         ) from error
 
 
 def with_step_settings(recipe: Recipe, step: str, **settings: Any) -> Recipe:
     """Return the recipe with some settings of one step replaced; BadInput when it has no such step."""
     if all(call.step != step for call in recipe.steps):
-        raise BadInput(f"the recipe has no step `{step}` to set {', '.join(settings)} on")
+        raise BadInput(f"the recipe has no step `{step}` to set {', '.join(settings) or 'anything'} on")
     steps = tuple(
         call.model_copy(update={"settings": {**call.settings, **settings}}) if call.step == step else call
         for call in recipe.steps

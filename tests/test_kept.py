@@ -20,7 +20,7 @@ DAY_S = 86400.0
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A store of two kinds: 30 bytes that are fresh, and 5 beside 7 of which those were used ten days ago."""
-    for kind, files in {"curve": {"a": 10, "b": 20}, "images": {"old": 5, "deep/new": 7}}.items():
+    for kind, files in {"curve": {"a": 10, "b": 20}, "images": {"old": 5, "new": 7}}.items():
         for name, size in files.items():
             file = tmp_path / "store" / kind / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +48,29 @@ def test_all_of_it_one_kind_or_what_was_long_unused_is_removed(store: Path) -> N
     assert sizes(store) == {"images": (1, 7)}
     assert clear(store) == 7
     assert list(store.iterdir()) == []
+
+
+def test_what_no_build_has_put_there_is_neither_listed_nor_removed(store: Path) -> None:
+    (store / "photos").mkdir()
+    (store / "photos" / "one.jpg").write_text("x")
+    (store / "notes.txt").write_text("x")
+    assert set(sizes(store)) == {"curve", "images"}
+    clear(store)
+    assert sorted(one.name for one in store.rglob("*")) == ["notes.txt", "one.jpg", "photos"]
+    with pytest.raises(BadInput, match="nothing of the kind `photos` is kept"):
+        clear(store, ["photos"])
+
+
+def test_what_is_of_use_only_whole_goes_or_stays_whole(store: Path) -> None:
+    machine = store / "machines" / "debian"
+    machine.mkdir(parents=True)
+    for name, days in (("kernel", 30), ("disk", 1)):
+        (machine / name).write_bytes(bytes(8))
+        os.utime(machine / name, (time.time() - days * DAY_S,) * 2)
+    assert clear(store, ["machines"], 5 * DAY_S) == 0
+    assert sizes(store)["machines"] == (2, 16)
+    assert clear(store, ["machines"], 0.5 * DAY_S) == 16
+    assert not machine.exists()
 
 
 def test_what_a_link_names_stays(store: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -86,6 +87,7 @@ def test_a_module_is_a_model_with_what_is_said_of_it_and_is_left_alone():
         ({}, "the Sequential given as a module does not say how images become inputs; define, for example: preproc"),
         ({"preprocessing": {"width": 16}}, r"the Sequential given as a module \[preprocessing\]: .*missing.*example"),
         ({"preprocessing": COLOR, "weights": "random"}, "the Sequential brings its weights; load others into it"),
+        ({"preprocessing": COLOR, "labels": 5}, "labels: expected a list of names"),
         ({"preprocessing": COLOR, "labels": "abcd"}, "labels: expected a list of names, one for each class"),
         ({"preprocessing": COLOR, "task": "poetry"}, "poetry"),
     ],
@@ -124,3 +126,15 @@ def test_images_are_read_for_a_model_and_errors_have_one_base():
     assert len(data.calibration) > 0
     with pytest.raises(EdgeslimError, match="no/such/folder"):
         edgeslim.load_data(model, Path("no/such/folder"))
+
+
+def test_a_module_that_torch_fx_traced_and_labels_of_numpy_are_taken_as_others_are():
+    traced = torch.fx.symbolic_trace(network())
+    model = edgeslim.load_model(traced, preprocessing=PREPROCESSING, labels=np.array(["a", "b", "c", "d"]))
+    assert model.labels == ("a", "b", "c", "d")
+    assert model.outputs[0].shape == (1, 4)
+
+
+def test_a_share_without_its_unit_is_refused():
+    with pytest.raises(BadInput, match=r"pruning by `0\.5`: expected UNIT=SHARE"):
+        edgeslim.build(network(), preprocessing=PREPROCESSING, device="raspberry-pi", prune=0.5)

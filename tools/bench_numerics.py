@@ -1,6 +1,6 @@
 """What each precision costs and brings in each runtime, and what INT8 is worth beside the best quantizers of others.
 
-    python tools/bench_numerics.py [--part precisions promotion peers] [--networks NAME ...] [--packages FOLDER]
+    python tools/bench_numerics.py [--part PART ...] [--networks NAME ...] [--packages FOLDER]
 
 Networks: the bundled default and `mobile` (bench_models/); `outliers`, the MobileNetV3-like network of
 bench_models/gated.py, trained here, with every sixteenth channel of the sums between its blocks 48 times as large,
@@ -10,7 +10,8 @@ others judge; and `shuffle`, torchvision's ShuffleNet V2 with random weights on 
 labels: points of top-1 are lost against the fp32 file of the same runtime; of the others agreement with it is told, and
 SQNR of the logits for all.
 
-What is not installed is installed into --packages, a folder (by default a temporary one): NNCF, the weights, the
+Parts: precisions, promotion, saturation (weights of 8 and 7 bits on CPUs without VNNI), control and peers (others'
+quantizers). What is not installed is installed into --packages, a folder (by default a temporary one): NNCF, the weights, the
 photographs. Prints Markdown tables. Times are ratios of medians, interleaved, in fresh processes.
 """
 

@@ -29,7 +29,8 @@ def _hold_in_half(model: openvino.Model, source: onnx.GraphProto) -> None:
     halves = {one.name.removesuffix(HALF) for one in source.initializer if one.data_type == onnx.TensorProto.FLOAT16}
     operations = {op.get_friendly_name(): op for op in model.get_ordered_ops()}
     for node in [one for one in source.node if halves.intersection(one.input[1:2])]:
-        layer = operations[one if (one := f"{node.name}/WithoutBiases") in operations else node.name]
+        names = (f"{node.name}/WithoutBiases", node.name, node.output[0])  # the last one is called as what it gives
+        layer = next(operations[name] for name in names if name in operations)
         weight = _source(layer, 1).get_data().astype(np.float16)
         narrow = openvino.opset13.constant(weight, name=f"{node.input[1]}{HALF}")
         layer.input(1).replace_source_output(openvino.opset13.convert(narrow, "f32").output(0))

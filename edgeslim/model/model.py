@@ -25,8 +25,8 @@ BUNDLED = "default"  # the source of the network that edgeslim ships
 class Model:
     """A network at one point of its compression; steps return changed copies (`dataclasses.replace`)."""
 
-    source: str  # the words that load it again
-    weights_source: str  # "bundled", "random" (seeded) or a file's name
+    source: str  # the words that load it again; "module:CLASS" for a module that was given
+    weights_source: str  # "bundled", "random" (seeded), "factory", "the module", or a file's name
     network: nn.Module
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None
@@ -37,6 +37,7 @@ class Model:
     half: HalfPlan | None = None  # for a GPU
     trials: tuple[Trial, ...] = ()  # what pruning tried
     lost_points: float = 0.0  # on the selection images, before quantization
+    rounded_from: fx.GraphModule | None = None  # of a quantized network: the float one whose numbers were rounded
     origin: nn.Module | None = None  # what the network still computes exactly; None: it is that itself
 
     @property
@@ -47,7 +48,7 @@ class Model:
     @cached_property
     def graph(self) -> fx.GraphModule:
         """The network as aten operators, as few as can be; traced at the first use, BadModel where that fails."""
-        if isinstance(self.network, fx.GraphModule):
+        if isinstance(self.network, fx.GraphModule) and any("val" in one.meta for one in self.network.graph.nodes):
             return self.network
         return normalized(trace(self.network, self.input_shape))
 

@@ -200,7 +200,10 @@ def _try(model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context
     unquantized = compressed = model
     for module, settings in steps:
         compressed = module.apply(compressed, settings, context)
-        unquantized = unquantized if compressed.numerics else compressed
+        if compressed.rounded_from is not None:
+            unquantized = replace(unquantized, network=compressed.rounded_from)
+        elif compressed.numerics is None:
+            unquantized = compressed
     # What INT8 files are compared with is the network as it was given.
     planned = compressed.numerics or compressed.half
     reference = fold.apply(model, fold.Settings(), context) if planned else unquantized

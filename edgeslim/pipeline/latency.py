@@ -214,7 +214,7 @@ class Noted:
         """Say that times were given and nobody asked for them."""
         if self.given is None or self.known:
             return []
-        return ["the operator times that were given were not used: nothing was pruned by times"]
+        return ["the operator times that were given were not used: nothing was chosen by times"]
 
 
 def times_on_device(

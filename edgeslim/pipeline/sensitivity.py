@@ -8,7 +8,7 @@ store as soon as it is there; `build` finds curves and operator times there too.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,8 +240,9 @@ def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tu
     dense = fold.apply(model, fold.Settings(), context)
     quantized = quantize.apply(dense, quantize.Settings(promote=False), context)
     numerics = quantized.numerics
-    if numerics is None:
+    if numerics is None or quantized.rounded_from is None:
         raise TypeError("quantize gives every network its numerics")
+    dense = replace(dense, network=quantized.rounded_from)
     ranging = timed is not None and timed.runtime in RANGING
     kinds = ["int8", *(["dynamic"] if ranging else []), "w8", "fp16", "fp32"]
     found = layer_sensitivity(

@@ -88,6 +88,7 @@ def test_a_random_network_keeps_its_signal():
         ("resnet50", r"`resnet50` is no model; expected .*; did you mean `torchvision:resnet50`"),
         ("banana", r"`banana` is no model; expected FILE\.py:FACTORY, torchvision:NAME, or nothing$"),
         ("weights.pt", r"`weights\.pt` holds weights, not a network; .*: model\.py:make --weights weights\.pt"),
+        ("sample.pt", r"`sample\.pt` holds weights, not a network"),
         ("runs/yolov8n.pt", "is a checkpoint of Ultralytics' package, whose objects edgeslim does not load"),
         ("microsoft/resnet-18", r"looks like a name on a model hub\. edgeslim downloads nothing(.|\n)*from_pretrained"),
         (str(HERE.parent), "is a folder; expected .*; images are given with --data"),
@@ -374,3 +375,15 @@ def test_the_weights_of_a_training_loops_checkpoint_are_found_and_said(key, pref
 def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path):
     torch.save({"epoch": 7, "net": {"a": 1}}, tmp_path / "odd.pt")
     refused(source("plain"), tmp_path / "odd.pt", match=r"nor one under model_state_dict, .*it holds `epoch`, `net`")
+
+
+def test_names_that_begin_so_by_themselves_are_left_alone(tmp_path):
+    wrapped = "import small_models\nfrom torch import nn\nPREPROCESSING = small_models.PREPROCESSING\n"
+    wrapped += "class Wrapped(nn.Module):\n"
+    wrapped += "    def __init__(self):\n        super().__init__()\n        self.module = small_models.plain()\n"
+    wrapped += "    def forward(self, x):\n        return self.module(x)\n"
+    file = tmp_path / "mine.py"
+    file.write_text(f"import sys\nsys.path.insert(0, {str(HERE.parent)!r})\n{wrapped}")
+    state = {f"module.{name}": value for name, value in randomized(plain()).state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    assert load_model(f"{file}:Wrapped", str(tmp_path / "w.pt")).weights_source == "w.pt"

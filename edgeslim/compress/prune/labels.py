@@ -112,8 +112,8 @@ class _Follower:
         return labels
 
     def _spatial(self, node: fx.Node) -> Tensor | tuple[Tensor, ...]:
-        if node.target is ATEN.pad.default and len(arguments(node)[1]) > 4:
-            return self._mixed(node)  # it pads channels
+        if len(shape_of(node)) != 4 or (node.target is ATEN.pad.default and len(arguments(node)[1]) > 4):
+            return self._mixed(node)  # axis 1 holds no channels, or they are padded
         labels = self._labels(node.args[0], node)
         if _varying(labels) - {1}:
             self._join(labels, torch.zeros_like(labels))  # its windows mix channels, which lie along height or width

@@ -11,7 +11,7 @@ from edgeslim.formats import RUNTIMES, RuntimeName
 from edgeslim.model.context import Context
 from edgeslim.model.graph import ATEN, layers_of, shape_of
 
-ALIKE = 0.05  # of fp32's time: by so much two precisions may differ and count as equally fast
+ALIKE = 0.05  # of fp32's time: the steps in which times are compared, so that noise decides less often
 
 
 def cheaper(context: Context) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ between float and their grid. Whole batches run, so a trial costs about what the
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -161,36 +161,44 @@ def promote(
     if at_most <= allowed_points:
         return None
     trials = _Trials(dense, quantized, numerics, list(selection.tensors()), selection.targets, task)
-    depends_on = [trials.sha256, allowed_points, *cheaper]
-    order = in_order or (lambda _: cheaper)
-    found = remember(store, "promotion", depends_on, lambda: _promote(trials, allowed_points, progress, order))
-    return None if found is None else Promotion(**found)
+    depends_on = [trials.sha256, allowed_points]
+    found = remember(store, "promotion", depends_on, lambda: _kept_float(trials, allowed_points, progress))
+    if found is None:
+        return None
+    promotion = Promotion(found["before"], found["every"], allowed_points, trials.images)
+    chosen = found["chosen"]
+    if not chosen:
+        return promotion
+    kinds = tuple(cheaper if in_order is None else in_order(chosen))
+    made = remember(
+        store, "promotion", [*depends_on, kinds], lambda: _made_cheaper(trials, chosen, allowed_points, kinds)
+    )
+    return replace(promotion, **made)
 
 
-def _promote(
-    trials: "_Trials", allowed: float, progress: Progress, in_order: Callable[[Sequence[str]], Sequence[str]]
-) -> dict[str, Any] | None:
-    """Return what `Promotion` holds, None where the demand is met as it is."""
+def _kept_float(trials: "_Trials", allowed: float, progress: Progress) -> dict[str, Any] | None:
+    """Return the layers that must stay float and what is lost before and with every one; None where none must."""
     before = trials.points([])
     if before <= allowed:
         return None
     every = trials.points(trials.layers)
-    result = Promotion(before, every, allowed, trials.images)
-    if every > allowed:
-        return asdict(result)
-    chosen = _greedy(trials, allowed, progress)
+    chosen = _greedy(trials, allowed, progress) if every <= allowed else []
     for name in reversed(chosen):
         others = [one for one in chosen if one != name]
         if trials.points(others) <= allowed:
             chosen = others
-    small = _cheapest(trials, chosen, allowed, in_order(chosen))
+    return {"before": before, "every": every, "chosen": chosen}
+
+
+def _made_cheaper(trials: "_Trials", chosen: Sequence[str], allowed: float, kinds: Sequence[str]) -> dict[str, Any]:
+    """Return what `Promotion` holds of the layers that stay float, each as cheap as the demand lets it be."""
+    small = _cheapest(trials, chosen, allowed, kinds)
     kept = {}
     for name in [one for one in trials.layers if one in chosen]:
         others = [one for one in chosen if one != name]
         kept[name] = trials.points(others, {one: kind for one, kind in small.items() if one != name})
-    after = trials.points(chosen, small)
     ordered = {name: small[name] for name in kept if name in small}
-    return asdict(Promotion(before, after, allowed, trials.images, kept, ordered))
+    return {"lost_after": trials.points(chosen, small), "lost_without": kept, "cheaper": ordered}
 
 
 def _cheapest(trials: "_Trials", chosen: Sequence[str], allowed: float, cheaper: Sequence[str]) -> dict[str, str]:

@@ -34,6 +34,7 @@ from edgeslim.model.graph import (
     layers_of,
     observe,
     parameter,
+    shape_of,
     weight_name,
 )
 
@@ -109,8 +110,11 @@ def _commutes(graph: fx.GraphModule, node: fx.Node) -> bool:
     """Tell whether making channels smaller before an operator equals making them smaller behind it."""
     if node.target is ATEN.pad.default:
         return not argument(node, "value")  # the border is scaled too
-    if node.target in SUMS:
-        return all(isinstance(one, fx.Node) and parameter(graph, one) is None for one in node.args[:2])
+    if node.target in SUMS:  # of what is repeated along an axis the channels have factors of their own
+        return all(
+            isinstance(one, fx.Node) and parameter(graph, one) is None and shape_of(one) == shape_of(node)
+            for one in node.args[:2]
+        )
     return node.target in COMMUTING
 
 

@@ -87,6 +87,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     precisions = _wished(model.graph, settings)
     if len(precisions) < len(layers_of(model.graph)):  # else nothing is rounded
         model = _smoothed(model, context)
+        precisions = _wished(model.graph, settings)  # whose weights are others now
     calibrated = _calibrate(model.graph, context, settings)
     quantized, numerics = calibrated.plan(precisions)
     remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
@@ -121,7 +122,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     if calibrated.weight_limit != WEIGHT_LIMIT:
         parts.append("weights of 7 bits, for sums of 8 saturate in OpenVINO on CPUs without VNNI")
     line = ", ".join([*parts, f"{len(context.data.calibration)} calibration images"])
-    return model.after("; ".join([line, *remarks]), network=quantized, numerics=numerics)
+    told = "; ".join([line, *remarks])
+    return model.after(told, network=quantized, numerics=numerics, rounded_from=model.graph)
 
 
 def _smoothed(model: Model, context: Context) -> Model:

@@ -10,7 +10,7 @@ from edgeslim.model.sources.torchvision import torchvision_models
 
 EXPECTED = "expected FILE.py:FACTORY, torchvision:NAME, or nothing"
 WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
-ULTRALYTICS = re.compile(r"(yolo|rtdetr|sam|fastsam)[a-z0-9_-]*\.pt", re.IGNORECASE)
+ULTRALYTICS = re.compile(r"(yolo[_-]?v?\d|rtdetr|fastsam|mobile_sam|sam\d?_)[a-z0-9._-]*\.pt", re.IGNORECASE)
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FACTORY = """\
 edgeslim downloads nothing and takes PyTorch modules. Get it once, then give a file that makes it:

@@ -1,7 +1,7 @@
 """A PyTorch module that a program has already made, with what it says of it."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -24,18 +24,30 @@ def from_module(
     name = type(network).__name__
     if weights is not None:
         raise BadModel(f"the {name} brings its weights; load others into it, and leave `weights` out")
-    if labels is not None and (isinstance(labels, str) or not all(isinstance(one, str) for one in labels)):
-        raise BadModel("labels: expected a list of names, one for each class")
+    names = _names(labels)
     task_named(task or DEFAULT_TASK)
     if not isinstance(preprocessing, Preprocessing):
         said = {} if preprocessing is None else {"preprocessing": preprocessing}
         preprocessing = preprocessing_of(said, f"the {name} given as a module", "preprocessing")
-    own = copy.deepcopy(network).eval()
+    try:
+        own = copy.deepcopy(network).eval()
+    except Exception as error:
+        raise BadModel(f"the {name} cannot be copied, and edgeslim changes no module of yours: {error}") from error
     return Model(
         f"module:{name}",
         "the module",
         own,
         preprocessing,
-        tuple(labels) if labels else None,
+        names,
         task_name=task or DEFAULT_TASK,
     )
+
+
+def _names(labels: Any) -> tuple[str, ...] | None:
+    """Return labels in any sequence as a tuple; BadModel for what is none."""
+    if labels is None:
+        return None
+    found = () if isinstance(labels, str) or not isinstance(labels, Iterable) else tuple(labels)
+    if not found or not all(isinstance(one, str) for one in found):
+        raise BadModel("labels: expected a list of names, one for each class")
+    return tuple(map(str, found))

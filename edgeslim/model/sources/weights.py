@@ -26,6 +26,8 @@ def load_weights(network: nn.Module, path: Path) -> str:
         raise BadModel(f"weights {path} do not exist or are no file")
     key, state = _read_state(path)
     expected = network.state_dict()
+    if state.keys() != expected.keys():
+        state = _without_prefix(state)
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise BadModel(
@@ -79,10 +81,10 @@ def _read_state(path: Path) -> tuple[str, dict[str, Tensor]]:
     except Exception as error:  # torch's unpickler lets through whatever damaged bytes make it stumble over
         raise BadModel(f"{path} is no readable PyTorch file: {type(error).__name__}: {error}") from error
     if _is_state(state):
-        return "", _without_prefix(state)
+        return "", state
     for key in CHECKPOINT_KEYS if isinstance(state, dict) else ():
         if _is_state(state.get(key)):
-            return key, _without_prefix(state[key])
+            return key, state[key]
     keys = f"; it holds {', '.join(f'`{one}`' for one in list(state)[:8])}" if isinstance(state, dict) else ""
     raise BadModel(f"{path} holds no state dict (names to tensors), nor one under {', '.join(CHECKPOINT_KEYS)}{keys}")
 

@@ -195,3 +195,12 @@ def test_a_layer_alone_loses_what_the_plan_of_it_alone_does_and_the_broken_one_m
         assert one.sqnr_db == pytest.approx(sqnr_db(wanted, got), abs=0.3), one.layer
     again = sensitivity(dense.graph, quantized.graph, quantized.numerics, SELECTION, classification, tmp_path, silent)
     assert again == found, "the kept results are others"
+
+
+def test_what_is_kept_for_one_order_of_precisions_is_not_taken_for_another(broken, tmp_path):
+    by_time, by_rule = (
+        found_for(broken, store=tmp_path, in_order=lambda _, kinds=kinds: kinds) for kinds in (("fp16",), ())
+    )
+    assert set(by_time.cheaper.values()) == {"fp16"}
+    assert by_rule.cheaper == {}
+    assert by_rule.layers == by_time.layers

@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import fx, nn
 
+from edgeslim.compress.prune.labels import labels_of
+from edgeslim.compress.quantize import smooth
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.compress.quantize.smooth import smoothed
-from edgeslim.model.graph import batched, layers_of, parameter
+from edgeslim.grid import sqnr_db
+from edgeslim.model.fake_quant import simulate
+from edgeslim.model.graph import batched, layers_of, parameter, values_of
 from tests.support.small_models import (
     Passing,
     block,
@@ -105,8 +109,30 @@ def test_the_float_outputs_stay_and_the_rounded_ones_come_nearer(network: Callab
 )
 def test_channels_that_meet_what_does_not_commute_with_a_factor_stay(between: nn.Module):
     network = randomized(nn.Sequential(block(3, 32)[0], between, headed(block(32, 32), width=32)))
-    graph = folded_in(CONTEXT, network).graph
-    assert smoothed(Larger({"conv2d": [3]}, {"conv2d_1": [3]}).in_(graph), [BATCH]) is None
+    graph = Larger({"conv2d": [3]}, {"conv2d_1": [3]}).in_(folded_in(CONTEXT, network).graph)
+    labels = labels_of(graph)
+    written = labels.parameters["0.weight"][0]
+    assert (smooth._factors(graph, labels, [BATCH])[written] == 1).all()
+
+
+@pytest.mark.parametrize("combine", [torch.add, torch.maximum, lambda y, one: one - y])
+def test_a_single_channel_that_meets_many_keeps_them_as_they_are(combine: Callable[..., torch.Tensor]):
+    network = Passing(
+        lambda self, x: self.head(combine(self.stem(x), self.one(x)).relu()),
+        stem=nn.Conv2d(3, 32, 3), one=nn.Conv2d(3, 1, 3), head=headed(block(32, 32), width=32),
+    )  # fmt: skip
+    graph = Larger({"conv2d": [3]}, {"conv2d_2": [3]}).in_(folded_in(CONTEXT, randomized(network)).graph)
+    labels = labels_of(graph)
+    assert (smooth._factors(graph, labels, [BATCH])[labels.parameters["stem.weight"][0]] == 1).all()
+
+
+def test_what_the_plan_is_held_against_layer_by_layer_is_the_network_that_was_rounded():
+    model = folded_in(CONTEXT, randomized(residual()))
+    CASES[residual].in_(model.graph)
+    quantized = quantize.apply(model, quantize.Settings(), CONTEXT)
+    exact, planned = values_of(quantized.rounded_from, BATCH), simulate(quantized.graph, quantized.numerics, [BATCH])
+    for layer in quantized.numerics.layers.values():
+        assert sqnr_db(exact[layer.output].numpy(), planned[layer.output].numpy()) > 25, layer.output
 
 
 def test_the_logits_stay_however_different_they_are():

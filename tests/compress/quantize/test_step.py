@@ -392,3 +392,15 @@ def test_what_is_cheaper_than_fp32_is_asked_of_the_runtime_that_files_are_writte
     asked = replace(CONTEXT, runtimes=runtimes)
     assert [one.name for one in asked.profile.runtimes][:2] == ["litert", "onnxruntime"], "the profile is another"
     assert cost.cheaper(asked) == cheaper
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda t: nn.functional.pad(t, (0, 0, 1, 1)), lambda t: nn.functional.max_pool2d(t, (2, 1))]
+)
+def test_what_pads_or_pools_tokens_is_quantized(spoil):
+    network = Passing(
+        lambda self, x: self.head(spoil(self.conv(x).flatten(2).transpose(1, 2)).mean(1)),
+        conv=nn.Conv2d(3, 6, 3), head=nn.Linear(6, 4),
+    )  # fmt: skip
+    model = quantize.apply(folded(randomized(network)), Settings(promote=False), CONTEXT)
+    assert len(model.numerics.integer_layers) == 2

@@ -30,7 +30,7 @@ def test_they_are_read_back_as_they_were_written(tmp_path):
 def test_a_build_that_is_given_them_measures_nothing_and_notes_what_it_used():
     noted = Noted(PI, 1, None, None, USED)
     assert noted.used is None
-    assert noted.unused == ["the operator times that were given were not used: nothing was pruned by times"]
+    assert noted.unused == ["the operator times that were given were not used: nothing was chosen by times"]
     assert noted().seconds([WIDE]) == {WIDE: 2e-3}
     assert noted("fp32").seconds([WIDE]) == {WIDE: 5e-3}
     assert noted.used == used_times("litert", 1, {"int8": {WIDE: 2e-3}, "fp32": {WIDE: 5e-3}}, estimated=False)
