@@ -11,8 +11,8 @@ labels: points of top-1 are lost against the fp32 file of the same runtime; of t
 SQNR of the logits for all.
 
 Parts: precisions, promotion, saturation (weights of 8 and 7 bits on CPUs without VNNI), control and peers (others'
-quantizers). What is not installed is installed into --packages, a folder (by default a temporary one): NNCF, the weights, the
-photographs. Prints Markdown tables. Times are ratios of medians, interleaved, in fresh processes.
+quantizers). What is not installed is installed into --packages, a folder (by default a temporary one): NNCF, the
+weights, the photographs. Prints Markdown tables. Times are ratios of medians, interleaved, in fresh processes.
 """
 
 import argparse
