@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import edgeslim
-from edgeslim.cli.main import commands
+from edgeslim import errors
+from edgeslim.cli.main import ENDINGS, INTERRUPTED, commands
 from tests.support import REPOSITORY
 
 LONGEST_README = 220
@@ -54,6 +55,12 @@ def test_every_file_that_a_document_links_to_exists() -> None:
     for document in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")):
         for target in links_of(document):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_help_names_every_exit_code() -> None:
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.EdgeslimError)]
+    named = {int(code) for code in re.findall(r"^  (\d+)  ", ENDINGS, re.MULTILINE)}
+    assert named == {0, INTERRUPTED, *(one.exit_code for one in kinds)}
 
 
 def test_the_public_surface_is_pinned() -> None:

@@ -133,10 +133,10 @@ def operator_latency(
 ) -> OperatorLatency:
     """Return what single operators take on a device: estimated where its estimator knows the runtime's own code.
 
-    Otherwise they are measured on this machine. `precision`: one of PRECISIONS. What was found is kept under `store`, a
-    folder. Where times are `given`, nothing is measured or estimated. Raises Refused for a device that runs no INT8 and
-    for a precision that nobody counted there, BadInput where the given times are of another runtime or number of
-    threads.
+    Otherwise they are measured on this machine. `precision`: one of PRECISIONS, or "fp16", whose weights are widened as
+    a file is loaded. What was found is kept under `store`, a folder. Where times are `given`, nothing is measured or
+    estimated. Raises Refused for a device that runs no INT8 and for a precision that nobody counted there, BadInput
+    where the given times are of another runtime or number of threads.
     """
     runtime, multiple = backend_of(profile).operator_runtime(profile)
     if given is not None:
