@@ -5,11 +5,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.strict_yaml import Section, explain, read_strictly
+from edgeslim.units import parse
+
+
+def _seconds(told: Any) -> Any:
+    """Return a time in words ("5 ms") in seconds, a number as it is."""
+    return parse(told, "seconds") if isinstance(told, str) else told
+
+
+def _bytes(told: Any) -> Any:
+    """Return a size in words ("300 KB") in bytes, a number as it is."""
+    return round(parse(told, "bytes")) if isinstance(told, str) else told
 
 
 class StepCall(Section):
@@ -26,8 +37,10 @@ class Recipe(Section):
     steps: tuple[StepCall, ...]
     formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = tuple(FORMATS)
     max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # points of the score that a file may lose
-    max_latency_s: Annotated[float, Field(gt=0)] | None = None  # of the primary INT8 file, on the device itself
-    max_size_bytes: Annotated[int, Field(gt=0)] | None = None  # of the primary INT8 file
+    # Of the primary INT8 file, on the device itself; a number or "5 ms".
+    max_latency_s: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)] = None
+    # Of the primary INT8 file; a number or "300 KB".
+    max_size_bytes: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_bytes)] = None
     min_npu_ops_pct: Annotated[float, Field(ge=0, le=100)] = 100.0  # operators on the NPU, where the device has one
     min_fp16_agreement_pct: Annotated[float, Field(ge=0, le=100)] = 99.0  # with the same network in fp32, on a GPU
     cut_probabilities: bool = False  # take a softmax, log-softmax or sigmoid off the outputs

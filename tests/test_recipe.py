@@ -50,8 +50,25 @@ def test_a_recipe_says_only_what_it_changes(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("demands", "wanted"),
+    [
+        ("max_latency_s: 5 ms\nmax_size_bytes: 300 KB", (0.005, 300_000)),
+        ("max_latency_s: 200us\nmax_size_bytes: 1.5 MiB", (0.0002, 1_572_864)),
+        ("max_latency_s: 0.005\nmax_size_bytes: 300000", (0.005, 300_000)),
+        ("max_latency_s: null", (None, None)),
+    ],
+)
+def test_demands_are_read_in_the_units_that_people_write(demands, wanted, tmp_path):
+    recipe = load_recipe(written(tmp_path, f"steps: []\n{demands}\n"))
+    assert recipe.max_latency_s == (None if wanted[0] is None else pytest.approx(wanted[0]))
+    assert recipe.max_size_bytes == wanted[1]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("steps: []\nmax_latency_s: 5 MB\n", r"`max_latency_s`: `5 MB` is not a quantity of seconds; write"),
+        ("steps: []\nmax_size_bytes: 0 KB\n", r"`max_size_bytes`: .*greater than 0"),
         ("steps: []\nmax_drop: 1\n", r"mine\.yaml: unknown key `max_drop`; did you mean `max_drop_points`\?"),
         ("steps: [{step: fold, setings: {}}]\n", r"\[steps#1\]: unknown key `setings`; did you mean `settings`\?"),
         ("formats: [onnx]\n", r"mine\.yaml: missing key `steps`"),
