@@ -71,9 +71,12 @@ def verify(artifact: Path, expect: str | None, as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
 @click.option("--new", metavar="NAME", help="Write NAME.yaml here, a commented profile to fill in for another board.")
+@click.option("--all", "everything", is_flag=True, help="Every fact about a device, with its source.")
 @AS_JSON
-def devices(name: str | None, validate: Path | None, new: str | None, as_json: bool) -> None:
-    """List the devices, or everything known about one, with sources."""
+def devices(name: str | None, validate: Path | None, new: str | None, everything: bool, as_json: bool) -> None:
+    """List the devices, or say what is known about one."""
+    if everything and name is None:
+        raise BadInput("--all says everything about one device: name it")
     if new is not None and (name is not None or validate is not None):
         raise BadInput("--new stands alone: without a device's name and without --validate")
     if new is not None:
@@ -94,9 +97,12 @@ def devices(name: str | None, validate: Path | None, new: str | None, as_json: b
         profiles = [load_profile(name)] if name else all_profiles()
         print_json([{"device": p.name, "facts": [asdict(fact) for fact in describe(p)]} for p in profiles])
         return
-    from edgeslim.report.devices import devices_table, facts_table
+    from edgeslim.report.devices import brief_table, devices_table, facts_table
 
-    show(facts_table(load_profile(name)) if name else devices_table(all_profiles()))
+    if name is None:
+        show(devices_table(all_profiles()))
+    else:
+        show((facts_table if everything else brief_table)(load_profile(name)))
 
 
 @click.command()

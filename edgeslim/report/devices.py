@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edgeslim.devices.profile import DeviceProfile, Fact, describe, overview
+from edgeslim.devices.profile import CoreCluster, DeviceProfile, Fact, describe, overview
 from edgeslim.report.doctor import Diagnosis
 from edgeslim.table import Table
 
@@ -11,6 +11,35 @@ def devices_table(profiles: Sequence[DeviceProfile]) -> Table:
     """Return one line a device."""
     columns = ("device", "aliases", "class", "SoC", "runtimes, preferred first")
     return Table("", columns, tuple(tuple(overview(one)) for one in profiles))
+
+
+def brief_table(profile: DeviceProfile) -> Table:
+    """Return what a person wants to know of a device first, in 15 lines at most."""
+    rows = [
+        ("device", ", ".join((profile.name, *profile.aliases))),
+        ("kind", f"{profile.device_class}, {profile.soc}, {profile.architecture}"),
+    ]
+    rows += [("cores", _cores(one)) for one in profile.cores]
+    rows += [
+        ("memory", f"RAM {profile.memory.ram.shown}, bandwidth {profile.memory.bandwidth.shown}"),
+        *(("beside the CPU", one.name) for one in profile.accelerators),
+        ("power", f"idle {profile.power.idle.shown}, busy {profile.power.active.shown}"),
+    ]
+    for one in profile.runtimes:
+        rows.append((one.name, f"{', '.join(one.precisions)}; {one.min_version} or newer"))
+        rows += [
+            (f"{one.name} {failure.precision}", f"{failure.effect}: {failure.text}") for failure in one.known_failures
+        ]
+    if profile.estimator is not None:
+        estimator = profile.estimator
+        rows.append(("times estimated", f"for {estimator.runtime}, fitted on {estimator.times} times"))
+    note = f"`edgeslim devices {profile.name} --all` shows every fact with its source"
+    return Table(profile.title, ("", "what is known"), tuple(rows), (note,))
+
+
+def _cores(cores: CoreCluster) -> str:
+    isa = f", {', '.join(cores.isa)}" if cores.isa else ""
+    return f"{cores.count.shown} x {cores.name}, clock {cores.max_clock.shown}{isa}"
 
 
 def facts_table(profile: DeviceProfile) -> Table:

@@ -24,6 +24,7 @@ from tests.support.processes import alive
     [
         (("build", "--device", "rasberry-pi"), 2, "did you mean `raspberry-pi`"),
         (("devices", "nosuch"), 2, "edgeslim devices"),
+        (("devices", "--all"), 2, "--all says everything about one device: name it"),
         (("devices", "--validate", "tests/invalid_profiles/unknown-key.yaml"), 2, "unknown key"),
         (("build", "--device", "nxp-imx93", "--format", "onnx"), 2, "the recipe writes onnx (--format tflite)"),
         (("build", "--device", "jetson-orin-nano", "--format", "tflite"), 2, "builds its engines from ONNX; the"),
