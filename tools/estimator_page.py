@@ -14,9 +14,9 @@ misses of the caches that its profile describes. An estimate adds them up:
 
     cycles = sum over groups of cost x count        seconds = cycles / clock
 
-The costs of a device (section `estimator` of its profile; `edgeslim devices NAME --all` shows them) are fitted on times that
-others measured on the real board, by `tools/fit_estimator.py`: non-negative least squares on the relative error, so
-that a small network weighs as much as a large one. Every figure on this page is written by `tools/docs_tables.py`.
+The costs of a device (section `estimator` of its profile; `edgeslim devices NAME --all` shows them) are fitted on times
+that others measured on the real board, by `tools/fit_estimator.py`: non-negative least squares on the relative error,
+so that a small network weighs as much as a large one. Every figure on this page is written by `tools/docs_tables.py`.
 
 **The data.** `tools/ncnn_counts.csv`: the times that the ncnn project publishes for these boards (the column `min` of
 [its benchmark](https://github.com/Tencent/ncnn/blob/master/benchmark/README.md), BSD-3-Clause), beside the counts of
