@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+os.environ["COLUMNS"] = "130"  # whatever runs the tests may have a narrower terminal
+
 # Before anything loads them: ONNX Runtime and OpenVINO report to their makers unless told not to.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 sys.modules["openvino_telemetry"] = None
