@@ -25,6 +25,7 @@ CALLS = {
     "probe": (("ssh://board", *PI), "edgeslim.probe"),
     "profile": (("artifact",), "edgeslim.profile"),
     "calibrate": (("--on", "ssh://board", *PI, "--out", "profile.yaml"), "edgeslim.calibrate"),
+    "cache": ((), "edgeslim.cli.cache.kept"),
     "doctor": ((), "edgeslim.report.doctor.diagnose"),
 }
 WORDS = "it did not go well"
