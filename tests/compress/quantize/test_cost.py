@@ -48,3 +48,18 @@ def test_times_of_another_runtime_say_nothing():
     seconds = {"dynamic": 9.0, "w8": 1.0, "fp16": 1.0, "fp32": 1.0}
     assert cheapest_first(GRAPH, timed(seconds, "onnxruntime"), LAYERS) == cheaper(CONTEXT)
     assert cheapest_first(GRAPH, timed(seconds), ()) == cheaper(CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "kinds"),
+    [
+        (None, ("dynamic", "w8", "fp16")),
+        (("openvino", "onnxruntime"), ("fp16",)),
+        (("openvino",), ("w8", "fp16")),
+        ((), ()),
+    ],
+)
+def test_what_is_cheaper_than_fp32_is_asked_of_the_runtime_that_files_are_written_for(runtimes, kinds):
+    asked = replace(CONTEXT, runtimes=runtimes)
+    assert [one.name for one in asked.profile.runtimes][:2] == ["litert", "onnxruntime"], "the profile is another"
+    assert cheaper(asked) == kinds

@@ -8,17 +8,15 @@ import torch
 from torch import fx, nn
 
 from edgeslim.compress import fold
-from edgeslim.compress.quantize import cost
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.compress.quantize.step import Settings
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.grid import sqnr_db
 from edgeslim.model.context import Demand
-from edgeslim.model.fake_quant import WEIGHT_LIMIT
 from edgeslim.model.graph import input_of, layers_of, output_nodes, parameter
 from edgeslim.model.load import load_model
-from edgeslim.model.numerics import LEVELS, Numerics
+from edgeslim.model.numerics import LEVELS, WEIGHT_LIMIT, Numerics
 from tests.support.small_models import (
     Passing,
     context,
@@ -377,21 +375,6 @@ def test_a_device_that_takes_and_gives_codes_has_its_ends_in_the_plan_beside_flo
     plan = quantize.apply(model, settings, replace(CONTEXT, int8_ends=held)).numerics
     ends = {input_of(model.graph).name, *(node.name for node in output_nodes(model.graph))}
     assert set(plan.edges) == (ends if held else set())
-
-
-@pytest.mark.parametrize(
-    ("runtimes", "cheaper"),
-    [
-        (None, ("dynamic", "w8", "fp16")),
-        (("openvino", "onnxruntime"), ("fp16",)),
-        (("openvino",), ("w8", "fp16")),
-        ((), ()),
-    ],
-)
-def test_what_is_cheaper_than_fp32_is_asked_of_the_runtime_that_files_are_written_for(runtimes, cheaper):
-    asked = replace(CONTEXT, runtimes=runtimes)
-    assert [one.name for one in asked.profile.runtimes][:2] == ["litert", "onnxruntime"], "the profile is another"
-    assert cost.cheaper(asked) == cheaper
 
 
 @pytest.mark.parametrize(
