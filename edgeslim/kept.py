@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeslim.errors import BadInput, ToolFailed, near_misses
 
-# What a folder in the store holds, and what it costs to make it anew.
+# What a folder in the store holds.
 KINDS = {
     "agents": "measuring programs, compiled for a processor",
     "candidate": "networks that pruning tried",

@@ -16,7 +16,6 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 import click
@@ -28,6 +27,7 @@ from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
 from edgeslim.cli.options import keep_stdout, no_document_yet, print_json, printed_json, tell
+from edgeslim.deploy.installed import version_of
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
 from edgeslim.formats import RUNTIMES
 from edgeslim.resources import HUGE_PAGES, LIBRARY_FOLDERS, default_store, require_room
@@ -54,16 +54,9 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     """Print the version of edgeslim and of all that computes or writes files here, and end."""
     if wanted:
         names = ("torch", *dict.fromkeys(package for one in RUNTIMES.values() for package in one.packages))
-        found = [f"{name} {installed}" for name in names if (installed := _installed(name)) is not None]
-        click.echo(f"edgeslim {version('edgeslim')} (Python {platform.python_version()}; {', '.join(found)})")
+        found = [f"{name} {installed}" for name in names if (installed := version_of(name))]
+        click.echo(f"edgeslim {version_of('edgeslim')} (Python {platform.python_version()}; {', '.join(found)})")
         context.exit()
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=ENDINGS)

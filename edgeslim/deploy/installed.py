@@ -6,14 +6,17 @@ from edgeslim.errors import BadInput, MissingPackage, near_misses
 from edgeslim.formats import RUNTIMES, Runtime
 
 
+def version_of(package: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def runtime_available(runtime: str) -> str | None:
     """Return the installed version of `runtime`, or None; BadInput for an unknown name."""
-    for package in _known(runtime).packages:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
+    return next((found for package in _known(runtime).packages if (found := version_of(package))), None)
 
 
 def require_runtime(runtime: str) -> None:

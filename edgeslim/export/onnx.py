@@ -34,7 +34,15 @@ from edgeslim.export.onnx_rewrites import (
 )
 from edgeslim.formats import RuntimeName
 from edgeslim.model.graph import graph_of, values_of
-from edgeslim.model.numerics import MATCHED_IMAGES, MIDDLE, EdgeNumerics, Numerics, absences, match_values
+from edgeslim.model.numerics import (
+    MATCHED_IMAGES,
+    MIDDLE,
+    WEIGHT_LIMIT,
+    EdgeNumerics,
+    Numerics,
+    absences,
+    match_values,
+)
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when onnxruntime is imported
 import onnxruntime
@@ -315,7 +323,7 @@ def _weight_pairs(
     axis = 1 if node.op_type == "MatMul" else 0
     scales = np.array(planned, np.float32)
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    codes = np.clip(np.round(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
+    codes = np.clip(np.round(weight / scales.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
     pairs = [_constant(graph, node, 1, codes, scales, axis)]
     if len(node.input) > 2 and source is not None and not symmetric:
         bias = numpy_helper.to_array(values[node.input[2]])

@@ -18,11 +18,11 @@ from edgeslim.export.job import INPUT, End, Ends, Held, Job, Spelling
 from edgeslim.export.tflite_operators import as_in_torch, float_operators, respell
 from edgeslim.formats import Io
 from edgeslim.grid import Grid
-from edgeslim.model.fake_quant import WEIGHT_LIMIT
 from edgeslim.model.graph import forward, graph_of, layers_of, parameter, values_of
 from edgeslim.model.numerics import (
     MATCH_TOLERANCE,
     MATCHED_IMAGES,
+    WEIGHT_LIMIT,
     EdgeNumerics,
     Numerics,
     absences,
@@ -61,11 +61,11 @@ def write(job: Job) -> Spelling:
     interpreter, found = _values(floating, channels_last[:MATCHED_IMAGES])
     by_weight = _layers_by_weight(interpreter, graph, numerics)
     matched = match_values(wanted, found)
-    for tensor, layer in by_weight.items():
-        output = numerics.layers[layer].output
-        merged = layer in numerics.integer_layers and _is_clipped(values[output], found.get(tensor))
-        if layer in clipped or (tensor not in matched and merged):
-            matched[tensor] = output
+    matched |= {tensor: numerics.layers[layer].output for tensor, layer in by_weight.items() if layer in clipped}
+    for tensor in by_weight.keys() - matched.keys():
+        layer = numerics.layers[by_weight[tensor]]
+        if layer.precision == "int8" and _is_clipped(values[layer.output], found.get(tensor)):
+            matched[tensor] = layer.output
     outputs = match_values({one.output: values[one.output] for one in numerics.layers.values()}, found)
     scopes = dict.fromkeys(_inner_scopes(interpreter, float_nodes, values, found), "fp32")
     scopes |= _float_scopes(interpreter, numerics, outputs, by_weight)

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeslim.errors import BadModel, ToolFailed
 from edgeslim.grid import sqnr_db
-from edgeslim.model.graph import as_arrays, joined, named, outputs_of_batches, trace, values_of
+from edgeslim.model.graph import as_arrays, forward, joined, named, outputs_of_batches, trace, values_of
 
 LEAST_DB = 60.0  # whatever the network loses itself, and for files, whose runtimes sum in another order
 MOST_LOST_DB = 6.0  # below what the network's own fp32 is good for
@@ -87,6 +87,13 @@ def exactness(wanted: nn.Module, made: nn.Module, images: Tensor) -> Exactness:
 def worst_db(reference: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
     """Return the SQNR in dB of that one of a network's outputs which departs most from the reference's."""
     return min(sqnr_db(one, other) for one, other in zip(reference, found, strict=True))
+
+
+@torch.no_grad()
+def outputs_db(dense: fx.GraphModule, others: Iterable[fx.GraphModule], images: Sequence[Tensor]) -> list[float]:
+    """Return for each of some networks, which take batches, the SQNR in dB of that output which departs most."""
+    wanted = as_arrays(joined(forward(dense, one) for one in images))
+    return [worst_db(wanted, as_arrays(joined(forward(other, one) for one in images))) for other in others]
 
 
 def _first_not_finite(network: nn.Module, images: Tensor) -> str:

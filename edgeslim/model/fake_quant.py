@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from edgeslim.model.graph import ATEN, is_activation, layers_of, parameter, rows
-from edgeslim.model.numerics import LEVELS, EdgeNumerics, Numerics
-
-WEIGHT_LIMIT = 127
-REDUCED_LIMIT = 63  # with which no two products overflow int16, in which x86 CPUs without VNNI add them
+from edgeslim.model.numerics import LEVELS, WEIGHT_LIMIT, EdgeNumerics, Numerics
 
 
 def fake_quantize(value: Tensor, edge: EdgeNumerics) -> Tensor:

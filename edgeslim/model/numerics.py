@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 LEVELS = 255
 MIDDLE = 128  # the zero point of a symmetric activation: as int8 it is 0
+WEIGHT_LIMIT = 127
+REDUCED_LIMIT = 63  # with which no two products overflow int16, in which x86 CPUs without VNNI add them
+PRECISIONS = ("int8", "dynamic", "w8", "fp16", "fp32")  # of a layer; as a rule the cheapest first
 MATCH_TOLERANCE = 1e-3
 MATCHED_IMAGES = 4  # on so many images must two tensors hold the same values to be taken for the same
 
@@ -43,7 +46,7 @@ class LayerNumerics:
     """
 
     weight: str  # qualified name of the weight in the network
-    precision: str  # "int8", "dynamic", "w8", "fp16" or "fp32"
+    precision: str  # one of PRECISIONS
     inputs: str  # the edge it reads
     output: str  # the edge it produces, after a fused activation
     weight_scales: tuple[float, ...]  # one per output channel; empty when kept float
@@ -55,7 +58,7 @@ class Numerics:
 
     edges: Mapping[str, EdgeNumerics]
     layers: Mapping[str, LayerNumerics]
-    weight_limit: int = 127  # the largest code of an int8 weight
+    weight_limit: int = WEIGHT_LIMIT  # the largest code of an int8 weight
 
     @property
     def integer_layers(self) -> list[str]:
@@ -96,7 +99,7 @@ def load_numerics(path: Path) -> Numerics:
             name: LayerNumerics(**{**layer, "weight_scales": tuple(layer["weight_scales"])})
             for name, layer in raw["layers"].items()
         },
-        raw.get("weight_limit", Numerics.weight_limit),  # plans of older artifacts say nothing of it
+        raw.get("weight_limit", WEIGHT_LIMIT),  # plans of older artifacts say nothing of it
     )
 
 

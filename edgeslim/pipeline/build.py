@@ -96,8 +96,15 @@ def build(
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
     progress("reading the images", 0.0)
-    sets = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
-    images = load_data(model, data, **sets, skip_bad=skip_bad, seed=recipe.seed)
+    images = load_data(
+        model,
+        data,
+        calibration=calibration,
+        selection=selection,
+        evaluation=evaluation,
+        skip_bad=skip_bad,
+        seed=recipe.seed,
+    )
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), progress, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)

@@ -1,6 +1,5 @@
 """The manifest of a build."""
 
-import importlib.metadata
 import json
 import platform
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from edgeslim.artifact.manifest import (
     TensorSpec,
 )
 from edgeslim.backends import backend_named, known_backends
-from edgeslim.deploy.installed import runtime_available
+from edgeslim.deploy.installed import runtime_available, version_of
 from edgeslim.devices.profile import profile_sha256
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
 from edgeslim.export.job import INPUT
@@ -181,14 +180,8 @@ def made_with(runtime: RuntimeName) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
     accelerators = [package for name in known_backends() for package in backend_named(name).CHECKS]
-    for name in (*TOOLS, *accelerators):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in (*TOOLS, *accelerators) if (found := version_of(name))}
 
 
 def _name(made: Built) -> str:

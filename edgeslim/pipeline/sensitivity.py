@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeslim.compress import fold
 from edgeslim.compress.prune.curves import Curve
-from edgeslim.compress.prune.sizes import Times, operator_of
+from edgeslim.compress.prune.sizes import Times, timed_alone
 from edgeslim.compress.prune.workbench import workbench_of
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.compress.quantize.edges import can_be_dynamic
@@ -27,9 +27,10 @@ from edgeslim.errors import BadInput, Refused
 from edgeslim.measure.operators.times import RANGING
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import require_traced
-from edgeslim.model.graph import ATEN, layers_of, shape_of
+from edgeslim.model.graph import layers_of
 from edgeslim.model.load import Source, load_data, load_model
 from edgeslim.model.model import Model
+from edgeslim.model.numerics import PRECISIONS
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals
@@ -171,8 +172,15 @@ def sensitivity(
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
     progress("reading the images", 0.0)
-    sets = {"calibration": calibration, "selection": selection, "evaluation": evaluation}
-    images = load_data(model, data, **sets, skip_bad=skip_bad, seed=seed)
+    images = load_data(
+        model,
+        data,
+        calibration=calibration,
+        selection=selection,
+        evaluation=evaluation,
+        skip_bad=skip_bad,
+        seed=seed,
+    )
     with work_folder() as work:
         latency = partial(operator_latency, profile, 1, default_store(), progress)
         context = Context(profile, images, seed, work, progress, store=default_store(), operator_latency=latency)
@@ -243,8 +251,7 @@ def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tu
     if numerics is None or quantized.rounded_from is None:
         raise TypeError("quantize gives every network its numerics")
     dense = replace(dense, network=quantized.rounded_from)
-    ranging = timed is not None and timed.runtime in RANGING
-    kinds = ["int8", *(["dynamic"] if ranging else []), "w8", "fp16", "fp32"]
+    kinds = [one for one in PRECISIONS if one != "dynamic" or (timed is not None and timed.runtime in RANGING)]
     found = layer_sensitivity(
         dense.graph,
         quantized.graph,
@@ -284,22 +291,13 @@ def _size_bytes(model: Model, layer: str, precision: str) -> int:
 
 
 def _layer_times(model: Model, context: Context, kinds: Sequence[str]) -> dict[tuple[str, str], float]:
-    """Return the seconds of layers as single operators by (layer, precision).
-
-    A linear layer that is applied at many places at once is no operator that can be timed alone.
-    """
-    nodes = layers_of(model.graph)
-    operators = {
-        name: operator_of(model.graph, node)
-        for name, node in nodes.items()
-        if node.target is not ATEN.linear.default or len(shape_of(node)) == 2
-    }
-    found, store = {}, context.store or context.work
+    """Return the seconds of layers as single operators by (layer, precision)."""
+    nodes, found = layers_of(model.graph), {}
+    operators = timed_alone(model.graph, nodes)
     for precision in kinds:
         some = {n: one for n, one in operators.items() if precision != "dynamic" or can_be_dynamic(nodes[n])}
         with suppress(Refused):  # a precision of which nobody knows what it takes on the device
-            latency = operator_latency(context.profile, context.threads, store, context.progress, precision=precision)
-            known = latency.seconds(some.values())
+            known = context.operator_latency(precision=precision).seconds(some.values())
             found.update({(name, precision): known[one] for name, one in some.items()})
     return found
 

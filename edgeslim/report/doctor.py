@@ -1,6 +1,5 @@
 """What is installed here, what of it works, what the machine can do, and the command that would enable the rest."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -16,7 +15,7 @@ from typing import Literal
 
 from edgeslim.backends import backend_named, known_backends
 from edgeslim.deploy.agent_program import ARCHITECTURES, agent_program
-from edgeslim.deploy.installed import runtime_available
+from edgeslim.deploy.installed import runtime_available, version_of
 from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.emulation.core import require_tools
 from edgeslim.emulation.virtual_machine import cure, missing_tools
@@ -86,11 +85,8 @@ def diagnose(root: Path = Path("/")) -> list[Diagnosis]:
 
 def examine(name: str) -> Package:
     """Return the installed version of the package imported as `name`, and why it is broken if importing it fails."""
-    try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return Package(name, None)
-    return Package(name, version, fault_of(_IMPORTS.get(name, f"import {name}")))
+    version = version_of(name)
+    return Package(name, version, None if version is None else fault_of(_IMPORTS.get(name, f"import {name}")))
 
 
 def fault_of(code: str, timeout_s: float = IMPORT_TIMEOUT_S) -> str | None:

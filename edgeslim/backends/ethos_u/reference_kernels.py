@@ -3,7 +3,6 @@
 A worker runs them: int8 arrays in .npy files, samples on axis 0.
 """
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeslim.artifact.sections import ReferenceKernels
+from edgeslim.deploy.installed import version_of
 from edgeslim.export.process import run_worker
 
 PACKAGE = "tflite-micro"
@@ -20,10 +20,7 @@ ARENA_BYTES = 64 * 2**20
 
 def installed_version() -> str | None:
     """Return the version of tflite-micro that is installed, or None."""
-    try:
-        return importlib.metadata.version(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return version_of(PACKAGE)
 
 
 def compare(

@@ -1,7 +1,7 @@
 """How the operators of a network shrink with the widths of its groups of channels, and how long they then take."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,6 +171,19 @@ def operator_of(graph: fx.GraphModule, node: fx.Node, counts: tuple[int, int] | 
     return Operator(
         "conv", source[2] + more[0], source[3] + more[1], *counts, kernel, stride, padding, dilation, groups_of(node)
     )
+
+
+def timed_alone(graph: fx.GraphModule, layers: Iterable[str]) -> dict[str, Operator]:
+    """Return those of some layers that can be timed as single operators, by name.
+
+    A linear layer that is applied at many places at once is none.
+    """
+    nodes = layers_of(graph)
+    return {
+        name: operator_of(graph, nodes[name])
+        for name in layers
+        if nodes[name].target is not ATEN.linear.default or len(shape_of(nodes[name])) == 2
+    }
 
 
 @dataclass(frozen=True)

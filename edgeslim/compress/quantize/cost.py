@@ -1,15 +1,16 @@
 """What layers that must not be INT8 may be in place of fp32, the cheapest first: by measured time, then by size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import fx
 
-from edgeslim.compress.prune.sizes import operator_of
+from edgeslim.compress.prune.sizes import timed_alone
 from edgeslim.compress.quantize.edges import can_be_dynamic
 from edgeslim.errors import BadInput, Refused
 from edgeslim.formats import RUNTIMES, RuntimeName
 from edgeslim.model.context import Context
-from edgeslim.model.graph import ATEN, layers_of, shape_of
+from edgeslim.model.graph import layers_of
+from edgeslim.model.numerics import PRECISIONS
 
 ALIKE = 0.05  # of fp32's time: the steps in which times are compared, so that noise decides less often
 
@@ -19,8 +20,8 @@ def cheaper(context: Context) -> tuple[str, ...]:
     runtime = _runtime(context)
     if runtime is None:
         return ()
-    facts = RUNTIMES[runtime]
-    return (*(["dynamic"] if facts.ranges_inputs else []), *(["w8"] if facts.unpacks_once else []), "fp16")
+    has = {"dynamic": RUNTIMES[runtime].ranges_inputs, "w8": RUNTIMES[runtime].unpacks_once, "fp16": True}
+    return tuple(one for one in PRECISIONS if has.get(one, False))
 
 
 def cheapest_first(graph: fx.GraphModule, context: Context, layers: Sequence[str]) -> tuple[str, ...]:
@@ -49,20 +50,17 @@ def _seconds(
     graph: fx.GraphModule, context: Context, layers: Sequence[str], kinds: Sequence[str]
 ) -> Mapping[str, float]:
     """Return what layers take together in each precision, those that can be timed alone; nothing where none can."""
-    nodes = {name: layers_of(graph)[name] for name in layers}
-    timed = {
-        name: operator_of(graph, node)
-        for name, node in nodes.items()
-        if node.target is not ATEN.linear.default or len(shape_of(node)) == 2
-    }
-    found: dict[str, float] = {}
-    for kind in kinds if timed else ():
-        latency = context.operator_latency(precision=kind)
-        if latency.missing is not None or latency.runtime != _runtime(context):
-            return {}
+    timed, nodes = timed_alone(graph, layers), layers_of(graph)
+    latency = context.operator_latency(precision="fp32")
+    if not timed or latency.missing is not None or latency.runtime != _runtime(context):
+        return {}
+
+    def together(names: Collection[str], kind: str) -> float:
+        known = context.operator_latency(precision=kind).seconds([timed[name] for name in names]) if names else {}
+        return sum(known[timed[name]] for name in names)
+
+    found = {}
+    for kind in kinds:
         able = [name for name in timed if kind != "dynamic" or can_be_dynamic(nodes[name])]
-        others = [name for name in timed if name not in able]  # which are w8 in such a file
-        times = latency.seconds([timed[name] for name in able])
-        slower = context.operator_latency(precision="w8").seconds([timed[name] for name in others]) if others else {}
-        found[kind] = sum(times[timed[name]] for name in able) + sum(slower[timed[name]] for name in others)
+        found[kind] = together(able, kind) + together(timed.keys() - set(able), "w8")  # as such a file has them
     return found

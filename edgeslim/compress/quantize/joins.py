@@ -6,13 +6,12 @@ scale of its own it stays fine there, and is rounded twice in the join alone, wh
 
 from collections.abc import Collection, Mapping, Sequence
 
-import torch
 from torch import Tensor, fx
 
 from edgeslim.compress.quantize.edges import PASSING, Join, Range, edges_of, tie, tied_inputs
 from edgeslim.compress.quantize.rounding import with_grids
-from edgeslim.model.equivalence import worst_db
-from edgeslim.model.graph import ATEN, arguments, as_arrays, batched, forward, joined
+from edgeslim.model.equivalence import outputs_db
+from edgeslim.model.graph import ATEN, arguments, batched
 from edgeslim.model.numerics import EdgeNumerics
 
 NARROW = 0.5  # of the scale that a join would give it: a finer one gains a bit for all else that reads the input
@@ -66,14 +65,9 @@ def _is_read_elsewhere(graph: fx.GraphModule, groups: Mapping[str, str], source:
     return any(one.target not in (*PASSING, ATEN.cat.default) for one in readers)
 
 
-@torch.no_grad()
 def closeness_db(
     graph: fx.GraphModule, plans: Sequence[Mapping[str, EdgeNumerics]], images: Sequence[Tensor]
 ) -> list[float]:
     """Return for each plan the SQNR of the outputs with these edges rounded, at the output that departs most."""
     dense = batched(graph)
-    wanted = as_arrays(joined(forward(dense, one) for one in images))
-    return [
-        worst_db(wanted, as_arrays(joined(forward(rounded, one) for one in images)))
-        for rounded in (with_grids(dense, plan) for plan in plans)
-    ]
+    return outputs_db(dense, (with_grids(dense, plan) for plan in plans), images)

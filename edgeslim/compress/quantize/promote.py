@@ -145,15 +145,14 @@ def promote(
     store: Path | None,
     progress: Progress,
     *,
-    cheaper: Sequence[str] = tuple(CHEAPER),
-    in_order: Callable[[Sequence[str]], Sequence[str]] | None = None,
+    precisions: Callable[[Sequence[str]], Sequence[str]] = lambda _: tuple(CHEAPER),
 ) -> Promotion | None:
     """Return the fewest layers found that must stay float to lose at most `allowed_points`; None where none must.
 
     As `sensitivity` for the rest. Layers are taken one by one, each the one that then brings the answers nearest to the
     dense network's (the gains of earlier rounds bound those of later ones: Minoux 1978, Accelerated Greedy); of those
-    taken, each without which the demand is met too is given back. Those that are left become the first of `cheaper`, or
-    of those that `in_order` returns for them, with which the demand is met. Fewer than `LEAST_IMAGES` say nothing.
+    taken, each without which the demand is met too is given back. Those that are left become the first of what
+    `precisions` returns for them, of CHEAPER, with which the demand is met. Fewer than `LEAST_IMAGES` say nothing.
     """
     progress("does int8 meet the demand", 0.0)
     first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.targets, task)
@@ -169,7 +168,7 @@ def promote(
     chosen = found["chosen"]
     if not chosen:
         return promotion
-    kinds = tuple(cheaper if in_order is None else in_order(chosen))
+    kinds = tuple(precisions(chosen))
     made = remember(
         store, "promotion", [*depends_on, kinds], lambda: _made_cheaper(trials, chosen, allowed_points, kinds)
     )

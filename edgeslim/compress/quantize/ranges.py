@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edgeslim.errors import BadModel
-from edgeslim.model.fake_quant import WEIGHT_LIMIT
-from edgeslim.model.numerics import LEVELS, MIDDLE
+from edgeslim.model.numerics import LEVELS, MIDDLE, WEIGHT_LIMIT
 
 BINS = 2048
 CLIPS = np.linspace(0.2, 1.0, 81)

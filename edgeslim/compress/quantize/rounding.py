@@ -5,7 +5,7 @@ dense layer's outputs on what really reaches it, then rounded input by input wit
 still to come, then its bias gives back the mean (model/least_squares.py: `fit`, `gptq`). No labels are read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +136,22 @@ def round_nearest(
     if grids.correct_bias and mean_input is not None:
         bias = bias - _mean_output(node, mean_input, (on_grid - weight).double()).to(bias.dtype)
     return Rounded(on_grid, bias, scales)
+
+
+def round_each(
+    graph: fx.GraphModule, means: Callable[[str], Tensor], edges: Mapping[str, EdgeNumerics], grids: Grids
+) -> dict[str, tuple[float, ...]]:
+    """Put the weights of a folded graph's layers at their nearest codes, in place; return each layer's scales.
+
+    `means`: by the name of what a layer reads, the mean image, as `round_nearest` takes it.
+    """
+    layers, scales = layers_of(graph), {}
+    for name in grids.limits:
+        node, source = layers[name], str(layers[name].args[0])
+        new = round_nearest(node, *parameters(graph, node), means(source), edges[source].scale, grids)
+        put(graph, node, new)
+        scales[name] = tuple(float(one) for one in new.scales)
+    return scales
 
 
 def _round_together(

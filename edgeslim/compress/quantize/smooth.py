@@ -18,25 +18,22 @@ from edgeslim.compress.prune.labels import FIXED, Labels, compact, labels_of
 from edgeslim.compress.prune.operators import MEANS, MOVING, SPATIAL
 from edgeslim.compress.quantize.edges import edges_of, tie
 from edgeslim.compress.quantize.ranges import Extremes
-from edgeslim.compress.quantize.rounding import Grids, parameters, put, round_nearest, with_grids
+from edgeslim.compress.quantize.rounding import Grids, parameters, round_each, with_grids
 from edgeslim.errors import Refused
-from edgeslim.model.equivalence import worst_db
-from edgeslim.model.fake_quant import WEIGHT_LIMIT
+from edgeslim.model.equivalence import outputs_db
 from edgeslim.model.graph import (
     ATEN,
     argument,
     arguments,
-    as_arrays,
     batched,
     copy_of,
-    forward,
-    joined,
     layers_of,
     observe,
     parameter,
     shape_of,
     weight_name,
 )
+from edgeslim.model.numerics import WEIGHT_LIMIT
 
 SUMS = {ATEN.add.Tensor, ATEN.sub.Tensor, ATEN.maximum.default, ATEN.minimum.default}
 # What commutes with a positive factor for each channel, wherever it moves them.
@@ -69,7 +66,7 @@ def smoothed(graph: fx.GraphModule, images: Sequence[Tensor]) -> tuple[fx.GraphM
     if max(factors.max(), 1 / factors.min()) < LEAST_FACTOR:
         return None
     moved = _moved(graph, labels, torch.from_numpy(factors).float())
-    before, after = (_closeness_db(graph, one, images) for one in (graph, moved))
+    before, after = outputs_db(batched(graph), (_rounded(one, images) for one in (graph, moved)), images)
     return (moved, before, after) if after > before else None
 
 
@@ -152,17 +149,11 @@ def _moved(graph: fx.GraphModule, labels: Labels, factors: Tensor) -> fx.GraphMo
     return moved
 
 
-@torch.no_grad()
-def _closeness_db(wanted: fx.GraphModule, graph: fx.GraphModule, images: Sequence[Tensor]) -> float:
-    """Return the SQNR of the outputs with weights and activations rounded, at the output that departs most."""
-    groups, layers, rounded = tie(graph), layers_of(graph), batched(graph)
+def _rounded(graph: fx.GraphModule, images: Sequence[Tensor]) -> fx.GraphModule:
+    """Return a network that takes batches, with weights and activations rounded by what is seen on these images."""
+    groups, layers, rounded = tie(graph), layers_of(graph), copy_of(graph)
     seen = Extremes(set(groups), {str(node.args[0]) for node in layers.values()})
     observe(graph, images, seen.see)
     edges = edges_of(graph, groups, {name: (low, seen.high[name]) for name, low in seen.low.items()})
-    grids = Grids(dict.fromkeys(layers, WEIGHT_LIMIT))
-    for node in layers.values():
-        source = str(node.args[0])
-        put(rounded, node, round_nearest(node, *parameters(graph, node), seen.mean(source), edges[source].scale, grids))
-    networks = (batched(wanted), with_grids(rounded, edges))
-    dense, found = (as_arrays(joined(forward(one, batch) for batch in images)) for one in networks)
-    return worst_db(dense, found)
+    round_each(rounded, seen.mean, edges, Grids(dict.fromkeys(layers, WEIGHT_LIMIT)))
+    return with_grids(batched(rounded), edges)

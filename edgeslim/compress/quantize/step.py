@@ -17,7 +17,7 @@ from functools import partial
 
 from torch import Tensor, fx
 
-from edgeslim.compress.quantize.cost import cheaper, cheapest_first
+from edgeslim.compress.quantize.cost import cheapest_first
 from edgeslim.compress.quantize.edges import Range, can_be_dynamic, edges_of, fused_output, rounded_edges, tie
 from edgeslim.compress.quantize.joins import closeness_db, joins_apart
 from edgeslim.compress.quantize.promote import LEAST_IMAGES, promote
@@ -28,18 +28,16 @@ from edgeslim.compress.quantize.rounding import (
     can_be_half,
     halved,
     parameters,
-    put,
-    round_nearest,
+    round_each,
     round_side_by_side,
 )
 from edgeslim.compress.quantize.smooth import smoothed
 from edgeslim.devices.profile import sums_saturate
 from edgeslim.errors import BadInput
 from edgeslim.model.context import Context
-from edgeslim.model.fake_quant import REDUCED_LIMIT, WEIGHT_LIMIT
 from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
 from edgeslim.model.model import Model
-from edgeslim.model.numerics import EdgeNumerics, LayerNumerics, Numerics
+from edgeslim.model.numerics import REDUCED_LIMIT, WEIGHT_LIMIT, EdgeNumerics, LayerNumerics, Numerics
 
 RANGES = ("mse", "minmax")
 # Of the layers that a setting names.
@@ -108,8 +106,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
             allowed,
             context.store,
             context.progress,
-            cheaper=cheaper(context),
-            in_order=partial(cheapest_first, model.graph, context),
+            precisions=partial(cheapest_first, model.graph, context),
         )
         if promotion is not None:
             remarks.append(promotion.line(numerics))
@@ -218,14 +215,7 @@ class _Calibrated:
             scales = round_side_by_side(batched(graph), rounded, images, grids, self.edges, "gptq")
             graph.load_state_dict(rounded.state_dict())
             return scales
-        found = {}
-        for name in grids.limits:
-            node = layers_of(graph)[name]
-            source = str(node.args[0])
-            new = round_nearest(node, *parameters(graph, node), self.seen.mean(source), self.edges[source].scale, grids)
-            put(graph, node, new)
-            found[name] = tuple(float(s) for s in new.scales)
-        return found
+        return round_each(graph, self.seen.mean, self.edges, grids)
 
 
 def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:

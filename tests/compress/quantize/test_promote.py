@@ -133,11 +133,11 @@ def test_a_layer_kept_float_has_int8_weights_where_the_demand_is_met_with_them(b
     between = quantized.numerics.layers["conv2d_1"].inputs
     edges = quantized.numerics.edges
     coarse = {**edges, between: replace(edges[between], scale=edges[between].scale * 1000)}
-    found = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), cheaper=("w8",))
+    found = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), precisions=lambda _: ("w8",))
     assert {"conv2d", "conv2d_1"} <= set(found.cheaper), "what broke them was what they gave on"
     assert found.precisions == {name: found.cheaper.get(name, "fp32") for name in found.layers}
     assert found.lost_after <= 3.0
-    whole = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), cheaper=())
+    whole = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers), precisions=lambda _: ())
     assert (whole.layers, whole.cheaper) == (found.layers, {}), "the runtime would lose time by them"
     assert "with int8 weights all the same: first.conv2d, second" in found.line(quantized.numerics)
     ranged = found_for(broken, 3.0, Numerics(coarse, quantized.numerics.layers))
@@ -199,7 +199,7 @@ def test_a_layer_alone_loses_what_the_plan_of_it_alone_does_and_the_broken_one_m
 
 def test_what_is_kept_for_one_order_of_precisions_is_not_taken_for_another(broken, tmp_path):
     by_time, by_rule = (
-        found_for(broken, store=tmp_path, in_order=lambda _, kinds=kinds: kinds) for kinds in (("fp16",), ())
+        found_for(broken, store=tmp_path, precisions=lambda _, kinds=kinds: kinds) for kinds in (("fp16",), ())
     )
     assert set(by_time.cheaper.values()) == {"fp16"}
     assert by_rule.cheaper == {}
