@@ -15,10 +15,8 @@ def devices_table(profiles: Sequence[DeviceProfile]) -> Table:
 
 def brief_table(profile: DeviceProfile) -> Table:
     """Return what a person wants to know of a device first, in 15 lines at most."""
-    rows = [
-        ("device", ", ".join((profile.name, *profile.aliases))),
-        ("kind", f"{profile.device_class}, {profile.soc}, {profile.architecture}"),
-    ]
+    name, aliases, kind, soc, _ = overview(profile)
+    rows = [("device", ", ".join(filter(None, (name, aliases)))), ("kind", f"{kind}, {soc}, {profile.architecture}")]
     rows += [("cores", _cores(one)) for one in profile.cores]
     rows += [
         ("memory", f"RAM {profile.memory.ram.shown}, bandwidth {profile.memory.bandwidth.shown}"),

@@ -42,7 +42,7 @@ def test_killed_at_every_stage_in_turn_it_ends_in_the_same_bytes(
         with running("-m", "edgeslim", *command(images, tmp_path / "artifact"), EDGESLIM_CACHE=str(store)) as process:
             assert process.stderr is not None
             for line in process.stderr:
-                if line.startswith(stage):
+                if f"  {stage}" in line:
                     process.send_signal(signal.SIGKILL)
                     break
         assert process.returncode == -signal.SIGKILL, f"the build has no stage `{stage}`"
