@@ -16,7 +16,8 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `sensitivity(source, device=...)`: what every group of channels and every layer costs; a `SensitivityReport`
 - `load_profile(name)`, `load_recipe(file)`, `load_model(source)`, `load_data(model, source)`: what these work with
 
-What they raise (`BadInput`, `Refused` ...: edgeslim/errors.py), `Recipe` and `Preprocessing` are here too.
+What they raise (`BadInput`, `Refused` ...: edgeslim/errors.py), `Recipe`, `Preprocessing` and what `progress` is
+called with (`Progress`) are here too.
 """
 
 from importlib import import_module
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from edgeslim.pipeline.build import build
     from edgeslim.pipeline.preflight import check
     from edgeslim.pipeline.sensitivity import sensitivity
+    from edgeslim.progress import Progress
     from edgeslim.recipe import Recipe, load_recipe
     from edgeslim.report.inspection import inspect
     from edgeslim.tasks.preprocessing import Preprocessing
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Preprocessing": "tasks.preprocessing",
+    "Progress": "progress",
     "Recipe": "recipe",
     "bench": "measure.bench",
     "build": "pipeline.build",
@@ -88,6 +91,7 @@ __all__ = [
     "InvalidMeasurement",
     "MissingPackage",
     "Preprocessing",
+    "Progress",
     "Recipe",
     "Refused",
     "ToolFailed",

@@ -24,6 +24,7 @@ KINDS = {
     "precision": "what layers lose in a precision",
     "promotion": "which layers must not be INT8",
     "runtime_libraries": "runtimes' libraries of other processors",
+    "stages": "how long the stages of builds took",
     "torchinductor": "torch's own",
 }
 

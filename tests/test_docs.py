@@ -75,6 +75,7 @@ def test_the_public_surface_is_pinned() -> None:
         "InvalidMeasurement",
         "MissingPackage",
         "Preprocessing",
+        "Progress",
         "Recipe",
         "Refused",
         "ToolFailed",

@@ -23,6 +23,7 @@ from statistics import median
 
 from edgeslim import build
 from edgeslim.devices.machine import this_machine
+from edgeslim.progress import Progress
 
 
 def resident_bytes(pid: int) -> int:
@@ -45,11 +46,11 @@ class Stages:
         self._current, self._since = "starting", time.monotonic()
         threading.Thread(target=self._sample, daemon=True).start()
 
-    def enter(self, stage: str, share: float) -> None:  # noqa: ARG002 - the signature of a progress function
+    def enter(self, progress: Progress) -> None:
         """Count what passed since the last call for the stage that was current."""
         now = time.monotonic()
         self.seconds[self._current] = self.seconds.get(self._current, 0.0) + now - self._since
-        self._current, self._since = "timing" if stage.startswith("timing") else stage, now
+        self._current, self._since = progress.stage, now
 
     def _sample(self) -> None:
         own = int(Path("/proc/self").resolve().name)
@@ -113,7 +114,7 @@ def main() -> None:
             out=Path(folder) / "artifact",
             progress=stages.enter,
         )
-    stages.enter("done", 1.0)
+    stages.enter(Progress("done"))
     machine = this_machine()
     print(f"{arguments.model or 'default'} for {arguments.device} on {machine.cpu_model}, {machine.cores} cores\n")
     print("| stage | wall s | peak MB |\n|---|---|---|")

@@ -104,7 +104,7 @@ def time_all(judged: "Sequence[Judged]", threads: int, context: "Context") -> li
         [Candidate(j.label, j.runtime, j.job.target, j.job.precision) for j in judged],
         {j.runtime: first_rows(inputs[j.runtime], TIMED_IMAGES) for j in judged},
         Workload(threads=threads, processes=TIMED_PROCESSES, min_duration_s=0.2),
-        progress=lambda label, done, total: context.progress(f"timing {label}", done / total),
+        progress=context.progress,
     )
 
 

@@ -18,7 +18,8 @@ from edgeslim.cli.emulate import (
     require_believed,
     require_useful,
 )
-from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, progress_on, quantity, show
+from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, quantity, show
+from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, Refused
 from edgeslim.measure.measurement import Kind
 from edgeslim.measure.meters import METERS
@@ -133,7 +134,7 @@ def bench(
                 meter=meter,
                 require_accelerator=require_accelerator,
                 any_device=any_device,
-                progress=lambda label, done, total: progress(f"timing {label}", done / total),
+                progress=progress,
             )
         except CutOff as error:
             report, cut = BenchReport(error.measurements, error.folder), error
@@ -198,7 +199,7 @@ def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comp
             library=wishes.pop("library"),
             any_device=wishes.pop("any_device"),
             workload=_workload(**wishes),
-            progress=lambda label, done, total: progress(f"timing {label}", done / total),
+            progress=progress,
         )
 
 

@@ -17,11 +17,11 @@ from edgeslim.cli.options import (
     echo,
     images_options,
     print_json,
-    progress_on,
     quantity,
     show,
     tell,
 )
+from edgeslim.cli.progress import progress_on
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
 
@@ -99,7 +99,7 @@ def build(
             echo(recipe.text(), nl=False)
         return
 
-    with progress_on(quiet=quiet or as_json) as progress:
+    with progress_on(quiet=quiet or as_json, of=("build", model, device)) as progress:
         try:
             report = edgeslim.build(
                 model,
@@ -242,7 +242,7 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
 
     require_matplotlib()
     folder = out or Path("sensitivity") / f"{name_of(model)}-{load_profile(device).name}"
-    with progress_on(quiet=quiet or as_json) as progress:
+    with progress_on(quiet=quiet or as_json, of=("sensitivity", model, device)) as progress:
         report = edgeslim.sensitivity(model, device=device, progress=progress, **wishes)
     figure = folder / "sensitivity.png"
     files = [str(save(report, folder)), str(figure)]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, progress_on, show
+from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, show
+from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput
 
 if TYPE_CHECKING:

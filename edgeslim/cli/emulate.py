@@ -9,7 +9,8 @@ import click
 from click.core import ParameterSource
 
 import edgeslim
-from edgeslim.cli.options import AS_JSON, QUIET, print_json, progress_on, quantity, show
+from edgeslim.cli.options import AS_JSON, QUIET, print_json, quantity, show
+from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, Refused
 from edgeslim.measure.measurement import Kind
 
@@ -69,7 +70,7 @@ def bench_emulated(
             device=device,
             threads=threads,
             time_limit_s=time_limit_seconds(time_limit),
-            progress=lambda label, done, total: progress(f"emulating {label}", done / total),
+            progress=progress,
         )
     if as_json:
         print_json(emulation_data(report))
@@ -108,9 +109,12 @@ def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, a
     if scheme != EMULATOR:
         raise BadInput(f"--on {on}: operators are counted on {EMULATOR} or {EMULATOR}:DEVICE alone")
     with progress_on(quiet=quiet or as_json) as progress:
-        progress("emulating", 0.0)
         found = edgeslim.profile(
-            artifact, device=device or None, file=file, time_limit_s=time_limit_seconds(time_limit)
+            artifact,
+            device=device or None,
+            file=file,
+            time_limit_s=time_limit_seconds(time_limit),
+            progress=progress,
         )
     if as_json:
         rows = [{**asdict(one), "instructions_per_mac": one.instructions_per_mac} for one in found.operators]
@@ -158,7 +162,7 @@ def bench_fits(
             device=device,
             threads=threads,
             time_limit_s=time_limit_seconds(time_limit),
-            progress=lambda label, done, total: progress(f"running {label}", done / total),
+            progress=progress,
         )
     if as_json:
         print_json(fit_data(report))

@@ -26,7 +26,7 @@ from edgeslim.cli.cache import cache
 from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
-from edgeslim.cli.options import keep_stdout, no_document_yet, print_json, printed_json, tell
+from edgeslim.cli.options import LOG, begin, keep_stdout, print_json, printed_json, tell
 from edgeslim.deploy.installed import version_of
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
 from edgeslim.formats import RUNTIMES
@@ -166,18 +166,20 @@ def main() -> NoReturn:
     os.environ.setdefault(*HUGE_PAGES)
     variable, name = LIBRARY_FOLDERS
     os.environ.setdefault(variable, str(default_store() / name))
-    no_document_yet()
+    begin()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
             signal.signal(number, _interrupt)
     try:
         commands.main(standalone_mode=False)
+        LOG.info("done")
     except DeviceFailed as error:
         _fail(error, f"{error}\nstatus: {error.status}; {error.next_step}", error.exit_code, error.next_step)
     except EdgeslimError as error:
         _fail(error, str(error), error.exit_code)
     except click.ClickException as error:
         error.show()
+        LOG.error("%s", error.format_message())
         _end(error, error.format_message(), USAGE)
     except SystemExit as error:
         _fail(error, "code of the model's ended the program before it was done", BadModel.exit_code)
@@ -204,6 +206,7 @@ def _fail(error: BaseException, message: str, code: int, following: str | None =
 
 def _end(error: BaseException, message: str, code: int, following: str | None = None) -> NoReturn:
     """Exit; with --json, and nothing printed yet, what happened is the document."""
+    LOG.info("ended with exit code %d", code)
     if "--json" in sys.argv[1:] and not printed_json():
         print_json(
             {

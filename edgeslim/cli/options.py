@@ -1,20 +1,19 @@
 """What every command shares: where results and progress go, and options that mean the same everywhere."""
 
 import json
+import logging
 import os
+import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from edgeslim.errors import BadInput
-from edgeslim.progress import silent
 from edgeslim.report.tables import rendered
 from edgeslim.table import Table
 from edgeslim.units import parse, plain
@@ -23,8 +22,42 @@ PIPED_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130
 STDOUT = Console(width=PIPED_WIDTH, highlight=False, markup=False)
 STDERR = Console(stderr=True, soft_wrap=True, markup=False)
 
+LOG = logging.getLogger("edgeslim")  # what --log-file holds
+LOG.propagate = False
+LOG.addHandler(logging.NullHandler())  # without one Python writes errors to stderr once more
+
+
+def _open_log(_context: click.Context, _option: click.Parameter, file: Path | None) -> None:
+    """Write the log to a file from here on, behind what it holds."""
+    if file is None:
+        return
+    try:
+        handler = logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--log-file: cannot write {file}: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.info("edgeslim %s", shlex.join(sys.argv[1:]))
+
+
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+_LOG_FILE = click.option(
+    "--log-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    expose_value=False,
+    callback=_open_log,
+    help="Add every step, warning and error to this file, each with its time.",
+)
+
+
+def QUIET(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - beside the options that it stands for
+    """Give a command the options that say where its progress goes."""
+    return _QUIET(_LOG_FILE(command))
+
+
 FORMATS = click.option(
     "--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all."
 )
@@ -69,15 +102,19 @@ def show(*shown: Table | str | Sequence[Table | str]) -> None:
 def tell(kind: Literal["error", "warning"], text: str) -> None:
     """Say on stderr what went wrong or may: in colour on a terminal, unless NO_COLOR is set."""
     style = {"error": "bold red", "warning": "yellow"}[kind]
+    LOG.log(logging.ERROR if kind == "error" else logging.WARNING, "%s", plain(text))
     STDERR.print(Text.assemble((f"{kind}:", style), " ", plain(text)), highlight=False)
 
 
 _documents: list[Any] = []  # what was printed as JSON: one document at most is
 
 
-def no_document_yet() -> None:
-    """Forget what was printed: a command begins."""
+def begin() -> None:
+    """Forget what was printed and logged: a command begins."""
     _documents.clear()
+    for handler in LOG.handlers[1:]:
+        LOG.removeHandler(handler)
+        handler.close()
 
 
 def printed_json() -> bool:
@@ -89,31 +126,6 @@ def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     _documents.append(value)
     echo(json.dumps(value, indent=2, sort_keys=True))
-
-
-@contextmanager
-def progress_on(*, quiet: bool) -> Iterator[Callable[[str, float], None]]:
-    """Yield a function that shows (stage, share done) on stderr: a bar on a terminal, a line a stage elsewhere.
-
-    Such a line begins with the seconds since the start.
-    """
-    if quiet:
-        yield silent
-        return
-    if not STDERR.is_terminal:
-        last, began_s = [""], time.monotonic()
-
-        def line(stage: str, share: float) -> None:  # noqa: ARG001 - a log has no bar
-            if stage != last[0]:
-                click.echo(f"{time.monotonic() - began_s:7.1f} s  {stage}", err=True)
-                last[0] = stage
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=STDERR, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda stage, share: bar.update(task, description=stage, completed=share)
 
 
 def quantity(text: str | None, kind: str, option: str) -> Any:

@@ -98,7 +98,7 @@ def _peaks(graph: fx.GraphModule, context: Context) -> dict[str, float]:
             raise BadModel(f"calibration gives NaN or infinite values at `{name}`")
         peaks[name] = max(peaks.get(name, 0.0), peak)
 
-    context.progress("calibrating: ranges for fp16", 0.0)
+    context.progress("calibrating: ranges for fp16")
     observe(graph, context.data.calibration.tensors(), see)
     for node in graph.graph.nodes:
         value = parameter(graph, node)

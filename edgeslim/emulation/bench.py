@@ -1,6 +1,6 @@
 """Bench an artifact without its device: count what each file takes on the emulated core, estimate times from that."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
 from edgeslim.measure.entries import Entry, golden_doubt, keep, measurable
 from edgeslim.measure.placement import with_placement
+from edgeslim.progress import ProgressCallback, StagedProgress, silent
 
 SCHEME = "emulator"
 
@@ -49,7 +50,7 @@ def emulate(
     device: str | None = None,
     threads: int = 1,
     time_limit_s: float = TIME_LIMIT_S,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback = silent,
 ) -> EmulationReport:
     """Count what one inference of every file of an artifact takes on the emulated core of a device.
 
@@ -60,6 +61,8 @@ def emulate(
     whose speed-up nobody knows.
     """
     path = Path(path)
+    stages = StagedProgress(progress)
+    stages.begin("emulating")
     with measurable(path) as (manifest, entries):
         profile = load_profile(device or manifest.compatible.device)
         if profile.estimator is not None:
@@ -69,8 +72,7 @@ def emulate(
         with open_emulator(profile) as emulator:
             for number, entry in enumerate(entries):
                 label = entry.candidate.label
-                if progress is not None:
-                    progress(label, number, len(entries))
+                stages(label, number, len(entries))
                 try:
                     found.append(simulated(entry, emulator, threads, time_limit_s))
                 except (DeviceFailed, NoLibrary) as error:

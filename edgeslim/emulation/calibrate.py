@@ -27,7 +27,7 @@ from edgeslim.measure.measurement import Kind, Measurement
 from edgeslim.measure.operators.write import write_probe
 from edgeslim.measure.placement import with_placement
 from edgeslim.model.operator import Operator
-from edgeslim.progress import Progress, silent
+from edgeslim.progress import ProgressCallback, StagedProgress, Tell, silent
 from edgeslim.resources import whole_file
 from edgeslim.work_folders import work_folder
 
@@ -75,7 +75,7 @@ def calibrate(
     operators: Sequence[Operator] = OPERATORS,
     accept: Sequence[Kind] = (),
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: ProgressCallback = silent,
 ) -> Calibration:
     """Fit the estimator of a device on the board at an address, and write it as a profile laid over the device's.
 
@@ -91,20 +91,18 @@ def calibrate(
     base = _base(device, profile, out)
     require_emulation(profile)
     require_runtime(runtime)
+    stages = StagedProgress(progress, 4)
+    stages.begin("looking at the board")
     with open_emulator(profile) as emulator, open_device(on) as board, work_folder() as folder:
         _require_board(board, profile)
         _require_one_library(board, runtime)
+        stages.begin("counting on the emulated core")
         models = _models(runtime, operators, folder)
-        counts = _counted(models, emulator, folder, progress)
+        counts = _counted(models, emulator, folder, stages)
         inputs = {one.label: arrays for one, arrays in models.items()}
-        steps = len(models) * workload.processes
-        measured = measure(
-            list(models),
-            inputs,
-            workload,
-            device=board,
-            progress=lambda label, done, _: progress(f"timing {label}", done / steps),
-        )
+        stages.begin("timing on the board")
+        measured = measure(list(models), inputs, workload, device=board, progress=stages)
+        stages.begin("fitting")
         _require_believed(measured, accept)
         calibrated = _calibrated(measured, board, emulator, runtime, workload, accept)
     clock = profile.cores[0].max_clock
@@ -183,12 +181,12 @@ def _name(operator: Operator) -> str:
 
 
 def _counted(
-    models: Mapping[Candidate, Sequence[np.ndarray]], emulator: Emulator, folder: Path, progress: Progress
+    models: Mapping[Candidate, Sequence[np.ndarray]], emulator: Emulator, folder: Path, progress: Tell
 ) -> dict[str, dict[str, int]]:
     """Return what one inference of each model takes on the emulated core, caches warm, by its label."""
     found = {}
     for number, (one, arrays) in enumerate(models.items()):
-        progress(f"counting {one.label}", number / len(models))
+        progress(one.label, number, len(models))
         files = [saved_as_npy(array, folder, f"input_{place}") for place, array in enumerate(arrays)]
         _, found[one.label] = emulator.inference(one, [word for file in files for word in ("--inputs", str(file))])
     return found

@@ -1,6 +1,6 @@
 """Does it fit? Every file of an artifact run on an emulated machine with the device's core and a given memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from edgeslim.measure.entries import Entry, golden_doubt, keep, measurable
 from edgeslim.measure.harness import fetched
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
+from edgeslim.progress import ProgressCallback, StagedProgress, silent
+from edgeslim.units import show_bytes
 from edgeslim.work_folders import work_folder
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"
@@ -94,7 +96,7 @@ def fits(
     device: str | None = None,
     threads: int = 1,
     time_limit_s: float = TIME_LIMIT_S,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback = silent,
 ) -> FitReport:
     """Run every file of an artifact on an emulated machine with so much memory, and say which of them fit.
 
@@ -106,6 +108,8 @@ def fits(
     """
     path = Path(path)
     require_ram(ram_bytes)
+    stages = StagedProgress(progress)
+    stages.begin(f"running with {show_bytes(ram_bytes)} of memory")
     with measurable(path) as (manifest, entries):
         profile = load_profile(device or manifest.compatible.device)
         found: list[MemoryFit] = []
@@ -113,8 +117,7 @@ def fits(
         with open_machine(profile, ram_bytes) as opened:
             free_bytes = available_bytes(opened.target.look([MEMINFO]))
             for number, entry in enumerate(entries):
-                if progress is not None:
-                    progress(entry.candidate.label, number, len(entries))
+                stages(entry.candidate.label, number, len(entries))
                 try:
                     found.append(_fit(entry, opened, profile, (ram_bytes, free_bytes), threads, time_limit_s))
                 except (DeviceFailed, ToolFailed) as error:

@@ -19,6 +19,7 @@ from edgeslim.emulation.estimator import calibrated_for, cycles
 from edgeslim.emulation.onnx_layers import Layer, layers_of
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.measure.entries import Entry, entries_of
+from edgeslim.progress import ProgressCallback, StagedProgress, silent
 
 SUFFIX = "_token_"  # ONNX Runtime writes it and a number behind the name of a node it rewrites
 # How often the agent and ONNX Runtime ask for the time before the first operator of an inference, and after the last.
@@ -64,7 +65,12 @@ class OperatorProfile:
 
 
 def profile(
-    path: str | Path, *, device: str | None = None, file: str | None = None, time_limit_s: float = TIME_LIMIT_S
+    path: str | Path,
+    *,
+    device: str | None = None,
+    file: str | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
+    progress: ProgressCallback = silent,
 ) -> OperatorProfile:
     """Return what every operator of an artifact's ONNX file takes on the emulated core of a device.
 
@@ -73,6 +79,8 @@ def profile(
     Raises BadInput, IntegrityFailed, DeviceFailed, and ToolFailed where the profile cannot be cut into operators.
     """
     path = Path(path)
+    stages = StagedProgress(progress)
+    stages.begin("emulating")
     with open_artifact(path) as artifact:
         check_integrity(artifact.folder)
         of_onnx = [one for one in entries_of(artifact.folder, artifact.manifest) if one.model.format == "onnx"]

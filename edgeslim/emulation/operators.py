@@ -19,7 +19,7 @@ from edgeslim.emulation.estimator import cycles, estimator_of, speedup
 from edgeslim.measure.operators.table import file_name, load_table, save_table
 from edgeslim.measure.operators.write import write_probe
 from edgeslim.model.operator import Operator
-from edgeslim.progress import Progress, silent
+from edgeslim.progress import Tell, silent
 from edgeslim.work_folders import work_folder
 
 METHOD = 1  # a change of how operators are counted makes older tables useless
@@ -62,7 +62,7 @@ def estimated_operator_times_s(
     *,
     threads: int = 1,
     cache: Path,
-    progress: Progress = silent,
+    progress: Tell = silent,
 ) -> dict[Operator, float]:
     """Return the estimated seconds of one inference of each operator on the device, caches warm.
 
@@ -80,7 +80,7 @@ def estimated_operator_times_s(
         known = _load(file, conditions)
         missing = [operator for operator in dict.fromkeys([NEXT_TO_NOTHING, *wanted]) if operator not in known]
         for first in range(0, len(missing), KEPT_AT_ONCE):
-            progress(f"counting operators in {runtime} on an emulated {profile.name}", first / len(missing))
+            progress(f"counting operators in {runtime} on an emulated {profile.name}", first, len(missing))
             for operator in missing[first : first + KEPT_AT_ONCE]:
                 known[operator] = _count(operator, runtime, precision, emulator)
             _save(file, conditions, known)

@@ -48,8 +48,8 @@ def export_all(
         source = FORMATS[name].made_from
         if source in written:
             written[source].wait()
-        for number, (_, precision) in ((n, one) for n, one in enumerate(wanted) if one[0] == name):
-            context.progress(f"exporting {name} {precision}", number / len(wanted))
+        for precision in [one for at, one in wanted if at == name]:
+            context.progress(f"{name} {precision}", len(done), len(wanted))
             try:
                 done[name, precision] = export_job(name, precision, work, outputs, ends(precision))
             except ToolFailed as error:

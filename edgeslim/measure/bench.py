@@ -1,6 +1,6 @@
 """Measure artifacts where they can be measured, and keep what was measured beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from edgeslim.measure.harness import Unfinished, Workload, measure, outputs_on
 from edgeslim.measure.measurement import Caution, Measurement, load
 from edgeslim.measure.meters.find import Metering, find_meter
 from edgeslim.measure.placement import with_placement
+from edgeslim.progress import ProgressCallback, StagedProgress, Tell, silent
 
 METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which an energy is believed
 
@@ -48,7 +49,7 @@ def bench(
     meter: str | None = None,
     require_accelerator: str | None = None,
     any_device: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback = silent,
 ) -> BenchReport:
     """Measure every file of an artifact on a device, fp32 beside INT8, in interleaved fresh processes.
 
@@ -61,13 +62,15 @@ def bench(
     """
     path = Path(path)
     workload = workload or Workload()
+    stages = StagedProgress(progress)
+    stages.begin("measuring")
     with measurable(path) as (manifest, entries), open_device(on, library) as device:
         require_architecture(device, manifest, any_device=any_device)
         metering = _metering(device, meter)
         if metering is not None:
             workload = metered(workload)
         try:
-            measured = bench_entries(entries, device, workload, metering, progress, require_accelerator)
+            measured = bench_entries(entries, device, workload, metering, stages, require_accelerator)
         except Unfinished as error:
             raise CutOff(error, keep(error.measurements, path, on, error.lines)) from error
     return BenchReport(tuple(measured), keep(measured, path, on))
@@ -78,14 +81,17 @@ def bench_entries(
     device: Device,
     workload: Workload,
     metering: Metering | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Tell = silent,
     require_accelerator: str | None = None,
 ) -> list[Measurement]:
     """Measure files on a device, after their golden vectors were replayed there; wrong answers and placement are said.
 
     Raises what `measure` does.
     """
-    faults = {entry.candidate.label: _golden_caution(entry, device, workload) for entry in entries}
+    faults = {}
+    for number, entry in enumerate(entries):
+        progress("replaying golden vectors", number, len(entries))
+        faults[entry.candidate.label] = _golden_caution(entry, device, workload)
 
     def judged(measured: Sequence[Measurement]) -> list[Measurement]:
         seen = [replace(one, seen=(*one.seen, *faults[one.label])) for one in measured]
@@ -149,7 +155,7 @@ def compare(
     workload: Workload | None = None,
     library: str | None = None,
     any_device: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: ProgressCallback = silent,
 ) -> Comparison:
     """Compare b with a: two saved measurements (.json), or the primary files of two artifacts, measured interleaved.
 
@@ -158,6 +164,8 @@ def compare(
     a, b = Path(a), Path(b)
     if a.suffix == b.suffix == ".json":
         return compared(load(a), load(b), paired=False)
+    stages = StagedProgress(progress)
+    stages.begin("comparing")
     with open_artifact(a) as first, open_artifact(b) as second, open_device(on, library) as device:
         entries: list[Entry] = []
         for path, artifact in ((a, first), (b, second)):
@@ -171,5 +179,5 @@ def compare(
             again = " (again)" if entries and a == b else ""  # one label is one candidate
             label = f"{path}: {entry.candidate.label}{again}"
             entries.append(replace(entry, candidate=replace(entry.candidate, label=label)))
-        one, other = bench_entries(entries, device, workload or Workload(), progress=progress)
+        one, other = bench_entries(entries, device, workload or Workload(), progress=stages)
     return compared(one, other, paired=True)

@@ -1,7 +1,7 @@
 """Run models in fresh processes through an agent on a device, and measure them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from edgeslim.measure.energy import Window, disturbed, energy
 from edgeslim.measure.measurement import Caution, Measurement, Place, Power, ProcessRun
 from edgeslim.measure.meters.find import Metering
 from edgeslim.measure.sampling import Sampler, sampling
+from edgeslim.progress import Tell, silent
 from edgeslim.work_folders import work_folder
 
 FEWEST_ITERATIONS = 5
@@ -112,14 +113,14 @@ def measure(
     *,
     device: Device | None = None,
     metering: Metering | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Tell = silent,
 ) -> list[Measurement]:
     """Measure the candidates on a device (this machine by default), each in fresh processes, interleaved.
 
     A round runs one process of every candidate and every second round goes backwards, so that what slows the machine
     meets all alike. What really runs is asked before, in a process of its own. `inputs` has the samples on axis 0: one
     array for all, or one for each runtime or label where they differ, or an array for each of a model's inputs.
-    `progress(label, done, total)` is called after each process. Raises BadInput, MissingPackage, InvalidMeasurement
+    `progress(doing, done, total)` is called after each process. Raises BadInput, MissingPackage, InvalidMeasurement
     and DeviceFailed; Unfinished, a kind of it, holds the complete processes of a device that was lost.
     """
     for one in candidates:
@@ -150,7 +151,7 @@ class _Rounds:
     fed: Mapping[str, Sequence[str]]  # the options that feed a candidate, by its label or its runtime
     workload: Workload
     metering: Metering | None
-    progress: Callable[[str, int, int], None] | None
+    progress: Tell
     records: dict[Candidate, Session] = field(default_factory=dict)
     runs: dict[Candidate, list[Session]] = field(default_factory=dict)
     controls: dict[Candidate, list[Session]] = field(default_factory=dict)
@@ -182,9 +183,8 @@ class _Rounds:
             for one in order:
                 self._rest(sampler)
                 self.runs[one].append(self._process(one, self.workload.timing))
-                if self.progress is not None:
-                    done = sum(map(len, self.runs.values()))
-                    self.progress(one.label, done, len(self.candidates) * self.workload.processes)
+                done = sum(map(len, self.runs.values()))
+                self.progress(f"timing {one.label}", done, len(self.candidates) * self.workload.processes)
             if sampler is not None:
                 self._rest(sampler)
         if self.metering is not None:

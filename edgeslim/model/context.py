@@ -10,7 +10,7 @@ from torch import Tensor
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
 from edgeslim.model.operator import OperatorLatency
-from edgeslim.progress import Progress
+from edgeslim.progress import Tell
 from edgeslim.tasks.images import Data
 
 
@@ -45,7 +45,7 @@ class Context:
     data: Data
     seed: int
     work: Path
-    progress: Progress
+    progress: Tell
     demand: Demand = field(default=Demand())
     threads: int = 1
     store: Path | None = None

@@ -37,11 +37,13 @@ from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
-from edgeslim.progress import Progress, silent
+from edgeslim.progress import ProgressCallback, StagedProgress, silent
 from edgeslim.recipe import Recipe, load_recipe, with_pruning, with_settings
 from edgeslim.resources import default_store
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
+
+STAGES_OF_EVERY_BUILD = 8  # beside a recipe's steps
 
 
 def build(
@@ -66,7 +68,7 @@ def build(
     trust_labels: bool = False,
     operator_times: str | Path | None = None,
     estimate: bool = True,
-    progress: Progress = silent,
+    progress: ProgressCallback = silent,
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
@@ -83,19 +85,19 @@ def build(
     began_s = time.monotonic()
     profile = load_profile(device)
     backend = backend_of(profile)
-    recipe = _recipe(recipe, profile, backend, formats=formats, max_drop_points=max_drop)
-    recipe = with_pruning(recipe, prune)
+    recipe = with_pruning(_recipe(recipe, profile, backend, formats=formats, max_drop_points=max_drop), prune)
     steps = [resolve(call) for call in recipe.steps]
     _require_recipe(recipe, profile, backend)
     given = None if operator_times is None else load_used(Path(operator_times))
     destination = _destination(out, source, profile)
     check_destination(destination, overwrite=overwrite)
 
-    progress("loading the model", 0.0)
+    told = StagedProgress(progress, len(steps) + STAGES_OF_EVERY_BUILD)
+    told.begin("loading the model")
     model = load_model(source, weights, recipe.seed, preprocessing=preprocessing, labels=labels, task=task)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
-    progress("reading the images", 0.0)
+    told.begin("reading the images")
     images = load_data(
         model,
         data,
@@ -106,7 +108,7 @@ def build(
         seed=recipe.seed,
     )
     with _work_folder() as work, workers(recipe.formats):
-        latency = Noted(profile, recipe.threads, default_store(), progress, given)
+        latency = Noted(profile, recipe.threads, default_store(), told, given)
         demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
         runtimes = tuple(FORMATS[name].runtime for name in recipe.formats)
         context = Context(
@@ -114,7 +116,7 @@ def build(
             images,
             recipe.seed,
             work,
-            progress,
+            told,
             demand,
             recipe.threads,
             default_store(),
@@ -122,10 +124,12 @@ def build(
             runtimes,
             int8_ends=backend.ends(model, "int8") == "int8",
         )
+        told.begin("checking trace and labels")
         _require_understood(model, context, trust_labels=trust_labels)
         model = without_probabilities(model) if recipe.cut_probabilities else model
-        tried, context = _try_pruned_or_whole(model, steps, recipe, context, destination)
+        tried, context = _try_pruned_or_whole(model, steps, recipe, context, destination, told)
         stages, judged = tried.stages, tried.judged
+        told.begin(f"finishing for {profile.name}")
         delivery = backend.deliver(judged, stages, recipe, context, destination)
         primary = next((one for one in judged if one.path == delivery.primary), None)
         times, too_slow, doubts = (
@@ -133,12 +137,13 @@ def build(
             if delivery.on_cpu and (estimate or recipe.max_latency_s is not None)
             else (DeviceTimes(), [], [])
         )
+        told.begin("finding where accuracy is lost")
         depth, unread = try_diagnostic(
             "error by depth", lambda: error_by_depth(stages.unquantized, stages.final, judged, context)
         )
         errors, not_read = depth or (None, [])
         failures = [*tried.failures, *delivery.failures]
-        context.progress("what pruning and what INT8 costs", 0.0)
+        told("what pruning and what INT8 cost")
         lost, not_told = try_diagnostic("what pruning costs", lambda: costs(judged, stages, images, model.task))
         unjudged = not_judged(recipe, images, model.task)
         reasons = [*failures, *below_demand(judged, recipe, images, unjudged), *delivery.reasons, *too_slow]
@@ -152,9 +157,9 @@ def build(
             *_told(stages.final),
             *latency.unused,
         ]
+        told.begin("packing the artifact")
         built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons, unjudged)
         manifest = stage(work / "staging", built)
-        progress("packing the artifact", 0.0)
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
     report = BuildReport(
@@ -186,10 +191,10 @@ def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType)
 
 def _require_understood(model: Model, context: Context, *, trust_labels: bool) -> None:
     """Raise where tracing changed what the network computes, or the targets mean something else than it answers."""
-    context.progress("holding the traced network against the module", 0.0)
+    context.progress("holding the traced network against the module")
     require_traced(model.network, model.graph, model.source, context.images)
     if not trust_labels:
-        context.progress("holding the labels against the model's answers", 0.0)
+        context.progress("holding the labels against the model's answers")
         require_fitting_targets(model, context.data)
 
 
@@ -202,10 +207,18 @@ class _Tried:
     failures: list[str]
 
 
-def _try(model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context: Context, destination: Path) -> _Tried:
+def _try(
+    model: Model,
+    steps: Sequence[tuple[Any, Any]],
+    recipe: Recipe,
+    context: Context,
+    destination: Path,
+    told: StagedProgress,
+) -> _Tried:
     """Compress a model, write its files and run them on the evaluation images."""
     unquantized = compressed = model
     for module, settings in steps:
+        told.begin(module.__name__.removeprefix("edgeslim.compress.").removesuffix(".step"))
         compressed = module.apply(compressed, settings, context)
         if compressed.rounded_from is not None:
             unquantized = replace(unquantized, network=compressed.rounded_from)
@@ -215,19 +228,26 @@ def _try(model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context
     planned = compressed.numerics or compressed.half
     reference = fold.apply(model, fold.Settings(), context) if planned else unquantized
     ends = partial(backend_of(context.profile).ends, unquantized)
+    told.begin("exporting")
     exported, not_written = export_all(reference, compressed, recipe.formats, ends, context, destination, unquantized)
+    told.begin("running the files")
     judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
     return _Tried(Stages(model, unquantized, compressed), judged, [*not_written, *not_run])
 
 
 def _try_pruned_or_whole(
-    model: Model, steps: Sequence[tuple[Any, Any]], recipe: Recipe, context: Context, destination: Path
+    model: Model,
+    steps: Sequence[tuple[Any, Any]],
+    recipe: Recipe,
+    context: Context,
+    destination: Path,
+    told: StagedProgress,
 ) -> tuple[_Tried, Context]:
     """Compress a model as `steps` say; where pruning chose itself how much, and too much is lost, without it.
 
     How much is chosen on the selection images alone. This fallback is all that the evaluation images choose.
     """
-    tried = _try(model, steps, recipe, context, destination)
+    tried = _try(model, steps, recipe, context, destination, told)
     final = tried.stages.final
     unjudged = not_judged(recipe, context.data, model.task)
     worst = None if unjudged else worst_beyond_drop(tried.judged, recipe, context.data)
@@ -242,7 +262,9 @@ def _try_pruned_or_whole(
     whole = model.after(line, trials=final.trials)
     context = replace(context, work=context.work / "unpruned")
     context.work.mkdir()
-    again = _try(whole, [step for step in steps if not _chooses(*step)], recipe, context, destination)
+    others = [step for step in steps if not _chooses(*step)]
+    told.more(len(others) + 2)  # and the files are written and run again
+    again = _try(whole, others, recipe, context, destination, told)
     return replace(again, stages=replace(again.stages, given=model)), context
 
 

@@ -21,7 +21,7 @@ from edgeslim.measure.operators.times import MEASURABLE, UNPACKING_ONCE, measura
 from edgeslim.measure.operators.used import UsedTimes, used_times
 from edgeslim.model.context import Context
 from edgeslim.model.operator import Operator, OperatorLatency
-from edgeslim.progress import Progress, silent
+from edgeslim.progress import Tell, silent
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_seconds
 
@@ -48,7 +48,7 @@ def device_times(
     files: Sequence[tuple[Candidate, Path]],
     profile: DeviceProfile,
     threads: int,
-    progress: Progress = silent,
+    progress: Tell = silent,
     budget_s: float | None = None,
 ) -> DeviceTimes:
     """Return estimates for files, each with an .npy of samples for it, in `budget_s` seconds for all.
@@ -65,7 +65,7 @@ def device_times(
         speedup(profile.estimator, threads)
         with open_emulator(profile) as emulator:
             for number, (candidate, inputs) in enumerate(files):
-                progress(f"emulating {candidate.label}", number / len(files))
+                progress(f"emulating {candidate.label}", number, len(files))
                 left_s = TIME_LIMIT_S if budget_s is None else began_s + budget_s - time.monotonic()
                 try:
                     found.append(
@@ -126,7 +126,7 @@ def operator_latency(
     profile: DeviceProfile,
     threads: int,
     store: Path,
-    progress: Progress,
+    progress: Tell,
     given: UsedTimes | None = None,
     *,
     precision: str = "int8",
@@ -185,7 +185,7 @@ class Noted:
     profile: DeviceProfile
     threads: int
     store: Path
-    progress: Progress
+    progress: Tell
     given: UsedTimes | None = None
     known: dict[str, dict[Operator, float]] = field(default_factory=dict)  # by precision
     asked: OperatorLatency | None = None

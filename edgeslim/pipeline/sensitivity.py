@@ -35,7 +35,7 @@ from edgeslim.model.operator import OperatorLatency
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals
 from edgeslim.pipeline.targets import require_fitting_targets
-from edgeslim.progress import Progress, silent
+from edgeslim.progress import ProgressCallback, StagedProgress, silent
 from edgeslim.resources import default_store, whole_file
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
@@ -158,7 +158,7 @@ def sensitivity(
     seed: int = 0,
     skip_bad: bool = False,
     trust_labels: bool = False,
-    progress: Progress = silent,
+    progress: ProgressCallback = silent,
 ) -> SensitivityReport:
     """Return what each group of channels loses at each legal width and each layer as INT8, with the time it saves.
 
@@ -167,11 +167,12 @@ def sensitivity(
     work, and Refused when the device cannot have the model.
     """
     profile = load_profile(device)
-    progress("loading the model", 0.0)
+    stages = StagedProgress(progress, 5)
+    stages.begin("loading the model")
     model = load_model(source, weights, seed, preprocessing=preprocessing, labels=labels, task=task)
     if reasons := refusals(model, profile, formats=()):
         raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
-    progress("reading the images", 0.0)
+    stages.begin("reading the images")
     images = load_data(
         model,
         data,
@@ -182,13 +183,16 @@ def sensitivity(
         seed=seed,
     )
     with work_folder() as work:
-        latency = partial(operator_latency, profile, 1, default_store(), progress)
-        context = Context(profile, images, seed, work, progress, store=default_store(), operator_latency=latency)
+        latency = partial(operator_latency, profile, 1, default_store(), stages)
+        context = Context(profile, images, seed, work, stages, store=default_store(), operator_latency=latency)
+        stages.begin("checking trace and labels")
         require_traced(model.network, model.graph, model.source, context.images)
         if not trust_labels:
             require_fitting_targets(model, images)
         timed = _latency(context)
+        stages.begin("groups of channels")
         groups = _groups(model, context)
+        stages.begin("layers")
         layers = _layers(model, context, timed)
     return SensitivityReport(
         format=FORMAT,

@@ -97,8 +97,8 @@ def test_a_bench_deploys_measures_and_cleans_up_and_the_second_one_sends_nothing
 def test_a_reboot_in_the_middle_of_a_run_keeps_what_was_measured_marked_partial(machine, artifact):
     boots = machine.boots()
 
-    def reboot(label, done, total):
-        if done == 3:
+    def reboot(progress):
+        if progress.doing.startswith("timing") and progress.done == 3:
             machine.ssh(f"({REBOOT_AT_THE_NEXT_TIME}) >/dev/null 2>&1 &")
 
     with pytest.raises(CutOff, match="rebooted in the middle of a run") as cut:
@@ -116,8 +116,8 @@ def test_a_reboot_in_the_middle_of_a_run_keeps_what_was_measured_marked_partial(
 
 
 def test_a_connection_that_is_cut_in_the_middle_loses_nothing(machine, artifact):
-    def cut(label, done, total):
-        if done == 1:
+    def cut(progress):
+        if progress.doing.startswith("timing") and progress.done == 1:
             threading.Timer(1.0, subprocess.run, (["pkill", "-9", "-f", f"ssh -M -N.*-p {machine.port}"],)).start()
 
     workload = Workload(processes=2, min_duration_s=4)

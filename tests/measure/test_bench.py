@@ -91,9 +91,12 @@ def test_without_a_compiler_every_measurement_says_that_the_python_agent_ran_and
 
 def test_progress_counts_every_process(artifact, pi):
     calls = []
-    bench(artifact, on=pi.address, workload=Workload(processes=2), progress=lambda *call: calls.append(call))
-    assert [label for label, _, _ in calls] == [*LABELS, *LABELS[::-1]], "the second round does not go backwards"
-    assert [(done, total) for _, done, total in calls] == [(n, 8) for n in range(1, 9)]
+    bench(artifact, on=pi.address, workload=Workload(processes=2), progress=calls.append)
+    assert {one.stage for one in calls} == {"measuring"}
+    timed = [one for one in calls if one.doing.startswith("timing ")]
+    wanted = [f"timing {label}" for label in (*LABELS, *LABELS[::-1])]
+    assert [one.doing for one in timed] == wanted, "the second round does not go backwards"
+    assert [(one.done, one.total) for one in timed] == [(n, 8) for n in range(1, 9)]
 
 
 def test_offline_every_core_gets_a_stream(artifact, pi):
@@ -270,8 +273,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_a_device_is_asked(
 def test_a_disk_that_is_full_in_the_end_is_no_bug_of_ours(artifact, pi):
     """A file where the folder of measurements would be made stands for a disk that takes no more."""
 
-    def fill(label, done, total):
-        (artifact / MEASUREMENTS).touch()
+    def fill(progress):
+        if progress.doing.startswith("timing"):
+            (artifact / MEASUREMENTS).touch()
 
     with pytest.raises(ToolFailed, match="the measurements cannot be kept: "):
         bench(artifact, on=pi.address, workload=Workload(processes=1), progress=fill)

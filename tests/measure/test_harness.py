@@ -101,9 +101,10 @@ def test_measuring_interleaves_fresh_processes_and_keeps_every_time(tiny):
         candidates,
         models.inputs["fp32"],
         Workload(processes=3, min_duration_s=0.01),
-        progress=lambda label, done, total: calls.append((label, done, total)),
+        progress=lambda *call: calls.append(call),
     )
-    assert [label for label, _, _ in calls] == ["fp32", "int8", "int8", "fp32", "fp32", "int8"], "not interleaved"
+    order = ("fp32", "int8", "int8", "fp32", "fp32", "int8")
+    assert [doing for doing, _, _ in calls] == [f"timing {one}" for one in order], "not interleaved"
     assert [done for _, done, _ in calls] == [1, 2, 3, 4, 5, 6], "progress does not count"
     assert {total for _, _, total in calls} == {6}, "the total is wrong"
     assert (fp32.precision_actual, int8.precision_actual) == ("fp32", "uint8"), "what ran is not what is reported"

@@ -23,6 +23,7 @@ from edgeslim.compress.prune import channels
 from edgeslim.compress.prune.labels import CANNOT, Labels
 from edgeslim.errors import BadInput, MissingPackage, Refused
 from edgeslim.pipeline.sensitivity import SensitivityReport, save
+from edgeslim.progress import Progress
 from edgeslim.report.plots import sensitivity_plot
 from edgeslim.report.sensitivity import sensitivity_table
 from edgeslim.report.tables import rendered
@@ -114,8 +115,8 @@ def test_a_second_call_finds_what_the_first_one_kept(report, images, store, monk
 def test_what_was_finished_before_an_interrupt_is_not_computed_again(images, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGESLIM_CACHE", str(tmp_path))
 
-    def interrupt(stage: str, share: float) -> None:
-        if stage.startswith("studying") and share > 0:
+    def interrupt(progress: Progress) -> None:
+        if progress.doing.startswith("studying") and progress.done > 0:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -40,13 +40,13 @@ def compile_best(judged: Sequence[Judged], context: Context, destination: Path) 
     one = next((one for one in judged if one.job.io == "int8"), None)
     if compiler is None or one is None:
         return None, []
-    context.progress("compiling for the NPU", 0.0)
+    context.progress("compiling for the NPU")
     try:
         best, *others = compile_network(one.job.target, compiler, context.work / "vela")
     except ToolFailed as error:
         return None, [keep_logs(str(error), context.work, destination)]
     reference, warnings = None, []
-    context.progress("running the reference kernels", 0.0)
+    context.progress("running the reference kernels")
     try:
         reference = _reference(one, context)
     except ToolFailed as error:

@@ -131,7 +131,7 @@ def check_half(judged: "Sequence[Judged]", model: "Model", context: "Context") -
     done = 0
     with torch.no_grad():
         for batch in context.data.evaluation.tensors():
-            context.progress("simulating fp16", done / count)
+            context.progress("simulating fp16", done, count)
             for images in [batch] if whole else rows([batch]):
                 for outputs, runner in zip(found, runners, strict=True):
                     outputs.append(as_arrays(tree_leaves(runner.run(images))))

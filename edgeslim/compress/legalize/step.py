@@ -84,7 +84,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
         raise BadInput(f"the recipe's step `legalize` is for devices with an NPU; {profile.name} has no section `npu`")
     if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `legalize` comes after `fold` and before `quantize`")
-    context.progress("rewriting for the NPU", 0.0)
+    context.progress("rewriting for the NPU")
     given = model
     inexact = {
         **_wanted(model.graph, settings, limits, exact=False),
@@ -157,7 +157,7 @@ def _recovered(
         for node in layers_of(fitted).values()
         if (weight := parameter(fitted, node.args[1])) is not None
     }
-    context.progress("rewriting for the NPU: fitting what follows", 0.5)
+    context.progress("rewriting for the NPU: fitting what follows")
     remarks = reconstruct(before, fitted, rows, two_at_least(list(context.data.calibration.tensors())))
     selection = context.data.selection
     wanted, plain, recovered = (outputs_of_batches(one, selection.tensors()) for one in (before, rewritten, fitted))

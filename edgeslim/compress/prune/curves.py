@@ -39,7 +39,7 @@ from edgeslim.model.graph import (
 )
 from edgeslim.model.least_squares import Moments, from_matrix, matrix, regularized
 from edgeslim.model.reconstruct import reconstruct
-from edgeslim.progress import Progress
+from edgeslim.progress import Tell
 
 MOST_WIDTHS = 8  # legal widths of one group that are studied
 HELD_BYTES = 1 << 30  # moments held at a time; what does not fit is taken in another pass over the images
@@ -110,7 +110,7 @@ def study(
     selection: Images,
     task: ModuleType,
     store: Path | None,
-    progress: Progress,
+    progress: Tell,
 ) -> dict[str, Curve]:
     """Return the curve of every group and block; `graph` takes batches (graph.batched).
 
@@ -136,14 +136,14 @@ def study(
         return Curve(name, tuple(one["order"]), tuple(choices), tuple(one["divergence"]), tuple(one["score"]))
 
     for number, (name, group) in enumerate(pruned.items()):
-        progress("studying what each group of channels is worth", number / len(pruned))
+        progress("studying what each group of channels is worth", number, len(pruned))
 
         def narrower(group: Group = group) -> dict[str, Any]:
             return in_the_laboratory().curve(group, widths[group.name])
 
         curves[name] = found(name, widths[name], criterion, narrower)
     for number, (name, block) in enumerate(blocks.items()):
-        progress("studying what each residual block is worth", number / len(blocks))
+        progress("studying what each residual block is worth", number, len(blocks))
 
         def gone(block: Block = block) -> dict[str, Any]:
             return in_the_laboratory().block_curve(block)

@@ -40,7 +40,7 @@ def fastest_fitting(bench: Workbench, cost: Callable[[Widths], float]) -> tuple[
         return min(tried, key=lambda one: one[0].drop.points)
 
     for step in range(SEARCH_STEPS):
-        bench.context.progress("pruning: reconstructing candidates", step / SEARCH_STEPS)
+        bench.context.progress("reconstructing candidates", step, SEARCH_STEPS)
         middle = (low + high) / 2
         plans = proposals(middle)
         found = look(plans) if plans else None

@@ -83,7 +83,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     amount = settings.amount
     if amount is None and context.data.synthetic:
         return model.after("prune: nothing, since synthetic images cannot say what is lost; give an amount to prune")
-    context.progress("pruning: which channels belong together", 0.0)
+    context.progress("which channels belong together")
     try:
         return _pruned(model, settings, context, amount)
     except Refused as refusal:
@@ -153,7 +153,7 @@ def _in_rounds(bench: Workbench, settings: Settings, cost: Callable[[Widths], fl
         plans = _plans(bench, settings, problem, dense.cost * share ** (number / settings.rounds))
         if not plans:
             raise Refused(f"no legal widths keep {share:.0%} ({amount}): the narrowest network keeps more")
-        bench.context.progress("pruning: reconstructing", (number - 1) / settings.rounds)
+        bench.context.progress("reconstructing", number - 1, settings.rounds)
         candidates = [bench.candidate(plan, curves, None if number == 1 else start) for plan in plans]
         found = min(candidates, key=lambda one: one.drop.points)
         if number < settings.rounds:

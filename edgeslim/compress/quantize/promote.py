@@ -24,7 +24,7 @@ from edgeslim.model.equivalence import worst_db
 from edgeslim.model.fake_quant import Dynamic, part_of
 from edgeslim.model.graph import as_arrays, batched, first_of, forward, joined, layers_of
 from edgeslim.model.numerics import Numerics
-from edgeslim.progress import Progress
+from edgeslim.progress import Tell
 from edgeslim.tasks.images import ImageSet
 from edgeslim.tasks.task import Drop
 
@@ -108,7 +108,7 @@ def sensitivity(
     selection: ImageSet,
     task: ModuleType,
     store: Path | None,
-    progress: Progress,
+    progress: Tell,
     kinds: Sequence[str] = ("int8", "w8"),
 ) -> list[Sensitivity]:
     """Return what each INT8 layer of the plan loses alone, in each of some precisions, in graph order.
@@ -121,7 +121,7 @@ def sensitivity(
     names = numerics.integer_layers
     wanted = [(one, kind) for one in names for kind in kinds if one in trials.able[kind]]
     for number, (name, precision) in enumerate(wanted):
-        progress("what each layer alone loses", number / len(wanted))
+        progress("what each layer alone loses", number, len(wanted))
 
         def alone(name: str = name, precision: str = precision) -> dict[str, float]:
             edges = part_of(numerics, [name]).edges if precision == "int8" else ()
@@ -143,7 +143,7 @@ def promote(
     task: ModuleType,
     allowed_points: float,
     store: Path | None,
-    progress: Progress,
+    progress: Tell,
     *,
     precisions: Callable[[Sequence[str]], Sequence[str]] = lambda _: tuple(CHEAPER),
 ) -> Promotion | None:
@@ -154,7 +154,7 @@ def promote(
     taken, each without which the demand is met too is given back. Those that are left become the first of what
     `precisions` returns for them, of CHEAPER, with which the demand is met. Fewer than `LEAST_IMAGES` say nothing.
     """
-    progress("does int8 meet the demand", 0.0)
+    progress("does int8 meet the demand")
     first = _Trials(dense, quantized, numerics, first_of(selection.tensors(), FIRST_IMAGES), selection.targets, task)
     at_most = remember(store, "promotion", [first.sha256], lambda: first.lost(first.without([])).at_most)
     if at_most <= allowed_points:
@@ -175,7 +175,7 @@ def promote(
     return replace(promotion, **made)
 
 
-def _kept_float(trials: "_Trials", allowed: float, progress: Progress) -> dict[str, Any] | None:
+def _kept_float(trials: "_Trials", allowed: float, progress: Tell) -> dict[str, Any] | None:
     """Return the layers that must stay float and what is lost before and with every one; None where none must."""
     before = trials.points([])
     if before <= allowed:
@@ -224,13 +224,13 @@ def _cheapest(trials: "_Trials", chosen: Sequence[str], allowed: float, cheaper:
     return found
 
 
-def _greedy(trials: "_Trials", allowed: float, progress: Progress) -> list[str]:
+def _greedy(trials: "_Trials", allowed: float, progress: Tell) -> list[str]:
     """Return layers to keep float, in the order in which they were taken, until the demand is met."""
     chosen: list[str] = []
     now = trials.divergence(chosen)
     gains = {}
     for number, name in enumerate(trials.layers):
-        progress("which layers cost the accuracy", number / len(trials.layers))
+        progress("which layers cost the accuracy", number, len(trials.layers))
         gains[name] = now - trials.divergence([name])
     while not chosen or trials.points(chosen) > allowed:
         fresh: set[str] = set()

@@ -125,7 +125,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
 
 def _smoothed(model: Model, context: Context) -> Model:
     """Return the model with channels of unlike size brought nearer to each other, where the outputs gain by it."""
-    context.progress("calibrating: whether some channels are far larger than others", 0.0)
+    context.progress("calibrating: whether some channels are far larger than others")
     found = smoothed(model.graph, first_of(context.data.calibration.tensors(), MEASURED_IMAGES))
     if found is None:
         return model
@@ -142,7 +142,7 @@ def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "
     def watched(what: str) -> Iterator[Tensor]:
         for done, row in enumerate(rows(context.data.calibration.tensors()), start=1):
             yield row
-            context.progress(what, done / images)
+            context.progress(what, done, images)
 
     seen = Extremes(edges, {str(n.args[0]) for n in layers_of(graph).values()})
     observe(graph, watched("calibrating: ranges"), seen.see)
@@ -153,7 +153,7 @@ def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "
         ranges["mse"] = {name: mse_range(histograms.counts[name], seen.low[name], seen.high[name]) for name in edges}
     if settings.activation_range != "mse":
         ranges["minmax"] = {name: (min(seen.low[name], 0.0), max(seen.high[name], 0.0)) for name in edges}
-    context.progress("calibrating: which ranges and scales bring the outputs nearest", 1.0)
+    context.progress("calibrating: which ranges and scales bring the outputs nearest")
     measured = first_of(context.data.calibration.tensors(), MEASURED_IMAGES)
     plans = []
     for kind in ranges.values():
@@ -209,7 +209,7 @@ class _Calibrated:
         """Round the named layers in place; return their scales."""
         grids = Grids(dict.fromkeys(names, self.weight_limit), correct_bias=self.settings.bias_correction)
         if self.settings.rounding == "gptq":
-            self.context.progress("rounding weights layer by layer", 0.0)
+            self.context.progress("rounding weights layer by layer")
             rounded = batched(graph)
             images = first_of(self.context.data.calibration.tensors(), GPTQ_IMAGES)
             scales = round_side_by_side(batched(graph), rounded, images, grids, self.edges, "gptq")

@@ -44,13 +44,13 @@ def error_by_depth(
     files: dict[FormatName, Mapping[str, Path]] = {}
     failures = []
     for one in [one for one in judged if one.job.precision == "int8"]:
-        context.progress(f"error by depth: {one.label}", 0.0)
+        context.progress(f"error by depth: {one.label}")
         try:
             files[one.job.format] = edge_values(one.job, one.spelling, numerics, images.numpy(), context.work)
         except ToolFailed as error:
             files[one.job.format] = {}
             failures.append(f"error by depth: {error}")
-    context.progress("error by depth: simulated", 0.0)
+    context.progress("error by depth: simulated")
     noise = _gather(dense, compressed, numerics, files, images)
 
     def figure(kind: str, layer: str) -> float | None:

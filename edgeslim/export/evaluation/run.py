@@ -91,7 +91,7 @@ def judge_all(
     def judge(place: int) -> Judged | None:
         job, spelling = ordered[place]
         reference = next(found for at, found in outputs.items() if ordered[at][0].format == job.format)
-        context.progress(f"judging {job.format} {job.precision}", place / len(ordered))
+        context.progress(f"judging {job.format} {job.precision}", place, len(ordered))
         try:
             return _judge(job, spelling, outputs[place], reference, eager, context, compressed)
         except DeviceFailed as error:
@@ -127,8 +127,8 @@ def _run_all(
         job = jobs[place]
         if failed(place):
             return
-        done = (number * len(jobs) + place) / (len(jobs) * len(parts))
-        context.progress(f"evaluating {job.format} {job.precision}", done)
+        done = number * len(jobs) + place
+        context.progress(f"running {job.format} {job.precision}", done, len(jobs) * len(parts))
         try:
             outputs = _run(job, inputs[FORMATS[job.format].runtime], eager, threads)
         except DeviceFailed as error:

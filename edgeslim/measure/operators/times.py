@@ -17,7 +17,7 @@ from edgeslim.errors import BadInput, MissingPackage, Refused, near_misses
 from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.measure.operators.table import STRICT, OperatorTime, damaged, file_name, load_table, save_table
 from edgeslim.model.operator import Operator
-from edgeslim.progress import Progress, silent
+from edgeslim.progress import Tell, silent
 from edgeslim.resources import in_package, python_command, python_path
 from edgeslim.work_folders import work_folder
 
@@ -60,7 +60,7 @@ def operator_times_s(
     *,
     threads: int,
     cache: Path,
-    progress: Progress = silent,
+    progress: Tell = silent,
 ) -> dict[Operator, float]:
     """Return the measured seconds of one inference of each operator in `runtime` (in PRECISIONS) on this machine.
 
@@ -138,7 +138,7 @@ def _load(file: Path, conditions: _Table) -> dict[Operator, float]:
 
 
 def _measure(
-    missing: Sequence[Operator], conditions: _Table, file: Path, known: dict[Operator, float], progress: Progress
+    missing: Sequence[Operator], conditions: _Table, file: Path, known: dict[Operator, float], progress: Tell
 ) -> None:
     """Time the operators in a fresh process; what comes is added to `known` and saved, a batch at a time."""
     told = {
@@ -148,7 +148,7 @@ def _measure(
         "operators": [asdict(operator) for operator in missing],
     }
     what, done = f"timing operators in {conditions.runtime}", 0
-    progress(what, 0.0)
+    progress(what, 0, len(missing))
     with work_folder() as folder, open_target() as target:
         job = folder / "job.json"
         job.write_text(json.dumps(told), encoding="utf-8")
@@ -158,7 +158,7 @@ def _measure(
                 known.update(zip(missing[done:], message["seconds"], strict=False))
                 done += len(message["seconds"])
                 _save(file, conditions, known)
-                progress(what, done / len(missing))
+                progress(what, done, len(missing))
 
 
 def _command(job: Path) -> list[str]:

@@ -157,7 +157,7 @@ def test_labels_say_what_is_right_where_there_are_labels(broken):
 def test_what_was_found_is_kept_and_a_changed_network_or_demand_is_looked_at_anew(broken, tmp_path):
     def said(allowed, pair=broken) -> set[str]:
         heard = set()
-        found_for(pair, allowed, store=tmp_path, progress=lambda what, share: heard.add(what))
+        found_for(pair, allowed, store=tmp_path, progress=lambda doing, *_: heard.add(doing))
         return heard
 
     assert "which layers cost the accuracy" in said(5.0)

@@ -201,8 +201,8 @@ def test_an_interrupt_loses_the_present_batch_at_most(tmp_path):
     installed("litert")
     operators = [Operator("linear", 1, 1, 8, 1 + index) for index in range(BATCH + 5)]
 
-    def interrupt(what, share):
-        if share > 0:
+    def interrupt(_doing, done, _total):
+        if done > 0:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
