@@ -92,7 +92,7 @@ def load_data(
 
 def _checked(model: Model, seed: int) -> Model:
     """Return a model with its outputs named, if nothing is wrong with it."""
-    _refuse_broken_weights(model)
+    refuse_broken_weights(model)
     model = _with_outputs_named(model)
     if faults := model.task.model_faults(model.facts):
         raise BadModel("\n".join(faults))
@@ -118,7 +118,8 @@ def _settle_batch_norm(network: nn.Module, shape: tuple[int, ...], seed: int) ->
     network.eval()
 
 
-def _refuse_broken_weights(model: Model) -> None:
+def refuse_broken_weights(model: Model) -> None:
+    """Raise BadModel for a weight that is NaN or infinite."""
     for name, value in model.network.state_dict().items():
         if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
             raise BadModel(f"weight `{name}` of {model.source} holds NaN or infinite values")

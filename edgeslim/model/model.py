@@ -114,8 +114,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Stages:
-    """One network along a build: as it was given, compressed but not quantized, and as it is delivered."""
+    """One network along a build: as given, behind pruning, compressed but not quantized, and as it is delivered."""
 
     given: Model
+    pruned: Model  # with its batch norms; the network as given where nothing was pruned
     unquantized: Model
     final: Model

@@ -34,7 +34,7 @@ from edgeslim.pipeline.cut import without_probabilities
 from edgeslim.pipeline.gates import below_demand, costs, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
-from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected
+from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
@@ -49,6 +49,7 @@ STAGES_OF_EVERY_BUILD = 8  # beside a recipe's steps
 def build(
     source: Source = None,
     *,
+    start: BuildReport | None = None,
     device: str | Path,
     weights: str | Path | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -72,7 +73,8 @@ def build(
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
 
-    `source`, `weights`, `preprocessing`, `labels`, `task`: as `load_model`; `data`: what the model's task reads,
+    `source`, `weights`, `preprocessing`, `labels`, `task`: as `load_model`; `start`: the report of an earlier build, in
+    place of them, whose `model` is gone on from, trained by then or not; `data`: what the model's task reads,
     whose targets are held against what the model answers but with `trust_labels`; `calibration`, `selection`,
     `evaluation`: what a set is read from in place of a part of `data`; `recipe`: one or a file of one, by default the
     device's, of which `formats`, `max_drop` (points) and `prune` (False: none; "latency=0.5": a share to keep)
@@ -94,7 +96,8 @@ def build(
 
     told = StagedProgress(progress, len(steps) + STAGES_OF_EVERY_BUILD)
     told.begin("loading the model")
-    model = load_model(source, weights, recipe.seed, preprocessing=preprocessing, labels=labels, task=task)
+    said: dict[str, Any] = {"weights": weights, "preprocessing": preprocessing, "labels": labels, "task": task}
+    model = load_model(source, seed=recipe.seed, **said) if start is None else started_from(start, source, **said)
     if impossible := preflight(model, profile, steps, recipe.formats).reasons:
         raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
     told.begin("reading the images")
@@ -109,19 +112,17 @@ def build(
     )
     with _work_folder() as work, workers(recipe.formats):
         latency = Noted(profile, recipe.threads, default_store(), told, given)
-        demand = Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes)
-        runtimes = tuple(FORMATS[name].runtime for name in recipe.formats)
         context = Context(
             profile,
             images,
             recipe.seed,
             work,
             told,
-            demand,
+            Demand(recipe.max_drop_points, recipe.max_latency_s, recipe.max_size_bytes),
             recipe.threads,
             default_store(),
             latency,
-            runtimes,
+            tuple(FORMATS[name].runtime for name in recipe.formats),
             int8_ends=backend.ends(model, "int8") == "int8",
         )
         told.begin("checking trace and labels")
@@ -163,7 +164,7 @@ def build(
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
     report = BuildReport(
-        artifact, profile, delivery.measurements, tuple(warnings), times, images.how_read, floats, lost
+        artifact, profile, stages.pruned, delivery.measurements, tuple(warnings), times, images.how_read, floats, lost
     )
     if failures:
         raise Incomplete(report, reasons)
@@ -216,10 +217,11 @@ def _try(
     told: StagedProgress,
 ) -> _Tried:
     """Compress a model, write its files and run them on the evaluation images."""
-    unquantized = compressed = model
+    pruned = unquantized = compressed = model
     for module, settings in steps:
         told.begin(module.__name__.removeprefix("edgeslim.compress.").removesuffix(".step"))
         compressed = module.apply(compressed, settings, context)
+        pruned = compressed if module is prune else pruned
         if compressed.rounded_from is not None:
             unquantized = replace(unquantized, network=compressed.rounded_from)
         elif compressed.numerics is None:
@@ -232,7 +234,7 @@ def _try(
     exported, not_written = export_all(reference, compressed, recipe.formats, ends, context, destination, unquantized)
     told.begin("running the files")
     judged, not_run = judge_all(exported, reference, compressed, recipe.threads, context)
-    return _Tried(Stages(model, unquantized, compressed), judged, [*not_written, *not_run])
+    return _Tried(Stages(model, pruned, unquantized, compressed), judged, [*not_written, *not_run])
 
 
 def _try_pruned_or_whole(

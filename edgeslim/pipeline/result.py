@@ -1,17 +1,22 @@
 """What a build made, found and raises."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import nn
 
 from edgeslim.artifact.archive import Artifact
 from edgeslim.artifact.manifest import ErrorByDepth
 from edgeslim.backends import Delivery
 from edgeslim.devices.profile import DeviceProfile
-from edgeslim.errors import Refused, ToolFailed
+from edgeslim.errors import BadInput, Refused, ToolFailed
 from edgeslim.export.evaluation.run import Judged
 from edgeslim.measure.measurement import Measurement
 from edgeslim.measure.operators.used import UsedTimes
-from edgeslim.model.model import Stages
+from edgeslim.model.graph import batched, copy_of
+from edgeslim.model.load import refuse_broken_weights
+from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
@@ -23,6 +28,7 @@ class BuildReport:
 
     artifact: Artifact
     profile: DeviceProfile
+    pruned: Model
     measurements: tuple[Measurement, ...]  # taken on this machine
     warnings: tuple[str, ...]
     times: DeviceTimes  # on the device, estimated
@@ -30,9 +36,37 @@ class BuildReport:
     in_float: tuple[str, ...] = ()  # in words, what the INT8 files compute in float
     costs: str | None = None  # in words, what pruning and what INT8 costs; None where nothing was pruned
 
+    @cached_property
+    def model(self) -> nn.Module:
+        """The network behind pruning, for one's own training: floats, for batches; batch norms keep their statistics.
+
+        Where nothing was pruned, it is the network as it was given. `build(start=report)` goes on from it. Raises
+        Refused for a network that takes one image alone.
+        """
+        network = batched(self.pruned.graph)
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)
+        return network
+
     def __repr__(self) -> str:
         """Say what was made and where it lies."""
         return f"BuildReport({self.artifact.manifest!r} in {self.artifact.folder}, {len(self.warnings)} warnings)"
+
+
+def started_from(report: BuildReport, source: object, **said: object) -> Model:
+    """Return the network of `report.model`, with the numbers that it has by now, as the model of a build.
+
+    BadInput where a `source` or something `said` of one is given beside it, or a number is NaN or infinite.
+    """
+    if given := [name for name, value in {"source": source, **said}.items() if value is not None]:
+        raise BadInput(f"`start` brings its network: leave out {', '.join(f'`{one}`' for one in given)}")
+    network = copy_of(report.pruned.graph)
+    network.load_state_dict(report.model.state_dict())
+    model = replace(report.pruned, network=network, origin=None, lost_points=0.0)
+    if model.weights_sha256() == report.pruned.weights_sha256():
+        return model
+    refuse_broken_weights(model)
+    return replace(model, weights_source="trained behind pruning")
 
 
 class Rejected(Refused):
