@@ -63,10 +63,10 @@ def started_from(report: BuildReport, source: object, **said: object) -> Model:
     network = copy_of(report.pruned.graph)
     network.load_state_dict(report.model.state_dict())
     model = replace(report.pruned, network=network, origin=None, lost_points=0.0)
-    if model.weights_sha256() == report.pruned.weights_sha256():
-        return model
     refuse_broken_weights(model)
-    return replace(model, weights_source="trained behind pruning")
+    if model.weights_sha256() != report.pruned.weights_sha256():
+        return replace(model, weights_source="trained behind pruning")
+    return model if model.weights_source == "random" else replace(model, weights_source="as an earlier build left them")
 
 
 class Rejected(Refused):
