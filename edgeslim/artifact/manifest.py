@@ -122,12 +122,29 @@ class Quality(Part):
     sqnr_images: Count
 
 
+class OtherLayer(Part):
+    """A layer that was not to run on integers: its name in the network, what it is instead, and why."""
+
+    layer: str
+    precision: Literal["dynamic", "w8", "fp16", "fp32"]
+    why: str
+
+
 class IntegerLayers(Part):
-    """How many layers were to run in integers, how many the runtime itself showed to do so, and where it did."""
+    """How many layers were to run on integers, how many the runtime itself showed to do so, and where it did.
+
+    `others`: the layers of the network that were not to; artifacts of older versions do not name them.
+    """
 
     planned: Count
     proven: Count
     proven_on: str
+    others: tuple[OtherLayer, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """How many layers the network has."""
+        return self.planned + len(self.others)
 
 
 class LsbTolerance(Part):

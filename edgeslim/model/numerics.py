@@ -50,6 +50,12 @@ class LayerNumerics:
     inputs: str  # the edge it reads
     output: str  # the edge it produces, after a fused activation
     weight_scales: tuple[float, ...]  # one per output channel; empty when kept float
+    why: str = ""  # why it is not "int8": the option that names it, or the demand it is for; older plans do not say
+
+    @property
+    def module(self) -> str:
+        """What the network calls the layer: "stages.0.conv1"."""
+        return self.weight.removesuffix(".weight")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from edgeslim.artifact.manifest import (
     IntegerLayers,
     Manifest,
     ModelFile,
+    OtherLayer,
     OutputSpec,
     Quality,
     SourceModel,
@@ -29,6 +30,7 @@ from edgeslim.formats import RUNTIMES, Io, RuntimeName
 from edgeslim.grid import Grid
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import name_of
+from edgeslim.model.numerics import Numerics
 from edgeslim.pipeline.golden import golden_path, input_grid, output_grid, tolerance_of
 from edgeslim.pipeline.result import Built
 
@@ -139,16 +141,21 @@ def _model_file(one: Judged, made: Built) -> ModelFile:
             agreement_with_fp32_pct=one.agreement_pct if one.job.precision != "fp32" else None,
             sqnr_images=min(PARITY_IMAGES, one.score.images),
         ),
-        integer_layers=_integer_layers(one),
+        integer_layers=_integer_layers(one, made.stages.final.numerics),
         reference_kernels=made.delivery.reference_kernels.get(one.label),
     )
 
 
-def _integer_layers(one: Judged) -> IntegerLayers | None:
-    if one.planned is None or one.proven is None:
+def _integer_layers(one: Judged, numerics: Numerics | None) -> IntegerLayers | None:
+    if one.planned is None or one.proven is None or numerics is None:
         return None
     where = f"{one.runtime} {made_with(one.runtime)} on {platform.machine()}"
-    return IntegerLayers(planned=one.planned, proven=len(one.proven), proven_on=where)
+    others = tuple(
+        OtherLayer(layer=layer.module, precision=layer.precision, why=layer.why)  # type: ignore[arg-type] # checked by pydantic
+        for layer in numerics.layers.values()
+        if layer.precision != "int8"
+    )
+    return IntegerLayers(planned=one.planned, proven=len(one.proven), proven_on=where, others=others)
 
 
 def _input(

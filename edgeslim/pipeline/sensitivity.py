@@ -275,7 +275,7 @@ def _layers(model: Model, context: Context, timed: OperatorLatency | None) -> tu
             rows.append(
                 LayerLoss(
                     name,
-                    layer.weight.removesuffix(".weight"),
+                    layer.module,
                     precision,
                     _size_bytes(dense, name, precision),
                     seconds.get((name, precision)),

@@ -99,7 +99,7 @@ def _depth_rows(manifest: Manifest, plan: Numerics, ledger: Mapping[str, Sequenc
     }
     return [
         DepthRow(
-            plan.layers[one.name].weight.removesuffix(".weight"),
+            plan.layers[one.name].module,
             one,
             own_share_pct(one),
             {

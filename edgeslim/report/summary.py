@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.artifact.archive import archive_path
-from edgeslim.artifact.manifest import Manifest, ModelFile
+from edgeslim.artifact.manifest import IntegerLayers, Manifest, ModelFile
 from edgeslim.backends import backend_of_artifact
 from edgeslim.devices.profile import DeviceProfile, is_this_machine
 from edgeslim.measure.measurement import Measurement
@@ -17,6 +17,13 @@ from edgeslim.report.measurements import latency, measurement_data, place
 from edgeslim.table import Table
 from edgeslim.tasks.task import measured as measured_value
 from edgeslim.units import show_bytes
+
+OTHERWISE = {  # what a layer is that is not INT8
+    "fp32": "kept in float",
+    "fp16": "in float with fp16 weights",
+    "w8": "in float with int8 weights",
+    "dynamic": "with int8 weights, what it reads ranged at run time where the runtime can",
+}
 
 
 def build_summary(
@@ -58,6 +65,7 @@ def build_summary(
             for pair, share in manifest.agreement_between_formats_pct.items()
         ),
         *backend_of_artifact(manifest).lines(manifest),
+        *_not_int8(models),
         *in_float,
         f"primary: {manifest.primary or 'none'}",
         *(f"warning: {warning}" for warning in warnings),
@@ -95,10 +103,25 @@ def _row(model: ModelFile, measured: Measurement | None) -> tuple[str, ...]:
         show_bytes(model.bytes),
         f"{measured_value(quality.value, quality.unit)} ({quality.ci95[0]:.4g} to {quality.ci95[1]:.4g})",
         "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
-        "" if layers is None else f"{layers.proven} of {layers.planned}",
+        _proven(layers) if model.precision == "int8" else "",
         latency(measured) if measured else "not measured",
         show_bytes(measured.peak_rss_bytes) if measured else "not measured",
     )
+
+
+def _proven(layers: IntegerLayers | None) -> str:
+    """Return how many of all layers a runtime showed to run on integers."""
+    return "not seen" if layers is None else f"{layers.proven} of {layers.layers}"
+
+
+def _not_int8(models: Sequence[ModelFile]) -> list[str]:
+    """Return a line that names every layer that is not INT8, with what it is and why; none where all are."""
+    others = next((model.integer_layers.others for model in models if model.integer_layers), ())
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for one in others:
+        kinds.setdefault((one.precision, one.why), []).append(one.layer)
+    told = [f"{', '.join(names)} {OTHERWISE[kind]} ({why})" for (kind, why), names in kinds.items()]
+    return [f"layers that are not int8: {'; '.join(told)}"] if told else []
 
 
 def _change(before: int, after: int) -> str:

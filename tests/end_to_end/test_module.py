@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
 import edgeslim
-from edgeslim.formats import RUNTIMES
+from edgeslim.artifact.manifest import OtherLayer
+from edgeslim.formats import FORMATS, RUNTIMES
+from edgeslim.pipeline.result import BuildReport
 from edgeslim.recipe import StepCall
+from edgeslim.report.summary import build_summary
 from tests.support.builds import write_smooth_noise
 from tests.support.installed import skip_without
 from tests.support.small_models import COLOR, LABELS, headed, randomized
@@ -38,20 +42,39 @@ def test_a_module_becomes_an_artifact_and_stays_as_it_was(tmp_path: Path) -> Non
     assert edgeslim.verify(str(tmp_path / "artifact")).name == "Sequential-raspberry-pi-4"
 
 
-def test_a_last_layer_without_bias_is_held_in_fp16_in_every_format(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    """A network in all formats whose last layer, without a bias, is held in fp16."""
     for runtime in RUNTIMES:
         skip_without(runtime)
     body = (nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4, bias=False))
-    steps = (StepCall(step="fold"), StepCall(step="quantize", settings={"half_weights": ["."]}))
-    report = edgeslim.build(
+    settings = {"half_weights": ["^4$"], "promote": False}
+    steps = (StepCall(step="fold"), StepCall(step="quantize", settings=settings))
+    folder = tmp_path_factory.mktemp("half")
+    return edgeslim.build(
         randomized(nn.Sequential(*body)),
         preprocessing=COLOR,
         device="raspberry-pi",
-        data=write_smooth_noise(tmp_path / "images.npz"),
-        recipe=edgeslim.Recipe(steps=steps, strict=True),
-        out=tmp_path / "artifact",
+        data=write_smooth_noise(folder / "images.npz"),
+        recipe=edgeslim.Recipe(steps=steps, strict=True, max_drop_points=100.0),
+        out=folder / "artifact",
         estimate=False,
     )
-    assert report.artifact.manifest.status == "accepted"
-    ledger = edgeslim.inspect(tmp_path / "artifact").ledger
-    assert {row.held_dtype for rows in ledger.values() for row in rows if row.kind == "layer"} == {"float16"}
+
+
+def test_a_last_layer_without_bias_is_held_in_fp16_in_every_format(half: BuildReport) -> None:
+    assert half.artifact.manifest.status == "accepted"
+    ledger = edgeslim.inspect(half.artifact.folder).ledger
+    held = [row.held_dtype for rows in ledger.values() for row in rows if (row.kind, row.name) == ("layer", "linear")]
+    assert held == ["float16"] * 3
+
+
+def test_a_layer_that_is_not_int8_counts_in_every_format_and_is_named(half: BuildReport) -> None:
+    manifest = half.artifact.manifest
+    told = [one.integer_layers for one in manifest.models if one.precision == "int8"]
+    assert [(one.proven, one.planned, one.layers) for one in told] == [(1, 1, 2)] * 3
+    assert {one.others for one in told} == {(OtherLayer(layer="4", precision="fp16", why="--half-weights"),)}
+    summary = build_summary(half.artifact.folder, manifest, half.profile, (), (), half.times)
+    cells = {(row[0], row[1]): row[summary.columns.index("int8 layers")] for row in summary.rows}
+    assert cells == {(name, one): "1 of 2" * (one == "int8") for name in FORMATS for one in ("fp32", "int8")}
+    assert "layers that are not int8: 4 in float with fp16 weights (--half-weights)" in summary.notes

@@ -87,7 +87,7 @@ class Promotion:
                 f"{self.lost_before:.2f} points are lost on {self.images} selection images, {self.allowed:g} are "
                 f"allowed; with every layer float it were {self.lost_after:.2f}, so none was kept float"
             )
-        modules = {name: numerics.layers[name].weight.removesuffix(".weight") for name in self.layers}
+        modules = {name: numerics.layers[name].module for name in self.layers}
         named = ", ".join(
             f"{modules[name]} (as int8 {points:.2f} points are lost)" for name, points in self.lost_without.items()
         )

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from torch import Tensor, fx
 
@@ -82,12 +83,12 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     """
     if model.numerics is not None or not is_folded(model.network):
         raise BadInput("the recipe's step `quantize` comes once, and after `fold`")
-    precisions = _wished(model.graph, settings)
-    if len(precisions) < len(layers_of(model.graph)):  # else nothing is rounded
+    wished = _wished(model.graph, settings)
+    if len(wished) < len(layers_of(model.graph)):  # else nothing is rounded
         model = _smoothed(model, context)
-        precisions = _wished(model.graph, settings)  # whose weights are others now
+        wished = _wished(model.graph, settings)  # whose weights are others now
     calibrated = _calibrate(model.graph, context, settings)
-    quantized, numerics = calibrated.plan(precisions)
+    quantized, numerics = calibrated.plan(wished)
     remarks = [] if settings.rounding == "nearest" else [f"weights rounded by {settings.rounding}"]
     selection = context.data.selection
     if settings.promote and not context.data.synthetic and len(selection) < LEAST_IMAGES:
@@ -111,7 +112,8 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
         if promotion is not None:
             remarks.append(promotion.line(numerics))
             if promotion.layers:
-                quantized, numerics = calibrated.plan(precisions | promotion.precisions)
+                promoted = {name: Other(one, "for --max-drop") for name, one in promotion.precisions.items()}
+                quantized, numerics = calibrated.plan(wished | promoted)
     counts = Counter(layer.precision for layer in numerics.layers.values())
     others = {"dynamic": "dynamic", "w8": "with int8 weights only", "fp16": "with fp16 weights"}
     parts = [f"quantize: {counts['int8']} of {len(numerics.layers)} layers int8"]
@@ -164,6 +166,13 @@ def _calibrate(graph: fx.GraphModule, context: Context, settings: Settings) -> "
     return _Calibrated(graph, plans[nearest], seen, context, settings)
 
 
+class Other(NamedTuple):
+    """What a layer is that is not INT8, and why."""
+
+    precision: str
+    why: str
+
+
 @dataclass(frozen=True)
 class _Calibrated:
     """A folded network with the grids of its activations, ready to have its weights rounded."""
@@ -183,20 +192,22 @@ class _Calibrated:
             reduced = sums_saturate(self.context.profile) and (written is None or "openvino" in written)
         return REDUCED_LIMIT if reduced else WEIGHT_LIMIT
 
-    def plan(self, others: Mapping[str, str]) -> tuple[fx.GraphModule, Numerics]:
+    def plan(self, others: Mapping[str, Other]) -> tuple[fx.GraphModule, Numerics]:
         """Return the network with weights on their grids, and its Numerics; `others`: what is not "int8", by layer."""
         graph = copy_of(self.graph)
-        scales = self._round(graph, [name for name in layers_of(graph) if others.get(name) not in ("fp16", "fp32")])
-        for name in [one for one, precision in others.items() if precision == "fp16"]:
+        chosen = {name: others.get(name, Other("int8", "")) for name in layers_of(graph)}
+        scales = self._round(graph, [name for name, one in chosen.items() if one.precision not in ("fp16", "fp32")])
+        for name in [name for name, one in others.items() if one.precision == "fp16"]:
             weight, _ = parameters(graph, layers_of(graph)[name])
             weight.copy_(halved(weight))
         layers = {
             name: LayerNumerics(
                 weight_name(node),
-                others.get(name, "int8"),
+                chosen[name].precision,
                 str(node.args[0]),
                 fused_output(node).name,
                 scales.get(name, ()),
+                chosen[name].why,
             )
             for name, node in layers_of(graph).items()
         }
@@ -218,8 +229,8 @@ class _Calibrated:
         return round_each(graph, self.seen.mean, self.edges, grids)
 
 
-def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
-    """Return the precision of each layer that a recipe wants in another than INT8."""
+def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, Other]:
+    """Return what each layer is that a recipe does not want as INT8."""
     layers = layers_of(graph)
     named = {name: weight_name(node).removesuffix(".weight") for name, node in layers.items()}
     asked: dict[str, str] = {}  # layer: by which setting
@@ -242,7 +253,8 @@ def _wished(graph: fx.GraphModule, settings: Settings) -> dict[str, str]:
     beyond = [named[name] for name in half if not can_be_half(parameters(graph, layers[name])[0])]
     if beyond:
         raise BadInput(f"--half-weights: {beyond[0]} has weights beyond the range of fp16; leave it in float")
-    return found | dict.fromkeys(unranged, "w8")
+    found |= dict.fromkeys(unranged, "w8")
+    return {name: Other(precision, _option(asked[name])) for name, precision in found.items()}
 
 
 def _option(setting: str) -> str:

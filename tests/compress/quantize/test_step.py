@@ -194,8 +194,8 @@ def test_of_two_ways_to_range_activations_that_is_taken_which_brings_the_outputs
 def test_layers_kept_float_keep_every_bit_and_the_plan_says_so():
     before = folded(of_every_kind())
     model = quantize.apply(before, Settings(keep_float=("^stem", r"head\.2")), CONTEXT)
-    kept = {layer.weight for layer in model.numerics.layers.values() if layer.precision == "fp32"}
-    assert kept == {"stem.0.weight", "head.2.weight"}
+    kept = {(layer.module, layer.why) for layer in model.numerics.layers.values() if layer.precision == "fp32"}
+    assert kept == {("stem.0", "--keep-float"), ("head.2", "--keep-float")}
     for name, value in model.network.state_dict().items():
         same = torch.equal(value, before.network.state_dict()[name])
         assert same == (name.rpartition(".")[0] in ("stem.0", "head.2")), f"{name} changed, or stayed"
@@ -324,6 +324,7 @@ def test_a_layer_that_costs_more_than_the_demand_stays_float_and_the_history_say
     model = quantize.apply(before, Settings(rounding=rounding), demanding())
     assert model.numerics.layers["linear"].precision == "fp16", "1000 is a number of fp16's"
     assert model.numerics.layers["linear"].weight_scales == ()
+    assert model.numerics.layers["linear"].why == "for --max-drop"
     assert model.numerics.integer_layers == ["conv2d"]
     kept, dense = (parameter(m.graph, layers_of(m.graph)["linear"].args[1]) for m in (model, before))
     assert torch.equal(kept, dense.half().float()), "a layer kept float changed"
