@@ -23,9 +23,25 @@ Found = TypeVar("Found")
 
 
 class EdgeslimError(Exception):
-    """Base of all; `exit_code` is what the command line returns."""
+    """Base of all; `exit_code` is what the command line returns.
+
+    `message` says what is wrong, `next_step` what to do about it, a line for each thing to do, where that is known.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", next_step: str = "") -> None:
+        self.message, self.next_step = message, next_step
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        """Return what is wrong and, on lines of its own, what to do."""
+        return "\n".join([self.message, *(f"help: {line}" for line in self.next_step.splitlines())])
+
+    @property
+    def sentence(self) -> str:
+        """Both on one line, to stand among other words."""
+        return "; ".join(" ".join(part.split()) for part in (self.message, self.next_step) if part)
 
 
 class BadInput(EdgeslimError):
@@ -51,9 +67,9 @@ class Refused(EdgeslimError):
 
     exit_code = 3
 
-    def __init__(self, summary: str, reasons: Iterable[str] = ()) -> None:
+    def __init__(self, summary: str, reasons: Iterable[str] = (), next_step: str = "") -> None:
         self.reasons = tuple(reasons)
-        super().__init__("\n".join([summary, *(f"  - {reason}" for reason in self.reasons)]))
+        super().__init__("\n".join([summary, *(f"  - {reason}" for reason in self.reasons)]), next_step)
 
 
 # What can go wrong with a device -> what to do next.
@@ -85,12 +101,7 @@ class DeviceFailed(EdgeslimError):
 
     def __init__(self, message: str, status: str = "failed") -> None:
         self.status = status
-        super().__init__(message)
-
-    @property
-    def next_step(self) -> str:
-        """What to do about it."""
-        return DEVICE_STATUSES[self.status]
+        super().__init__(message, DEVICE_STATUSES[status])
 
 
 class InvalidMeasurement(EdgeslimError):
@@ -115,7 +126,7 @@ class MissingPackage(ToolFailed):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'edgeslim[{extra}]'")
+        super().__init__(f"{package} is not installed", f"pip install 'edgeslim[{extra}]'")
 
 
 class Recomputed(UserWarning):
@@ -138,5 +149,6 @@ def try_diagnostic(what: str, find: Callable[[], Found]) -> tuple[Found | None, 
     except BadInput:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it stumbles over, what was built is none the worse
-        reason = " ".join(str(error).split()) or "no reason given"
+        words = error.message if isinstance(error, EdgeslimError) else str(error)
+        reason = " ".join(words.split()) or "no reason given"
         return None, [f"{what} is missing: {type(error).__name__}: {reason}"]

@@ -1,8 +1,42 @@
-"""A diagnostic that cannot be read is one sentence; what the user gave wrong is still raised."""
+"""An error says what is wrong and what to do; a diagnostic that cannot be read is one sentence."""
+
+import pickle
 
 import pytest
 
-from edgeslim.errors import BadInput, ToolFailed, try_diagnostic
+from edgeslim.errors import BadInput, DeviceFailed, MissingPackage, Refused, ToolFailed, try_diagnostic
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "sentence"),
+    [
+        (BadInput("no such file"), "no such file", "no such file"),
+        (BadInput("no such file", "name another"), "no such file\nhelp: name another", "no such file; name another"),
+        (
+            Refused("rejected:", ["too large", "too slow"], "prune it\nor allow more"),
+            "rejected:\n  - too large\n  - too slow\nhelp: prune it\nhelp: or allow more",
+            "rejected: - too large - too slow; prune it or allow more",
+        ),
+        (
+            DeviceFailed("the board is silent", "timeout"),
+            "the board is silent\nhelp: the device or the model is too slow for the limit, or the program hangs",
+            "the board is silent; the device or the model is too slow for the limit, or the program hangs",
+        ),
+        (
+            MissingPackage("onnx", "onnx"),
+            "onnx is not installed\nhelp: pip install 'edgeslim[onnx]'",
+            "onnx is not installed; pip install 'edgeslim[onnx]'",
+        ),
+    ],
+)
+def test_what_to_do_stands_on_lines_of_its_own_or_in_the_sentence(error, words: str, sentence: str):
+    assert (str(error), error.sentence) == (words, sentence)
+
+
+def test_an_error_comes_whole_out_of_another_process():
+    sent = Refused("rejected:", ["too large"], "prune it")
+    got = pickle.loads(pickle.dumps(sent))
+    assert (str(got), got.reasons, got.next_step) == (str(sent), sent.reasons, sent.next_step)
 
 
 def fails_with(error: Exception):

@@ -134,9 +134,11 @@ def _replay(folder: Path, model: ModelFile) -> Replay:
     try:
         outputs = run_model(model.runtime, folder / model.path, inputs, precision=model.precision, outputs=count)
     except MissingPackage as missing:
-        return Replay(model.path, model.runtime, "skipped", None, tolerances, str(missing))
+        return Replay(model.path, model.runtime, "skipped", None, tolerances, missing.sentence)
     except DeviceFailed as failure:
-        return Replay(model.path, model.runtime, "failed", None, tolerances, f"{model.runtime} failed: {failure}")
+        return Replay(
+            model.path, model.runtime, "failed", None, tolerances, f"{model.runtime} failed: {failure.message}"
+        )
     error = max(largest_error(one, wanted) for one, wanted in zip(outputs, golden, strict=True))
     known = error if np.isfinite(error) else None
     fault = golden_fault(model, outputs, golden, this_machine())

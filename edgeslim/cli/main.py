@@ -174,9 +174,9 @@ def main() -> NoReturn:
         commands.main(standalone_mode=False)
         LOG.info("done")
     except DeviceFailed as error:
-        _fail(error, f"{error}\nstatus: {error.status}; {error.next_step}", error.exit_code, error.next_step)
+        _fail(error, f"{error.message}\nstatus: {error.status}", error.exit_code, error.next_step)
     except EdgeslimError as error:
-        _fail(error, str(error), error.exit_code)
+        _fail(error, error.message, error.exit_code, error.next_step)
     except click.ClickException as error:
         error.show()
         LOG.error("%s", error.format_message())
@@ -199,12 +199,14 @@ def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - the signa
     raise KeyboardInterrupt
 
 
-def _fail(error: BaseException, message: str, code: int, following: str | None = None) -> NoReturn:
+def _fail(error: BaseException, message: str, code: int, next_step: str = "") -> NoReturn:
     tell("error", message)
-    _end(error, message, code, following)
+    for line in next_step.splitlines():
+        tell("help", line)
+    _end(error, message, code, next_step)
 
 
-def _end(error: BaseException, message: str, code: int, following: str | None = None) -> NoReturn:
+def _end(error: BaseException, message: str, code: int, next_step: str = "") -> NoReturn:
     """Exit; with --json, and nothing printed yet, what happened is the document."""
     LOG.info("ended with exit code %d", code)
     if "--json" in sys.argv[1:] and not printed_json():
@@ -214,7 +216,7 @@ def _end(error: BaseException, message: str, code: int, following: str | None = 
                 "exit_code": code,
                 "message": message,
                 "reasons": list(getattr(error, "reasons", ())),
-                "next": following,
+                "next": next_step or None,
             }
         )
     sys.exit(code)

@@ -99,10 +99,11 @@ def show(*shown: Table | str | Sequence[Table | str]) -> None:
         STDOUT.print(rendered(one))
 
 
-def tell(kind: Literal["error", "warning"], text: str) -> None:
-    """Say on stderr what went wrong or may: in colour on a terminal, unless NO_COLOR is set."""
-    style = {"error": "bold red", "warning": "yellow"}[kind]
-    LOG.log(logging.ERROR if kind == "error" else logging.WARNING, "%s", plain(text))
+def tell(kind: Literal["error", "warning", "help"], text: str) -> None:
+    """Say on stderr what went wrong or may, and what to do: in colour on a terminal, unless NO_COLOR is set."""
+    style = {"error": "bold red", "warning": "yellow", "help": "cyan"}[kind]
+    level = {"error": logging.ERROR, "warning": logging.WARNING, "help": logging.INFO}[kind]
+    LOG.log(level, "%s", plain(text))
     STDERR.print(Text.assemble((f"{kind}:", style), " ", plain(text)), highlight=False)
 
 

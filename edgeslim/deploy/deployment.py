@@ -61,8 +61,8 @@ def deploy(target: Target, machine: Machine, runtime: str, own_library: str | No
         program = agent_program(machine.architecture)
     except ToolFailed as error:
         if own_library is not None:
-            raise ToolFailed(f"only the C agent can load {own_library}, and there is none: {error}") from error
-        return _python(target, f"no C agent: {error}")
+            raise ToolFailed(f"only the C agent can load {own_library}, and there is none: {error.sentence}") from error
+        return _python(target, f"no C agent: {error.sentence}")
     local = target.address == "local"
     own = own_library or (None if local else _own(target, runtime))
     if own is not None:
@@ -70,7 +70,7 @@ def deploy(target: Target, machine: Machine, runtime: str, own_library: str | No
     try:
         brought = libraries(runtime, machine.architecture)
     except MissingPackage as error:
-        return _python(target, str(error))
+        return _python(target, error.sentence)
     _require_glibc(machine, brought.glibc, f"{runtime} {brought.version}")
     library = target.push(brought.main, *(file for file in brought.files if file != brought.main), keep=True)
     came = "installed here" if local else "brought along"

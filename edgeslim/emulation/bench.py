@@ -134,7 +134,7 @@ def _library(candidate: Candidate, emulator: Emulator) -> Libraries:
     try:
         return libraries(candidate.runtime, emulator.profile.architecture)
     except (MissingPackage, ToolFailed) as error:
-        raise NoLibrary(str(error)) from error
+        raise NoLibrary(error.sentence) from error
 
 
 def _estimated(
@@ -144,7 +144,7 @@ def _estimated(
     try:
         time = estimate(counts, estimator_of(profile), candidate.runtime, candidate.precision, threads)
     except Refused as error:
-        return None, None, str(error)
+        return None, None, error.sentence
     return time, estimate_energy(time, profile.power), None
 
 
@@ -152,12 +152,12 @@ def skipped_for(error: DeviceFailed | ToolFailed, entry: Entry, profile: DeviceP
     """Return why a file did not run, with what the profile knows of its precision in its runtime."""
     label = entry.candidate.label
     if isinstance(error, DeviceFailed) and error.status == "timeout":
-        text = f"{error}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
+        text = f"{error.message}\nemulation is some hundred times slower than the device: --time-limit gives it longer"
         return Skipped(label, text)
     known = profile.failure(entry.candidate.runtime, entry.candidate.precision)
     if known is not None and known.effect == "fails":
-        return Skipped(label, f"{error}\nthe profile of {profile.name} knows of it: {known.text}", known=True)
-    return Skipped(label, f"{error}; {error.next_step}" if isinstance(error, DeviceFailed) else str(error))
+        return Skipped(label, f"{error.message}\nthe profile of {profile.name} knows of it: {known.text}", known=True)
+    return Skipped(label, error.sentence)
 
 
 def require_some(found: Sequence[object], skipped: Sequence[Skipped], profile: DeviceProfile) -> None:

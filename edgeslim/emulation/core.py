@@ -203,7 +203,7 @@ class Emulator:
 
     def _explained(self, error: DeviceFailed) -> DeviceFailed | ToolFailed:
         """Return what a failure comes from where QEMU itself says so."""
-        text = str(error)
+        text = error.message
         if "Could not load plugin" in text:
             return ToolFailed(
                 f"{self.tools.qemu} ({self.tools.version}) does not load the counting plugin {self.tools.plugin}: "

@@ -156,7 +156,7 @@ def _fit(
     except DeviceFailed as error:
         if error.status != "oom":
             raise
-        reason = str(error).splitlines()[0]  # what the agent wrote to stderr before it says nothing of it
+        reason = error.message.splitlines()[0]  # what the agent wrote to stderr before it says nothing of it
     else:
         with work_folder() as folder:
             seen = golden_doubt(entry, fetched(target, made, folder), device.machine)

@@ -61,7 +61,7 @@ def export_all(
     # Formats side by side, that which waits for another last.
     names = sorted(written, key=lambda name: FORMATS[name].made_from is not None)
     side_by_side(write, names, cores(), stop_workers)
-    failed = [keep_logs(str(errors[name]), work, destination) for name in FORMATS if name in errors]
+    failed = [keep_logs(errors[name].sentence, work, destination) for name in FORMATS if name in errors]
     if not done:
         raise ToolFailed("\n".join(["no format could be written:", *failed]))
     return [done[one] for one in wanted if one in done], failed

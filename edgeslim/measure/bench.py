@@ -26,10 +26,8 @@ class CutOff(Unfinished):
     def __init__(self, cause: Unfinished, folder: Path | None) -> None:
         super().__init__(cause, cause.measurements)
         self.folder = folder
-
-    def __str__(self) -> str:
-        kept = "" if self.folder is None else f"\nwhat was complete before is kept in {self.folder}, marked partial"
-        return f"{super().__str__()}{kept}"
+        if folder is not None:
+            self.message += f"\nwhat was complete before is kept in {folder}, marked partial"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Unfinished(DeviceFailed):
     """
 
     def __init__(self, cause: DeviceFailed, measurements: Sequence[Measurement]) -> None:
-        super().__init__(str(cause), cause.status)
+        super().__init__(cause.message, cause.status)
         self.measurements = tuple(measurements)
         self.lines: tuple[str, ...] = cause.lines if isinstance(cause, CutShort | Unfinished) else ()
 
@@ -264,7 +264,7 @@ class _Rounds:
             power = energy(watts, windows[one], self.pauses, how.name, how.scope)
             doubt = disturbed(medians, controls)
         except InvalidMeasurement as error:
-            return None, [Caution("power", str(error), "the latencies stand; the energy was not measured")]
+            return None, [Caution("power", error.message, "the latencies stand; the energy was not measured")]
         return power, [doubt] if doubt else []
 
 

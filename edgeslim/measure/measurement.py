@@ -336,7 +336,7 @@ class Measurement:
         try:
             return read(_ADAPTER, text, source)
         except InvalidMeasurement as error:
-            raise BadInput(f"{source}: {error}") from error
+            raise BadInput(f"{source}: {error.message}") from error
 
 
 _ADAPTER = TypeAdapter(Measurement)

@@ -108,9 +108,9 @@ def _runtime(device: Device, support: RuntimeSupport) -> Finding:
     except DeviceFailed as error:
         if error.status in GONE:
             raise
-        return Finding(what, wanted, " ".join(str(error).split()), "differs")
+        return Finding(what, wanted, " ".join(error.message.split()), "differs")
     except EdgeslimError as error:  # of this machine: it could not bring what the device was to be asked with
-        return Finding(what, wanted, f"not asked: {' '.join(str(error).split())}", "unknown")
+        return Finding(what, wanted, f"not asked: {error.sentence}", "unknown")
     if version is None:
         return Finding(what, wanted, f"it does not tell its version: {deployed.library}", "unknown")
     found = tuple(int(part) for part in version.split(".") if part.isdigit())
@@ -133,7 +133,7 @@ def _version(device: Device, argv: list[str]) -> str | None:
         match [one for one in messages if not isinstance(one, Heartbeat)]:
             case [Hello(runtime_version=version), Failed(reason="missing-file")]:
                 return version
-        raise DeviceFailed(str(error), "no-runtime") from error
+        raise DeviceFailed(error.message, "no-runtime") from error
     raise DeviceFailed("the agent ran a model that is not there", "protocol")
 
 

@@ -73,10 +73,10 @@ def device_times(
                     )
                 except DeviceFailed as error:
                     late = budget_s is not None and error.status == "timeout"
-                    why = TOO_LONG if late else error
+                    why = TOO_LONG if late else error.message
                     missing.append(f"no time of {candidate.label} on a {profile.title}: {why}")
     except (BadInput, Refused, ToolFailed) as error:
-        missing.append(f"no times on a {profile.title}: {error}")
+        missing.append(f"no times on a {profile.title}: {error.sentence}")
     return DeviceTimes(tuple(found), tuple(missing))
 
 

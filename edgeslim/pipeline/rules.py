@@ -167,7 +167,7 @@ def batch_axis(asked: Request) -> list[str]:
     try:
         batched(asked.model.graph)
     except Refused as refusal:
-        return [str(refusal)]
+        return [refusal.sentence]
     return []
 
 

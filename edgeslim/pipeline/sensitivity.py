@@ -222,7 +222,7 @@ def _groups(model: Model, context: Context) -> _Groups:
     try:
         bench = workbench_of(model, "obs", context, blocks=True, timed=True)
     except Refused as refusal:
-        return _Groups(refusal=" ".join(str(refusal).split()))
+        return _Groups(refusal=refusal.sentence)
     curves, times = bench.curves(), bench.times()
     losses = tuple(_loss(curve, times) for curve in curves.values())
     dense_s = times.latency_s(times.sizes.dense)

@@ -145,7 +145,7 @@ def of_agent(architecture: str) -> Diagnosis:
     try:
         program = agent_program(architecture)
     except ToolFailed as error:
-        return Diagnosis(what, "limited", f"{error}; the agent in Python takes over", "pip install ziglang")
+        return Diagnosis(what, "limited", f"{error.message}; the agent in Python takes over", "pip install ziglang")
     return Diagnosis(what, "ok", f"{program.stat().st_size / 1e3:.0f} kB, {program}")
 
 
@@ -164,7 +164,7 @@ def of_emulator() -> Diagnosis:
     try:
         tools = require_tools()
     except ToolFailed as error:
-        return Diagnosis("emulated core", "missing", str(error), "sudo tools/install_emulator")
+        return Diagnosis("emulated core", "missing", error.message, "sudo tools/install_emulator")
     return Diagnosis("emulated core", "ok", f"{tools.qemu} {tools.version}, libraries in {tools.libraries}")
 
 
@@ -202,7 +202,7 @@ def of_machine(root: Path) -> list[Diagnosis]:
     try:
         machine = this_machine(root)
     except ToolFailed as error:
-        return [Diagnosis("machine", "limited", str(error))]
+        return [Diagnosis("machine", "limited", error.sentence)]
     return [of_cpu(machine), of_ram(machine)]
 
 

@@ -84,7 +84,7 @@ def _changed(folder: Path) -> str | None:
     try:
         check_integrity(folder)
     except IntegrityFailed as error:
-        return str(error)
+        return error.sentence
     return None
 
 

@@ -158,7 +158,7 @@ def test_a_device_that_fails_ends_with_4_its_status_and_the_next_step(artifact, 
     pi.answer({**process("iterations"), **reply})
     code, out, err = edgeslim("bench", artifact, "--on", pi.address, "--quiet")
     assert (code, out) == (4, ""), err
-    assert err.endswith(f"status: {status}; {DEVICE_STATUSES[status]}"), err
+    assert err.endswith(f"status: {status} help: {DEVICE_STATUSES[status]}"), err
     assert "segment lost" in err or "stderr" not in reply, "its last words were lost"
     assert not kept(artifact), "a measurement was made up"
 
@@ -174,7 +174,7 @@ def test_what_was_measured_before_a_reboot_is_shown_as_partial_and_named(artifac
     assert (code, out.count("│ partial │")) == (4, 4), out
     assert "partial: rebooted after 2 of 9 rounds" in out, "why it is partial is not said"
     assert "look at its power supply" in out, "the next step is not said"
-    assert "status: rebooted; look at its power supply and its kernel log" in err
+    assert "status: rebooted help: look at its power supply and its kernel log" in err
     assert f"is kept in {artifact / MEASUREMENTS}" in err, "where it is kept is not said"
     assert [one.status for one in kept(artifact)] == ["partial"] * 4
 
@@ -208,7 +208,7 @@ def test_an_archive_is_measured_and_keeps_nothing(packed, pi, edgeslim):
 def test_another_architecture_ends_with_4_and_is_measured_when_any_device_will_do(artifact, pi, edgeslim):
     pi.answer({"argv": "^uname -m$", "lines": ["x86_64"]})
     code, _, err = edgeslim("bench", artifact, "--on", pi.address)
-    assert (code, "status: wrong-architecture; build the artifact for this device" in err) == (4, True), err
+    assert (code, "status: wrong-architecture help: build the artifact for this device" in err) == (4, True), err
     code, out, _ = edgeslim("bench", artifact, "--on", pi.address, "--any-device", "--quiet")
     assert (code, "NOT on a raspberry-pi-4" in out) == (0, True), out
 

@@ -62,9 +62,10 @@ def test_what_happens_has_its_exit_code_and_its_document(monkeypatch, capsys, tm
     assert document["exit_code"] == wanted
     assert document["kind"].replace("-", "") == ("interrupted" if kind is KeyboardInterrupt else kind.__name__.lower())
     if issubclass(kind, EdgeslimError):
-        assert str(error) in document["message"]
-        assert str(error) in err
-    assert (document["next"] is not None) == issubclass(kind, DeviceFailed)
+        assert error.message in document["message"]
+        assert error.message in err
+    assert (document["next"] is not None) == issubclass(kind, DeviceFailed | MissingPackage)
+    assert f"help: {document['next']}" in err or document["next"] is None
 
 
 @pytest.mark.parametrize("command", CALLS)

@@ -39,19 +39,19 @@ def error_line(reason, message="why"):
 def test_the_agents_reason_gives_the_status_and_its_message_is_told(reason, code, status):
     error = end(code, error_line(reason, "the model needs version 9"))
     assert error.status == status, error
-    assert str(error) == f"edgeslim-agent: {reason}: the model needs version 9", "the agent's words were changed"
+    assert error.message == f"edgeslim-agent: {reason}: the model needs version 9", "the agent's words were changed"
     assert error.next_step == DEVICE_STATUSES[status], "no next step"
 
 
 def test_the_agents_word_counts_more_than_the_signal_that_ended_it():
     error = end(-signal.SIGKILL, error_line("out-of-memory", "8 GB were asked for"), out_of_memory=False)
-    assert (error.status, "8 GB were asked for" in str(error)) == ("oom", True), error
+    assert (error.status, "8 GB were asked for" in error.message) == ("oom", True), error
 
 
 @pytest.mark.parametrize("returncode", [-signal.SIGSEGV, 128 + signal.SIGSEGV], ids=["of a child", "of a shell"])
 def test_a_signal_is_named_whoever_reports_it(returncode):
     error = end(returncode)
-    assert (error.status, str(error)) == ("killed", "edgeslim-agent: killed by signal 11 (SIGSEGV)")
+    assert (error.status, error.message) == ("killed", "edgeslim-agent: killed by signal 11 (SIGSEGV)")
 
 
 @pytest.mark.parametrize("returncode", [-signal.SIGKILL, 128 + signal.SIGKILL], ids=["of a child", "of a shell"])
@@ -76,7 +76,7 @@ def test_a_kill_is_out_of_memory_only_where_the_kernel_says_so(returncode):
 )
 def test_an_exit_code_is_told_in_words(returncode, words, status):
     error = end(returncode)
-    assert (error.status, words in str(error)) == (status, True), error
+    assert (error.status, words in error.message) == (status, True), error
 
 
 @pytest.mark.parametrize(
@@ -85,26 +85,26 @@ def test_an_exit_code_is_told_in_words(returncode, words, status):
     ids=["nothing", "words", "a list", "a message", "a cut line", "a number without end", "brackets without end"],
 )
 def test_a_last_line_that_is_no_error_leaves_the_exit_code_to_speak(line):
-    assert str(end(3, line)) == "edgeslim-agent: exit code 3"
+    assert end(3, line).message == "edgeslim-agent: exit code 3"
 
 
 def test_the_end_of_a_long_stderr_is_told_and_not_its_beginning():
     error = end(3, stderr="first\n" + "x" * STDERR_TAIL_CHARACTERS + "\nlast words\n")
-    assert str(error).endswith("\n  last words"), "the last words were lost"
-    assert "Its stderr ended with:" in str(error), "whose words they are is not said"
-    assert "first" not in str(error), "it was not shortened"
+    assert error.message.endswith("\n  last words"), "the last words were lost"
+    assert "Its stderr ended with:" in error.message, "whose words they are is not said"
+    assert "first" not in error.message, "it was not shortened"
 
 
 def test_an_empty_stderr_is_not_mentioned():
-    assert "stderr" not in str(end(3, stderr=" \n"))
+    assert "stderr" not in end(3, stderr=" \n").message
 
 
 def test_a_program_whose_time_was_over_has_the_status_timeout_and_its_stderr():
     error = timed_out(AGENT, 2.5, "loading\n")
     assert error.status == "timeout"
-    assert str(error) == "edgeslim-agent: not finished after 2.5 s\nIts stderr ended with:\n  loading"
+    assert error.message == "edgeslim-agent: not finished after 2.5 s\nIts stderr ended with:\n  loading"
 
 
 def test_a_python_program_has_the_name_of_its_script():
     error = ended(["/usr/bin/python3", "-B", "/fake/agent.py", "--seed", "0"], 1, "", "", out_of_memory=False)
-    assert str(error) == "agent.py: exit code 1", "every Python program would be called python3"
+    assert error.message == "agent.py: exit code 1", "every Python program would be called python3"

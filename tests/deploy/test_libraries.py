@@ -201,7 +201,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
 )
 def test_a_runtime_that_is_not_installed_is_named_with_what_installs_it(runtime, extra, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(MissingPackage, match=rf"{PACKAGES[runtime]} is not installed.*edgeslim\[{extra}\]"):
+    with pytest.raises(MissingPackage, match=rf"{PACKAGES[runtime]} is not installed\nhelp: .*edgeslim\[{extra}\]"):
         libraries(runtime, HERE)
 
 

@@ -133,7 +133,7 @@ def test_a_full_disk_is_a_result_and_leaves_nothing_half_written(machine, artifa
     try:
         done = edgeslim("bench", str(artifact), "--on", machine.address, "--processes", "1")
         assert done.returncode == 4, done.stderr
-        assert "status: disk-full; make room on the device" in done.stderr, done.stderr
+        assert "status: disk-full\nhelp: make room on the device" in done.stderr, done.stderr
     finally:
         machine.ssh("rm -f /root/filler /root/rest")
     # Where no session came before, the folder was never made.

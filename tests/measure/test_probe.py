@@ -206,4 +206,4 @@ def test_the_command_line_says_what_to_do_about_a_device_that_is_lost(pi, edgesl
     pi.answer({"argv": "^uname -m$", "cut": True})
     code, out, err = edgeslim("probe", pi.address, "--device", "raspberry-pi")
     assert (code, out) == (4, "")
-    assert "status: lost; the connection was cut; run the command again when the device answers" in err
+    assert "status: lost help: the connection was cut; run the command again when the device answers" in err

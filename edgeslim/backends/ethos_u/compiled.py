@@ -44,13 +44,13 @@ def compile_best(judged: Sequence[Judged], context: Context, destination: Path) 
     try:
         best, *others = compile_network(one.job.target, compiler, context.work / "vela")
     except ToolFailed as error:
-        return None, [keep_logs(str(error), context.work, destination)]
+        return None, [keep_logs(error.message, context.work, destination)]
     reference, warnings = None, []
     context.progress("running the reference kernels")
     try:
         reference = _reference(one, context)
     except ToolFailed as error:
-        told = keep_logs(str(error), context.work, destination)
+        told = keep_logs(error.message, context.work, destination)
         warnings.append(f"the reference kernels of tflite-micro were not run: {told}")
     return NpuFile(one, compiler, best, tuple(others), reference, tuple(warnings)), []
 

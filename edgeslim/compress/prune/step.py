@@ -89,7 +89,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     except Refused as refusal:
         if amount is not None:
             raise
-        return model.after(f"prune: nothing: {' '.join(str(refusal).split())}")
+        return model.after(f"prune: nothing: {refusal.sentence}")
 
 
 def _pruned(model: Model, settings: Settings, context: Context, amount: str | None) -> Model:

@@ -49,7 +49,7 @@ def error_by_depth(
             files[one.job.format] = edge_values(one.job, one.spelling, numerics, images.numpy(), context.work)
         except ToolFailed as error:
             files[one.job.format] = {}
-            failures.append(f"error by depth: {error}")
+            failures.append(f"error by depth: {error.message}")
     context.progress("error by depth: simulated")
     noise = _gather(dense, compressed, numerics, files, images)
 

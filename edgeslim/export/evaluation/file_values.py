@@ -40,7 +40,7 @@ def edge_values(job: Job, spelling: Spelling, numerics: Numerics, images: Images
     try:
         run_worker("edgeslim.export.evaluation.file_values", arguments, log, what, f"{job.format} values")
     except ToolFailed as error:  # a diagnostic: its log goes with the work folder
-        raise ToolFailed(str(error).partition("; its log:")[0]) from error
+        raise ToolFailed(error.message.partition("; its log:")[0]) from error
     outputs = {layer.output for layer in numerics.layers.values()}
     return {edge: file for edge in outputs if (file := values / f"{edge}.npy").is_file()}
 

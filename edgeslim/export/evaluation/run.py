@@ -95,7 +95,7 @@ def judge_all(
         try:
             return _judge(job, spelling, outputs[place], reference, eager, context, compressed)
         except DeviceFailed as error:
-            failures[place] = f"{job.format} {job.precision}: {error}"
+            failures[place] = f"{job.format} {job.precision}: {error.message}"
             return None
 
     judged = side_by_side(judge, outputs, cores() // threads, stop_all)
@@ -132,7 +132,7 @@ def _run_all(
         try:
             outputs = _run(job, inputs[FORMATS[job.format].runtime], eager, threads)
         except DeviceFailed as error:
-            failures[place] = f"{job.format} {job.precision}: {error}"
+            failures[place] = f"{job.format} {job.precision}: {error.message}"
             return
         if number == 0:
             _require_right(job, outputs, eager, context)

@@ -76,7 +76,7 @@ def _laid(trace: Path, began_s: float, _: Sequence[Reading], windows: Sequence[S
     try:
         return csv_trace.align(csv_trace.read_trace(trace), windows)
     except BadInput as error:
-        raise InvalidMeasurement(str(error)) from error
+        raise InvalidMeasurement(error.message) from error
 
 
 def meter_module(name: str) -> ModuleType:

@@ -75,7 +75,7 @@ def load_used(path: Path) -> UsedTimes:
                 raise BadInput(f"{path} carries no {FILE}: nothing was pruned by times when it was built")
             return _read(artifact.folder / FILE)
     except IntegrityFailed as error:
-        raise BadInput(f"{path}: expected a file of operator times (.json) or an artifact: {error}") from error
+        raise BadInput(f"{path}: expected a file of operator times (.json) or an artifact: {error.sentence}") from error
 
 
 def _read(file: Path) -> UsedTimes:

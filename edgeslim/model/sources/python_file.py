@@ -99,7 +99,7 @@ def _task_in(namespace: Mapping[str, Any], file: str) -> str:
     try:
         task_named(str(name))
     except BadModel as error:
-        raise BadModel(f"{file} [TASK]: {error}") from error
+        raise BadModel(f"{file} [TASK]: {error.sentence}") from error
     return str(name)
 
 

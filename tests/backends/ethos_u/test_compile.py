@@ -109,7 +109,9 @@ def install(folder: Path, version: str) -> list[str]:
 
 
 def test_a_missing_vela_is_named_with_the_command_that_installs_it(tmp_path):
-    with pytest.raises(MissingPackage, match=r"ethos-u-vela is not installed; .*'edgeslim\[ethos-u\]'") as missing:
+    with pytest.raises(
+        MissingPackage, match=r"ethos-u-vela is not installed\nhelp: .*'edgeslim\[ethos-u\]'"
+    ) as missing:
         require_vela([str(tmp_path)])
     assert missing.value.exit_code == 7
 
