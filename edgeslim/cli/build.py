@@ -132,6 +132,7 @@ def build(
                 "data_read": report.data_read,
                 "in_float": list(report.in_float),
                 "costs": report.costs,
+                "advice": list(report.advice),
             }
         )
     else:

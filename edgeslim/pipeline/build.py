@@ -31,7 +31,7 @@ from edgeslim.model.graph import macs_of
 from edgeslim.model.load import Source, load_data, load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.cut import without_probabilities
-from edgeslim.pipeline.gates import below_demand, costs, not_judged, worst_beyond_drop
+from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
@@ -164,7 +164,16 @@ def build(
         artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
     report = BuildReport(
-        artifact, profile, stages.pruned, delivery.measurements, tuple(warnings), times, images.how_read, floats, lost
+        artifact,
+        profile,
+        stages.pruned,
+        delivery.measurements,
+        tuple(warnings),
+        times,
+        images.how_read,
+        floats,
+        None if lost is None else str(lost),
+        advice(built, lost),
     )
     if failures:
         raise Incomplete(report, reasons)

@@ -35,6 +35,7 @@ class BuildReport:
     data_read: str | None  # in words, how the data were read, where that had to be decided
     in_float: tuple[str, ...] = ()  # in words, what the INT8 files compute in float
     costs: str | None = None  # in words, what pruning and what INT8 costs; None where nothing was pruned
+    advice: tuple[str, ...] = ()  # what would help, where it was rejected
 
     @cached_property
     def model(self) -> nn.Module:
@@ -74,7 +75,8 @@ class Rejected(Refused):
 
     def __init__(self, report: BuildReport, reasons: Iterable[str]) -> None:
         self.report = report
-        super().__init__(f"{report.artifact.folder} was written and marked rejected:", reasons)
+        words = f"{report.artifact.folder} was written and marked rejected:"
+        super().__init__(words, reasons, "\n".join(report.advice))
 
 
 class Incomplete(ToolFailed):

@@ -43,6 +43,7 @@ from edgeslim.model.numerics import REDUCED_LIMIT, WEIGHT_LIMIT, EdgeNumerics, L
 RANGES = ("mse", "minmax")
 # Of the layers that a setting names.
 PRECISIONS = {"keep_float": "fp32", "half_weights": "fp16", "weights_only": "w8", "dynamic": "dynamic"}
+PROMOTED = "for --max-drop"  # why a layer is not INT8 that no pattern names
 MEASURED_IMAGES = 64  # of the calibration images, by which ranges are chosen, and what a concatenation rounds anew
 GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held for all of them
 
@@ -112,7 +113,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
         if promotion is not None:
             remarks.append(promotion.line(numerics))
             if promotion.layers:
-                promoted = {name: Other(one, "for --max-drop") for name, one in promotion.precisions.items()}
+                promoted = {name: Other(one, PROMOTED) for name, one in promotion.precisions.items()}
                 quantized, numerics = calibrated.plan(wished | promoted)
     counts = Counter(layer.precision for layer in numerics.layers.values())
     others = {"dynamic": "dynamic", "w8": "with int8 weights only", "fp16": "with fp16 weights"}
