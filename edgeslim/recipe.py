@@ -1,6 +1,8 @@
 """Recipes: what is done to a model and what is demanded of the result, as data that travels with the artifact."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.strict_yaml import Section, explain, read_strictly
+from edgeslim.strict_yaml import KeyPath, Section, explain, fault_at, faultless, in_section, read_document, read_section
 from edgeslim.units import parse
 
 
@@ -28,6 +30,10 @@ class StepCall(Section):
 
     step: str
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+# What is wrong with a step: the path to it from the step on, and a sentence.
+StepFaults = Callable[[StepCall], Iterable[tuple[KeyPath, str]]]
 
 
 class Recipe(Section):
@@ -62,9 +68,26 @@ class Recipe(Section):
         return plain
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe file strictly; BadInput names file, key and what was expected."""
-    return read_strictly(Path(path), Recipe, BadInput)
+def load_recipe(path: str | Path, step_faults: StepFaults | None = None) -> Recipe:
+    """Read a recipe file strictly; BadInput names every fault with its line, key and what was expected.
+
+    What the steps' settings mean only the techniques know, which need torch: `compress.step_faults` asks them.
+    """
+    document = read_document(Path(path), BadInput)
+    recipe, faults = read_section(document.says, Recipe, [document])
+    for number, call in _readable_steps(document.says):
+        for inside, text in step_faults(call) if step_faults is not None else ():
+            where = ("steps", number, *inside)
+            faults.append(fault_at(where, f"{in_section(where[:-1])}: {text}", [document]))
+    return faultless(recipe, faults, [document], BadInput)
+
+
+def _readable_steps(says: Any) -> Iterator[tuple[int, StepCall]]:
+    """Yield the steps of a recipe that may be damaged elsewhere, each with its place."""
+    steps = says.get("steps") if isinstance(says, dict) else None
+    for number, one in enumerate(steps if isinstance(steps, list) else []):
+        with suppress(ValidationError):
+            yield number, StepCall.model_validate(one)
 
 
 def with_settings(recipe: Recipe, **settings: Any) -> Recipe:

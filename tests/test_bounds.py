@@ -12,7 +12,7 @@ import yaml
 
 from edgeslim.artifact.manifest import MANIFEST, read_manifest
 from edgeslim.bounds import MOST_YAML_BYTES, arrays_of, content_of
-from edgeslim.compress import resolve
+from edgeslim.compress import resolve_all
 from edgeslim.errors import BadData, BadInput, BadModel, IntegrityFailed
 from edgeslim.model.sources.weights import load_weights
 from edgeslim.recipe import StepCall, load_recipe
@@ -40,21 +40,21 @@ def test_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_date_is_text_and_no_setting(tmp_path: Path) -> None:
-    assert read_document(written(tmp_path, "when: 2026-11-30\n"), BadInput) == {"when": "2026-11-30"}
+    assert read_document(written(tmp_path, "when: 2026-11-30\n"), BadInput).says == {"when": "2026-11-30"}
     recipe = load_recipe(written(tmp_path, "steps: [{step: quantize, settings: {rounding: 2026-11-30}}]\n"))
     with pytest.raises(BadInput, match="rounding"):
-        resolve(recipe.steps[0])
+        resolve_all(recipe.steps)
 
 
 def test_settings_with_keys_of_several_kinds_are_refused() -> None:
     with pytest.raises(BadInput, match="has no setting `1`"):
-        resolve(StepCall.model_construct(step="quantize", settings={1: 2, "rounding": "gptq"}))
+        resolve_all([StepCall.model_construct(step="quantize", settings={1: 2, "rounding": "gptq"})])
 
 
 def test_ordinary_yaml_is_read_by_either_loader(tmp_path: Path) -> None:
     many = {"rows": [[number, {"a": number}] for number in range(600)]}
     file = written(tmp_path, yaml.safe_dump(many, default_flow_style=True))
-    assert read_document(file, BadInput) == many
+    assert read_document(file, BadInput).says == many
 
 
 def test_a_file_that_is_too_large_or_none_is_not_read(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeslim.backends.cpu import default_recipe
+from edgeslim.compress import resolve_all, step_faults
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS
@@ -69,10 +70,10 @@ def test_demands_are_read_in_the_units_that_people_write(demands, wanted, tmp_pa
     [
         ("steps: []\nmax_latency_s: 5 MB\n", r"`max_latency_s`: `5 MB` is not a quantity of seconds; write"),
         ("steps: []\nmax_size_bytes: 0 KB\n", r"`max_size_bytes`: .*greater than 0"),
-        ("steps: []\nmax_drop: 1\n", r"mine\.yaml: unknown key `max_drop`; did you mean `max_drop_points`\?"),
+        ("steps: []\nmax_drop: 1\n", r"mine\.yaml:2: unknown key `max_drop`; did you mean `max_drop_points`\?"),
         ("steps: [{step: fold, setings: {}}]\n", r"\[steps#1\]: unknown key `setings`; did you mean `settings`\?"),
         ("formats: [onnx]\n", r"mine\.yaml: missing key `steps`"),
-        ("steps: [{settings: {}}]\n", r"mine\.yaml \[steps#1\]: missing key `step`"),
+        ("steps: [{settings: {}}]\n", r"mine\.yaml:1 \[steps#1\]: missing key `step`"),
         ("steps: []\nformats: [onnx, tensorflow]\n", r"mine\.yaml.*formats#2.*onnx.*openvino.*tflite"),
         ("steps: []\nformats: []\n", r"mine\.yaml.*formats.*at least 1"),
         ("steps: []\nformats: [onnx, tflite, onnx]\n", r"mine\.yaml.*formats.*`onnx` stands twice"),
@@ -81,7 +82,7 @@ def test_demands_are_read_in_the_units_that_people_write(demands, wanted, tmp_pa
         ("steps: []\nmax_drop_points: .nan\n", r"mine\.yaml.*max_drop_points"),
         ("steps: []\nthreads: 0\n", r"mine\.yaml.*threads.*greater than or equal to 1"),
         ("steps: []\nformat: edgeslim-recipe/9\n", r"mine\.yaml.*format.*edgeslim-recipe/1"),
-        ("steps: []\nseed: 1\nseed: 2\n", r"mine\.yaml: line 3: key `seed` stands twice"),
+        ("steps: []\nseed: 1\nseed: 2\n", r"mine\.yaml:3: key `seed` stands twice"),
         ("- fold\n", r"mine\.yaml: expected a mapping with the keys"),
         ("", r"mine\.yaml: expected a mapping with the keys"),
     ],
@@ -89,6 +90,48 @@ def test_demands_are_read_in_the_units_that_people_write(demands, wanted, tmp_pa
 def test_what_is_wrong_is_named_with_file_and_key(text, message, tmp_path):
     with pytest.raises(BadInput, match=message):
         load_recipe(written(tmp_path, text))
+
+
+def test_every_fault_of_a_recipe_is_told_at_once_those_of_its_steps_among_them(tmp_path):
+    text = """\
+steps:
+  - {step: prume}
+  - step: quantize
+    settings:
+      roundin: gptq
+      bias_correction: maybe
+  - step: prune
+    settings: {importance: luck, allocation: fair}
+  - {steps: fold}
+max_drop: 1
+threads: 0
+"""
+    with pytest.raises(BadInput) as refused:
+        load_recipe(written(tmp_path, text), step_faults)
+    assert str(refused.value).splitlines() == [
+        "mine.yaml:2 [steps#1]: the recipe names a step `prume`; did you mean `prune`?; steps are equalize, fold, "
+        "legalize, mixed_precision, prune, quantize",
+        "mine.yaml:5 [steps#2.settings]: the recipe's step `quantize` has no setting `roundin`; did you mean "
+        "`rounding`?; settings are activation_range, rounding, bias_correction, symmetric, reduce_range, promote, "
+        "keep_float, half_weights, weights_only, dynamic",
+        "mine.yaml:6 [steps#2.settings]: the recipe's step `quantize`: `bias_correction`: Input should be a valid "
+        "boolean",
+        "mine.yaml:8 [steps#3]: prune: importance is `luck`; expected obs, l1, l2, taylor, bn_scale",
+        "mine.yaml:8 [steps#3]: prune: allocation is `fair`; expected measured or uniform",
+        "mine.yaml:9 [steps#4]: unknown key `steps`; did you mean `step`?",
+        "mine.yaml:10: unknown key `max_drop`; did you mean `max_drop_points`?",
+        "mine.yaml:11: `threads`: expected greater than or equal to 1; got `0`",
+    ]
+
+
+def test_every_fault_of_several_steps_is_told_where_no_file_holds_them():
+    with pytest.raises(BadInput) as refused:
+        resolve_all([StepCall(step="fuse"), StepCall(step="quantize", settings={"rounding": "up", "keep": []})])
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("the recipe names a step `fuse`")
+    assert lines[1].startswith("the recipe's step `quantize` has no setting `keep`; did you mean `keep_float`?")
+    assert lines[2] == "quantize: rounding is `up`; expected nearest or gptq"
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path):

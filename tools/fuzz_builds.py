@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from edgeslim.backends import backend_of
-from edgeslim.compress import fold, resolve
+from edgeslim.compress import fold, resolve_all
 from edgeslim.compress.prune import step as prune
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import load_profile
@@ -131,7 +131,7 @@ def outcome_of(number: int, network: torch.nn.Module, size: tuple[int, int, int]
 
 def _built(number: int, model: Model, operators: tuple[str, ...], work: Path, *, mixed: bool) -> Outcome:
     profile, formats = load_profile("raspberry-pi"), tuple(FORMATS)
-    steps = [resolve(call) for call in backend_of(profile).default_recipe(profile).steps]
+    steps = resolve_all(backend_of(profile).default_recipe(profile).steps)
     if reasons := preflight(model, profile, steps, formats).reasons:
         return Outcome(number, "refused", reasons, operators)
     images = work / "images.npz"

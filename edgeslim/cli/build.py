@@ -87,12 +87,11 @@ def build(
     MODEL is FILE.py:FACTORY or torchvision:NAME; without it the bundled default is built.
     """
     recipe = _recipe(device, wishes)
-    from edgeslim.compress import resolve
+    from edgeslim.compress import resolve_all
     from edgeslim.pipeline.result import Incomplete, Rejected
 
     if dry_run:
-        for call in recipe.steps:
-            resolve(call)
+        resolve_all(recipe.steps)
         if as_json:
             print_json(recipe.model_dump(mode="json"))
         else:
@@ -157,11 +156,12 @@ def build(
 def _recipe(device: str, wishes: dict[str, Any]) -> Any:
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
     from edgeslim.backends import backend_of
+    from edgeslim.compress import step_faults
     from edgeslim.recipe import load_recipe, with_pruning, with_settings, with_step_settings
 
     file = wishes["recipe_file"]
     profile = load_profile(device)
-    recipe = load_recipe(file) if file else backend_of(profile).default_recipe(profile)
+    recipe = load_recipe(file, step_faults) if file else backend_of(profile).default_recipe(profile)
     given = {
         "formats": wishes["formats"] or None,
         "max_drop_points": wishes["max_drop"],

@@ -5,6 +5,7 @@ Of a folder it is step.py.
 
 import json
 import pkgutil
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edgeslim.errors import BadInput, Refused, near_misses
 from edgeslim.recipe import StepCall
+from edgeslim.strict_yaml import KeyPath
 
 # What others call a step, and why it is none here: by the measurement of tools/bench_sparse.py (docs/measured.md).
 REFUSED = {
@@ -33,29 +35,49 @@ def technique(name: str) -> Any:
     return import_module(f"edgeslim.compress.{name}.step") if hasattr(found, "__path__") else found
 
 
-def resolve(call: StepCall) -> tuple[Any, Any]:
-    """Return a step's module and its settings; BadInput for what it does not know, Refused for what is REFUSED."""
+def resolve_all(calls: Sequence[StepCall]) -> list[tuple[Any, Any]]:
+    """Return the modules of steps and their settings; BadInput with every fault, Refused for what is REFUSED."""
+    if refused := [call.step for call in calls if call.step in REFUSED]:
+        raise Refused(f"the step `{refused[0]}` is refused:", [REFUSED[refused[0]]])
+    if faults := [text for call in calls for _, text in step_faults(call)]:
+        raise BadInput("\n".join(faults))
+    return [(technique(call.step), _settings(call)) for call in calls]
+
+
+def step_faults(call: StepCall) -> list[tuple[KeyPath, str]]:
+    """Return what is wrong with a step: the path to it, and a sentence; nothing where the step is REFUSED."""
     if call.step in REFUSED:
-        raise Refused(f"the step `{call.step}` is refused:", [REFUSED[call.step]])
+        return []
     if call.step not in known_steps():
-        raise BadInput(
-            f"the recipe names a step `{call.step}`{near_misses(call.step, known_steps())}; "
-            f"steps are {', '.join(known_steps())}"
+        told = f"the recipe names a step `{call.step}`{near_misses(call.step, known_steps())}; "
+        return [(("step",), f"{told}steps are {', '.join(known_steps())}")]
+    known = [f.name for f in fields(technique(call.step).Settings)]
+    unknown: list[tuple[KeyPath, str]] = [
+        (
+            ("settings", name),
+            f"the recipe's step `{call.step}` has no setting `{name}`{near_misses(name, known)}; "
+            f"settings are {', '.join(known) or 'none'}",
         )
-    module = technique(call.step)
-    known = [f.name for f in fields(module.Settings)]
-    for name in call.settings:
-        if name not in known:
-            raise BadInput(
-                f"the recipe's step `{call.step}` has no setting `{name}`{near_misses(name, known)}; "
-                f"settings are {', '.join(known) or 'none'}"
-            )
+        for name in call.settings
+        if name not in known
+    ]
+    return unknown + list(_faults_of_values(call))
+
+
+def _faults_of_values(call: StepCall) -> Iterator[tuple[KeyPath, str]]:
+    said = f"the recipe's step `{call.step}`"
     try:
-        written = json.dumps(call.settings)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"the recipe's step `{call.step}`: its settings are no JSON: {error}") from error
-    try:
-        return module, TypeAdapter(module.Settings).validate_json(written, strict=True)
+        _settings(call)
     except ValidationError as invalid:
-        faults = "; ".join(f"`{'.'.join(map(str, f['loc']))}`: {f['msg']}" for f in invalid.errors())
-        raise BadInput(f"the recipe's step `{call.step}`: {faults}") from invalid
+        for one in invalid.errors():
+            yield ("settings", *one["loc"]), f"{said}: `{'.'.join(map(str, one['loc']))}`: {one['msg']}"
+    except BadInput as unfit:
+        for line in str(unfit).splitlines():
+            yield ("settings",), line
+    except (TypeError, ValueError) as error:
+        yield ("settings",), f"{said}: its settings are no JSON: {error}"
+
+
+def _settings(call: StepCall) -> Any:
+    """Return the settings of a step, read strictly, but for keys that it does not know."""
+    return TypeAdapter(technique(call.step).Settings).validate_json(json.dumps(call.settings), strict=True)

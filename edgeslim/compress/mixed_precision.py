@@ -8,6 +8,7 @@ and 8 bits of fraction, is told beside it. Rounding to fp16 costs an operator so
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,12 +47,16 @@ class Settings:
     images: int = 32  # of the calibration images, that give the SQNR
 
     def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise BadInput("\n".join(faults))
+
+    def _faults(self) -> Iterator[str]:
         if not 0 <= self.min_sqnr_db <= SQNR_MOST_DB:
-            raise BadInput(f"mixed_precision: min_sqnr_db is {self.min_sqnr_db:g}; expected 0 to {SQNR_MOST_DB:g}")
+            yield f"mixed_precision: min_sqnr_db is {self.min_sqnr_db:g}; expected 0 to {SQNR_MOST_DB:g}"
         if not 1 <= self.headroom < LARGEST:
-            raise BadInput(f"mixed_precision: headroom is {self.headroom:g}; expected 1 or more, below {LARGEST:g}")
+            yield f"mixed_precision: headroom is {self.headroom:g}; expected 1 or more, below {LARGEST:g}"
         if self.images < 1:
-            raise BadInput(f"mixed_precision: images is {self.images}; expected 1 or more")
+            yield f"mixed_precision: images is {self.images}; expected 1 or more"
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:

@@ -1,8 +1,9 @@
 """How QEMU stands in for a device, and what its counts cost there, as data: two sections of a device profile."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, StrictFloat, StrictInt, model_validator
+from pydantic import Field, StrictFloat, StrictInt
 
 from edgeslim.devices.sourced import Hertz, Text
 from edgeslim.errors import near_misses
@@ -94,11 +95,10 @@ class Speedup(Section):
     median: Ratio
     highest: Ratio
 
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
+    def faults(self) -> Iterator[str]:
+        """Yield that the three are out of order."""
         if not self.lowest <= self.median <= self.highest:
-            raise ValueError("expected `lowest`, `median` and `highest` in that order")
-        return self
+            yield "expected `lowest`, `median` and `highest` in that order"
 
 
 class Estimator(Section):
@@ -121,19 +121,18 @@ class Estimator(Section):
     four_threads: Speedup | None = None
     source: Text
 
-    @model_validator(mode="after")
-    def _check_costs(self) -> Self:
+    def faults(self) -> Iterator[str]:
+        """Yield what would make an estimate wrong, or none of it."""
         if self.clock.value is None:
-            raise ValueError("`clock` is null; cycles cannot become seconds")
+            yield "`clock` is null; cycles cannot become seconds"
         named = [count for cost in self.costs for count in cost.counts]
         for count in named:
             if count not in COUNTS:
-                raise ValueError(f"`costs` names the unknown count `{count}`{near_misses(count, COUNTS)}")
+                yield f"`costs` names the unknown count `{count}`{near_misses(count, COUNTS)}"
         if len(set(named)) != len(named):
-            raise ValueError("`costs` names a count twice; its cycles would be added twice")
+            yield "`costs` names a count twice; its cycles would be added twice"
         missing = [] if "insns" in named else [count for count in CLASSES if count not in named]
         if missing:
-            raise ValueError(f"`costs` leaves out {', '.join(missing)}; what costs nothing must be said to")
+            yield f"`costs` leaves out {', '.join(missing)}; what costs nothing must be said to"
         if "insns" in named and any(count in CLASSES for count in named):
-            raise ValueError("`costs` names `insns` beside a class of instructions; those would be counted twice")
-        return self
+            yield "`costs` names `insns` beside a class of instructions; those would be counted twice"

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, StrictInt
 
 from edgeslim.devices.sourced import Text
 from edgeslim.errors import BadProfile, near_misses
-from edgeslim.strict_yaml import Section, read_document, validated
+from edgeslim.strict_yaml import Document, Section, faultless, read_document, read_section
 
+Whole = TypeVar("Whole", bound=Section)
 OF_ONE_CORE = ("emulation", "estimator")  # sections that hold for the cores they were made for alone
 
 
@@ -39,25 +40,45 @@ class Head(Section):
     calibrated: Calibrated | None = None
 
 
-def laid_over_base(file: Path, places: Mapping[str, Path]) -> Any:
-    """Return what a profile's file says, with every section that it leaves to its base taken from there.
+def read_over_base(file: Path, kind: type[Whole], places: Mapping[str, Path]) -> Whole:
+    """Return the profile that a file says, with every section that it leaves to its base taken from there.
 
     `base` is one of `places` (a device's name -> its file), or a file, relative to the overlay. An overlay of other
-    cores takes none of OF_ONE_CORE from there. A file without `base` is returned as it is. BadProfile for a base that
-    is unknown or an overlay itself, and for damaged keys of `Head`.
+    cores takes none of OF_ONE_CORE from there. A file without `base` is a whole profile. BadProfile for a base that
+    is unknown or an overlay itself, and with every fault of the file.
     """
-    written = read_document(file, BadProfile)
-    if not isinstance(written, dict) or "base" not in written:
-        return written
-    head = validated({key: written[key] for key in Head.model_fields if key in written}, file, Head, BadProfile)
-    below = read_document(_place(head.base, file, places), BadProfile)
-    if not isinstance(below, dict) or "base" in below:
-        raise BadProfile(
-            f"{file.name}: `base`: {head.base} is no whole profile; expected one without a base of its own"
+    over = read_document(file, BadProfile)
+    if not isinstance(over.says, dict) or "base" not in over.says:
+        return faultless(*read_section(over.says, kind, [over]), [over], BadProfile)
+    _, faults = read_section({key: over.says[key] for key in Head.model_fields if key in over.says}, Head, [over])
+    if not isinstance(over.says["base"], str):
+        return faultless(None, faults, [over], BadProfile)
+    documents = [over, below := _read_base(over, file, places)]
+    profile, more = read_section(_laid_over(over.says, below.says), kind, documents)
+    return faultless(profile, [*faults, *more], documents, BadProfile)
+
+
+def _read_base(over: Document, file: Path, places: Mapping[str, Path]) -> Document:
+    """Return what the profile says that an overlay names; BadProfile where that is no whole one."""
+    base = over.says["base"]
+    if base not in places and not base.endswith((".yaml", ".yml")):
+        raise _unfit(
+            over, f"unknown device `{base}`{near_misses(base, places)}; expected a device's name or a profile's file"
         )
-    if _core_names(written) not in ([], _core_names(below)):
-        below = {key: value for key, value in below.items() if key not in OF_ONE_CORE}
-    return below | {key: value for key, value in written.items() if key not in Head.model_fields}
+    below = read_document(places.get(base, file.parent / base), BadProfile)
+    if not isinstance(below.says, dict) or "base" in below.says:
+        raise _unfit(over, f"{base} is no whole profile; expected one without a base of its own")
+    return below
+
+
+def _unfit(over: Document, why: str) -> BadProfile:
+    return BadProfile(f"{over.name}:{over.position(('base',)).line}: `base`: {why}")
+
+
+def _laid_over(over: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    other_cores = _core_names(over) not in ([], _core_names(below))
+    left = {key: value for key, value in below.items() if not (other_cores and key in OF_ONE_CORE)}
+    return left | {key: value for key, value in over.items() if key not in Head.model_fields}
 
 
 def _core_names(written: Mapping[str, Any]) -> list[Any]:
@@ -68,16 +89,5 @@ def _core_names(written: Mapping[str, Any]) -> list[Any]:
 
 def is_overlay(file: Path) -> bool:
     """Return whether a profile's file is laid over another one."""
-    written = read_document(file, BadProfile)
-    return isinstance(written, dict) and "base" in written
-
-
-def _place(base: str, file: Path, places: Mapping[str, Path]) -> Path:
-    if base in places:
-        return places[base]
-    if base.endswith((".yaml", ".yml")):
-        return file.parent / base
-    raise BadProfile(
-        f"{file.name}: `base`: unknown device `{base}`{near_misses(base, places)}; expected a device's name or a "
-        "profile's file"
-    )
+    says = read_document(file, BadProfile).says
+    return isinstance(says, dict) and "base" in says

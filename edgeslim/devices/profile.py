@@ -7,19 +7,19 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import Field, StrictBool, StrictInt
 
 from edgeslim.devices.emulation import MISSES, Emulation, Estimator
 from edgeslim.devices.machine import Machine, this_machine
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.devices.overlay import laid_over_base
+from edgeslim.devices.overlay import read_over_base
 from edgeslim.devices.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.formats import RuntimeName
 from edgeslim.resources import bundled
-from edgeslim.strict_yaml import Section, read_strictly, validated
+from edgeslim.strict_yaml import Section, read_strictly
 
 RuntimeOnDevice = Literal[RuntimeName, "tensorrt", "ethos-u"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -107,16 +107,16 @@ class RuntimeSupport(Section):
     channel_multiple: dict[Precision, Count]
     known_failures: tuple[KnownFailure, ...] = ()
 
-    @model_validator(mode="after")
-    def _check_precisions(self) -> Self:
+    def faults(self) -> Iterator[str]:
+        """Yield what the lists of precisions say against each other."""
         if not self.precisions:
-            raise ValueError("`precisions` is empty; expected at least one")
+            yield "`precisions` is empty; expected at least one"
+            return
         if set(self.channel_multiple) != set(self.precisions):
-            raise ValueError(f"`channel_multiple` needs one entry for each of {', '.join(self.precisions)}")
+            yield f"`channel_multiple` needs one entry for each of {', '.join(self.precisions)}"
         failing = [failure.precision for failure in self.known_failures]
         if len(set(failing)) != len(failing) or not set(failing) <= set(self.precisions):
-            raise ValueError(f"`known_failures` needs at most one entry for each of {', '.join(self.precisions)}")
-        return self
+            yield f"`known_failures` needs at most one entry for each of {', '.join(self.precisions)}"
 
 
 class Power(Section):
@@ -189,39 +189,32 @@ class DeviceProfile(Section):
     def __repr_args__(self) -> list[tuple[str, str]]:
         return [("name", self.name), ("title", self.title)]
 
-    @model_validator(mode="after")
-    def _check_runtimes(self) -> Self:
+    def faults(self) -> Iterator[str]:
+        """Yield what the sections say against each other."""
         names = [runtime.name for runtime in self.runtimes]
         if not names:
-            raise ValueError("`runtimes` is empty; expected at least one")
+            yield "`runtimes` is empty; expected at least one"
         if len(set(names)) != len(names):
-            raise ValueError(f"`runtimes` names one twice: {', '.join(names)}")
+            yield f"`runtimes` names one twice: {', '.join(names)}"
         if self.compiler is not None and "ethos-u" not in names:
-            raise ValueError("`compiler` is Vela's, for the runtime ethos-u, which `runtimes` does not name")
+            yield "`compiler` is Vela's, for the runtime ethos-u, which `runtimes` does not name"
         if (self.npu is not None) != (self.device_class == "npu"):
-            raise ValueError(
-                f"a device of class {self.device_class} {'needs' if self.npu is None else 'has no'} section `npu`"
-            )
-        return self
+            yield f"a device of class {self.device_class} {'needs' if self.npu is None else 'has no'} section `npu`"
+        if self.emulation is not None:
+            yield from self._faults_of_emulation(self.emulation)
 
-    @model_validator(mode="after")
-    def _check_emulation(self) -> Self:
+    def _faults_of_emulation(self, emulation: Emulation) -> Iterator[str]:
         parts = [cluster.cpu_part for cluster in self.cores]
-        if self.emulation is not None and self.emulation.cpu_part not in parts:
+        if emulation.cpu_part not in parts:
             known = ", ".join(part for part in parts if part) or "none"
-            raise ValueError(f"`emulation.midr` is that of the part {self.emulation.cpu_part}; `cores` has {known}")
+            yield f"`emulation.midr` is that of the part {emulation.cpu_part}; `cores` has {known}"
         levels = len(self.data_caches)
-        if self.emulation is not None and levels == 0:
-            raise ValueError(
-                "`emulation` needs the size and ways of the cache for data of level 1, to count its misses"
-            )
+        if levels == 0:
+            yield "`emulation` needs the size and ways of the cache for data of level 1, to count its misses"
         costly = [] if self.estimator is None else [name for cost in self.estimator.costs for name in cost.counts]
         unseen = [name for level, name in enumerate(MISSES, start=1) if name in costly and level > levels]
-        if self.emulation is not None and unseen:
-            raise ValueError(
-                f"`estimator` has a cost for {', '.join(unseen)}; `caches` lacks size and ways of such a level"
-            )
-        return self
+        if levels and unseen:
+            yield f"`estimator` has a cost for {', '.join(unseen)}; `caches` lacks size and ways of such a level"
 
     @property
     def data_caches(self) -> tuple[Cache, ...]:
@@ -298,8 +291,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     """
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")) or os.sep in text:
-        file = Path(text)
-        return validated(laid_over_base(file, _places()), file, DeviceProfile, BadProfile)
+        return read_over_base(Path(text), DeviceProfile, _places())
     if text in known_devices():
         return read_strictly(bundled("device_profiles") / f"{text}.yaml", DeviceProfile, BadProfile)
     names: list[str] = []

@@ -1,8 +1,9 @@
 """Numbers of a device profile, each with where it was read or measured."""
 
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from edgeslim import units
 from edgeslim.strict_yaml import Section
@@ -27,11 +28,10 @@ class Sourced(Section):
     def _parse(cls, written: Any) -> float | None:
         return None if written is None else units.parse(str(written), cls.kind)
 
-    @model_validator(mode="after")
-    def _refuse_a_number_without_source(self) -> Self:
+    def faults(self) -> Iterator[str]:
+        """Yield that a number has no source."""
         if self.value is not None and self.source is None:
-            raise ValueError(f"{self.shown} has no source; say where it was read or measured, or write `value: null`")
-        return self
+            yield f"{self.shown} has no source; say where it was read or measured, or write `value: null`"
 
 
 class Bytes(Sourced):

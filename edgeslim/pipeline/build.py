@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeslim.artifact.archive import check_destination, pack
 from edgeslim.backends import backend_of
-from edgeslim.compress import fold, resolve
+from edgeslim.compress import fold, resolve_all, step_faults
 from edgeslim.compress.prune import step as prune
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
@@ -88,7 +88,7 @@ def build(
     profile = load_profile(device)
     backend = backend_of(profile)
     recipe = with_pruning(_recipe(recipe, profile, backend, formats=formats, max_drop_points=max_drop), prune)
-    steps = [resolve(call) for call in recipe.steps]
+    steps = resolve_all(recipe.steps)
     _require_recipe(recipe, profile, backend)
     given = None if operator_times is None else load_used(Path(operator_times))
     destination = _destination(out, source, profile)
@@ -306,7 +306,7 @@ def _work_folder() -> Iterator[Path]:
 def _recipe(recipe: Recipe | str | Path | None, profile: DeviceProfile, backend: ModuleType, **wishes: Any) -> Recipe:
     """Return a recipe or the device's, with what is wished in place of a part of it."""
     if isinstance(recipe, str | Path):
-        recipe = load_recipe(recipe)
+        recipe = load_recipe(recipe, step_faults)
     chosen: Recipe = backend.default_recipe(profile) if recipe is None else recipe
     return with_settings(chosen, **{name: value for name, value in wishes.items() if value is not None})
 

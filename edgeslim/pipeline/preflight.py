@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeslim.backends import backend_of
-from edgeslim.compress import resolve, technique
+from edgeslim.compress import resolve_all, technique
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.formats import FormatName
 from edgeslim.model.load import Source, load_data, load_model
@@ -52,7 +52,7 @@ def check(
         if not trust_labels:
             require_fitting_targets(model, images)
     recipe = backend_of(profile).default_recipe(profile)
-    return preflight(model, profile, [resolve(call) for call in recipe.steps], formats or recipe.formats)
+    return preflight(model, profile, resolve_all(recipe.steps), formats or recipe.formats)
 
 
 def preflight(

@@ -30,21 +30,36 @@ def test_a_base_may_be_a_file_beside_the_overlay(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("base: raspbery-pi-4\n", "mine.yaml: `base`: unknown device `raspbery-pi-4`; did you mean `raspberry-pi-4`"),
+        ("base: raspbery-pi-4\n", "mine.yaml:1: `base`: unknown device `raspbery-pi-4`; did you mean `raspberry-pi-4`"),
         ("base: gone.yaml\n", "gone.yaml: cannot be read"),
-        ("base: mine.yaml\n", "mine.yaml: `base`: mine.yaml is no whole profile"),
-        ("base: 4\n", "mine.yaml: `base`: expected text; got `4`"),
-        ("base: raspberry-pi-4\npowr: {}\n", "mine.yaml: unknown key `powr`; did you mean `power`"),
-        ("base: raspberry-pi-4\nbase: raspberry-pi-5\n", "mine.yaml: line 2: key `base` stands twice"),
-        ("base: raspberry-pi-4\npower: {idle: 1}\n", r"mine.yaml \[power"),
-        ("base: raspberry-pi-4\ncalibrated: {board: me}\n", r"mine.yaml \[calibrated\]: `board`: expected"),
-        ("base: raspberry-pi-4\ncalibrated: {who: me}\n", r"mine.yaml \[calibrated\]: unknown key `who`"),
-        ("calibrated: {}\n", "mine.yaml: unknown key `calibrated`"),
+        ("base: mine.yaml\n", "mine.yaml:1: `base`: mine.yaml is no whole profile"),
+        ("base: 4\n", "mine.yaml:1: `base`: expected text; got `4`"),
+        ("base: raspberry-pi-4\npowr: {}\n", "mine.yaml:2: unknown key `powr`; did you mean `power`"),
+        ("base: raspberry-pi-4\nbase: raspberry-pi-5\n", "mine.yaml:2: key `base` stands twice"),
+        ("base: raspberry-pi-4\npower: {idle: 1}\n", r"mine.yaml:2 \[power"),
+        ("base: raspberry-pi-4\ncalibrated: {board: me}\n", r"mine.yaml:2 \[calibrated\]: `board`: expected"),
+        ("base: raspberry-pi-4\ncalibrated: {who: me}\n", r"mine.yaml:2 \[calibrated\]: unknown key `who`"),
+        ("calibrated: {}\n", "mine.yaml:1: unknown key `calibrated`"),
     ],
 )
 def test_what_is_wrong_with_an_overlay_is_named(text, complaint, tmp_path):
     with pytest.raises(BadProfile, match=complaint):
         load_profile(written(tmp_path, text))
+
+
+def test_every_fault_is_told_at_once_with_the_file_it_is_in(tmp_path):
+    text = (bundled("device_profiles") / "raspberry-pi-5.yaml").read_text().replace('"2.4 GHz"', '"2.4 GB"', 1)
+    (tmp_path / "base.yaml").write_text(text)
+    mine = "base: base.yaml\ncalibrated: {board: me}\npowr: {}\nlimits: {max_model: {value: 5}, max_batch: 1}\n"
+    with pytest.raises(BadProfile) as refused:
+        load_profile(written(tmp_path, mine))
+    told = str(refused.value).splitlines()
+    assert [line.partition(" ")[0].rstrip(":") for line in told] == [
+        *["mine.yaml:2"] * 9,  # eight keys are missing
+        *["mine.yaml:3", "mine.yaml:4", "mine.yaml:4"],
+        "base.yaml:16",
+    ]
+    assert "mine.yaml:2 [calibrated]: `board`: expected pattern" in "\n".join(told)
 
 
 CORES = """cores:

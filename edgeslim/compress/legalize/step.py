@@ -5,7 +5,7 @@ labels or training: layer by layer, what it changed is fitted by least squares t
 (model/reconstruct.py), and what is lost is told.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,18 +44,22 @@ class Settings:
     rewrite: tuple[str, ...] = ("auto",)
 
     def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise BadInput("\n".join(faults))
+
+    def _faults(self) -> Iterator[str]:
         for word in self.rewrite:
             name, given, answer = word.partition("=")
             if not given and word in ("auto", "none"):
                 continue
             if name not in known_rewrites() or answer not in ("yes", "no"):
                 known = ", ".join(known_rewrites())
-                raise BadInput(
+                yield (
                     f"rewrite `{word}`: expected auto, none, NAME=yes or NAME=no, NAME one of {known}"
                     f"{near_misses(name, known_rewrites())}"
                 )
         if {"auto", "none"} <= set(self.rewrite):
-            raise BadInput("rewrite: auto and none contradict each other")
+            yield "rewrite: auto and none contradict each other"
 
     def cures(self, violation: Violation) -> bool:
         """Tell whether what breaks a rule will be rewritten."""

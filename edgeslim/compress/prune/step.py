@@ -7,7 +7,7 @@ in the runtime that will run the network (allocation.py); the weights that stay 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
 
@@ -55,21 +55,25 @@ class Settings:
         return next((name for name in AMOUNTS if getattr(self, name) is not None), None)
 
     def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise BadInput("\n".join(faults))
+
+    def _faults(self) -> Iterator[str]:
         if self.importance not in ("obs", *CRITERIA):
-            raise BadInput(f"prune: importance is `{self.importance}`; expected obs, {', '.join(CRITERIA)}")
+            yield f"prune: importance is `{self.importance}`; expected obs, {', '.join(CRITERIA)}"
         if self.allocation not in ("measured", "uniform"):
-            raise BadInput(f"prune: allocation is `{self.allocation}`; expected measured or uniform")
+            yield f"prune: allocation is `{self.allocation}`; expected measured or uniform"
         if self.rounds < 1:
-            raise BadInput(f"prune: rounds is {self.rounds}; expected 1 or more")
+            yield f"prune: rounds is {self.rounds}; expected 1 or more"
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name in AMOUNTS}
         asked = {name: share for name, share in given.items() if share is not None}
         if len(asked) > 1:
-            raise BadInput(f"prune: {' and '.join(asked)} contradict each other; give one of them")
+            yield f"prune: {' and '.join(asked)} contradict each other; give one of them"
         for name, share in asked.items():
             if not 0 < share < 1:
-                raise BadInput(f"prune: {name} is {share:g}; expected a share above 0 and below 1 of what is there")
+                yield f"prune: {name} is {share:g}; expected a share above 0 and below 1 of what is there"
         if self.rounds > 1 and not asked:
-            raise BadInput(f"prune: {self.rounds} rounds need an amount to reach: {', '.join(AMOUNTS)}")
+            yield f"prune: {self.rounds} rounds need an amount to reach: {', '.join(AMOUNTS)}"
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:

@@ -64,17 +64,21 @@ class Settings:
     dynamic: tuple[str, ...] = field(default=())  # likewise, but LiteRT rounds what is read, by each image's range
 
     def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise BadInput("\n".join(faults))
+
+    def _faults(self) -> Iterator[str]:
         if self.activation_range not in ("closest", *RANGES):
             known = ", ".join(RANGES)
-            raise BadInput(f"quantize: activation_range is `{self.activation_range}`; expected closest, {known}")
+            yield f"quantize: activation_range is `{self.activation_range}`; expected closest, {known}"
         if self.rounding not in METHODS:
-            raise BadInput(f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}")
+            yield f"quantize: rounding is `{self.rounding}`; expected {' or '.join(METHODS)}"
         for name in PRECISIONS:
             for pattern in getattr(self, name):
                 try:
                     re.compile(pattern)
                 except re.error as error:
-                    raise BadInput(f"quantize: {name} `{pattern}` is no regular expression: {error}") from error
+                    yield f"quantize: {name} `{pattern}` is no regular expression: {error}"
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:
