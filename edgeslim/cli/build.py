@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,9 @@ from edgeslim.cli.options import (
 from edgeslim.cli.progress import progress_on
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
+
+if TYPE_CHECKING:
+    from edgeslim.recipe import Recipe
 
 
 @click.command()
@@ -87,16 +90,10 @@ def build(
     MODEL is FILE.py:FACTORY or torchvision:NAME; without it the bundled default is built.
     """
     recipe = _recipe(device, wishes)
-    from edgeslim.compress import resolve_all
-    from edgeslim.pipeline.result import Incomplete, Rejected
-
     if dry_run:
-        resolve_all(recipe.steps)
-        if as_json:
-            print_json(recipe.model_dump(mode="json"))
-        else:
-            echo(recipe.text(), nl=False)
+        _tell_dry_run(recipe, device, model, wishes["out"], as_json=as_json)
         return
+    from edgeslim.pipeline.result import Incomplete, Rejected
 
     with progress_on(quiet=quiet or as_json, of=("build", model, device)) as progress:
         try:
@@ -153,7 +150,30 @@ def build(
         raise rejected
 
 
-def _recipe(device: str, wishes: dict[str, Any]) -> Any:
+def _tell_dry_run(recipe: "Recipe", device: str, model: str | None, out: Path | None, *, as_json: bool) -> None:
+    """Print what a build would do: a recipe in which every setting stands, or all of it as JSON."""
+    from edgeslim.pipeline.build import place_of
+    from edgeslim.pipeline.preflight.dry_run import dry_run
+
+    profile = load_profile(device)
+    found = dry_run(recipe, profile, model, place_of(out, model, profile))
+    if not as_json:
+        echo(found.text(), nl=False)
+        return
+    left = [{"step": recipe.steps[at].step, "setting": name, "why": why} for (at, name), why in found.left.items()]
+    print_json(
+        {
+            "device": found.device,
+            "model": found.source,
+            "out": str(found.out),
+            "archive": str(found.archive),
+            "recipe": found.recipe.model_dump(mode="json"),
+            "left_to_the_build": left,
+        }
+    )
+
+
+def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
     from edgeslim.backends import backend_of
     from edgeslim.compress import step_faults

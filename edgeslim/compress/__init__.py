@@ -1,17 +1,20 @@
 """Compression techniques, one a file or folder: a module with `Settings` and `apply(model, settings, context)`.
 
-Of a folder it is step.py.
+Of a folder it is step.py. Where the device decides a setting, or only a build does, the module has
+`foresee(settings, profile, runtimes)` too: the settings as they are for that device, and in words, by their names, what
+is left to the build.
 """
 
 import json
 import pkgutil
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, fields
 from importlib import import_module
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused, near_misses
 from edgeslim.recipe import StepCall
 from edgeslim.strict_yaml import KeyPath
@@ -81,3 +84,15 @@ def _faults_of_values(call: StepCall) -> Iterator[tuple[KeyPath, str]]:
 def _settings(call: StepCall) -> Any:
     """Return the settings of a step, read strictly, but for keys that it does not know."""
     return TypeAdapter(technique(call.step).Settings).validate_json(json.dumps(call.settings), strict=True)
+
+
+def foreseen(call: StepCall, profile: DeviceProfile, runtimes: Collection[str]) -> tuple[StepCall, dict[str, str]]:
+    """Return a step with every setting as a build for a device would have it, and what only that build decides.
+
+    The latter in words, by the setting. `runtimes` are those that files are written for.
+    """
+    ((module, settings),) = resolve_all([call])
+    left: dict[str, str] = {}
+    if hasattr(module, "foresee"):
+        settings, left = module.foresee(settings, profile, runtimes)
+    return StepCall(step=call.step, settings=json.loads(json.dumps(asdict(settings)))), left

@@ -8,13 +8,14 @@ and 8 bits of fraction, is told beside it. Rounding to fp16 costs an operator so
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, BadModel, Refused
 from edgeslim.grid import SQNR_MOST_DB
 from edgeslim.model.context import Context
@@ -57,6 +58,11 @@ class Settings:
             yield f"mixed_precision: headroom is {self.headroom:g}; expected 1 or more, below {LARGEST:g}"
         if self.images < 1:
             yield f"mixed_precision: images is {self.images}; expected 1 or more"
+
+
+def foresee(settings: Settings, profile: DeviceProfile, runtimes: Collection[str]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings as they are, and that the build chooses which operators stay fp32."""
+    return settings, {"min_sqnr_db": "which operators fall below it is found by the build"}
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:

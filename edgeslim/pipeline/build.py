@@ -91,7 +91,9 @@ def build(
     steps = resolve_all(recipe.steps)
     _require_recipe(recipe, profile, backend)
     given = None if operator_times is None else load_used(Path(operator_times))
-    destination = _destination(out, source, profile)
+    destination = place_of(out, source, profile)
+    if out is None:
+        _make_folder(destination.parent)
     check_destination(destination, overwrite=overwrite)
 
     told = StagedProgress(progress, len(steps) + STAGES_OF_EVERY_BUILD)
@@ -160,8 +162,7 @@ def build(
         ]
         told.begin("packing the artifact")
         built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons, unjudged)
-        manifest = stage(work / "staging", built)
-        artifact = pack(work / "staging", manifest, destination, overwrite=overwrite)
+        artifact = pack(work / "staging", stage(work / "staging", built), destination, overwrite=overwrite)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
     report = BuildReport(
         artifact,
@@ -311,15 +312,16 @@ def _recipe(recipe: Recipe | str | Path | None, profile: DeviceProfile, backend:
     return with_settings(chosen, **{name: value for name, value in wishes.items() if value is not None})
 
 
-def _destination(out: str | Path | None, source: Source, profile: DeviceProfile) -> Path:
+def place_of(out: str | Path | None, source: Source, profile: DeviceProfile) -> Path:
     """Return where the artifact goes: as asked, or artifacts/MODEL-DEVICE here."""
-    if out is not None:
-        return Path(out)
-    folder = Path("artifacts")
+    return Path("artifacts") / f"{name_of(source)}-{profile.name}" if out is None else Path(out)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of artifacts that nobody named; BadInput where that cannot be."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise BadInput(
             f"cannot make the folder {folder.resolve()}: {error.strerror}; name a place with --out"
         ) from error
-    return folder / f"{name_of(source)}-{profile.name}"

@@ -5,7 +5,7 @@ labels or training: layer by layer, what it changed is fitted by least squares t
 (model/reconstruct.py), and what is lost is told.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,11 @@ class Settings:
     def _answer(self, name: str) -> str | None:
         answers = [word.partition("=")[2] for word in self.rewrite if word.partition("=")[0] == name]
         return answers[-1] if answers else None
+
+
+def foresee(settings: Settings, profile: DeviceProfile, runtimes: Collection[str]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings as they are, and that `auto` depends on the network."""
+    return settings, {} if "none" in settings.rewrite else {"rewrite": "auto: `edgeslim check` says what is rewritten"}
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:

@@ -7,7 +7,7 @@ in the runtime that will run the network (allocation.py); the weights that stay 
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
 
@@ -22,6 +22,7 @@ from edgeslim.compress.prune.importance import CRITERIA
 from edgeslim.compress.prune.search import fastest_fitting, proposed_networks
 from edgeslim.compress.prune.sizes import Widths
 from edgeslim.compress.prune.workbench import Workbench, workbench_of
+from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused
 from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_equal
@@ -74,6 +75,11 @@ class Settings:
                 yield f"prune: {name} is {share:g}; expected a share above 0 and below 1 of what is there"
         if self.rounds > 1 and not asked:
             yield f"prune: {self.rounds} rounds need an amount to reach: {', '.join(AMOUNTS)}"
+
+
+def foresee(settings: Settings, profile: DeviceProfile, runtimes: Collection[str]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings as they are, and that the build chooses how much is kept, where nobody named an amount."""
+    return settings, {} if settings.amount else dict.fromkeys(AMOUNTS, "chosen by the build")
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:

@@ -11,8 +11,8 @@ measured instead of assumed input means).
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from edgeslim.compress.quantize.rounding import (
     round_side_by_side,
 )
 from edgeslim.compress.quantize.smooth import smoothed
-from edgeslim.devices.profile import sums_saturate
+from edgeslim.devices.profile import DeviceProfile, sums_saturate
 from edgeslim.errors import BadInput
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
@@ -79,6 +79,23 @@ class Settings:
                     re.compile(pattern)
                 except re.error as error:
                     yield f"quantize: {name} `{pattern}` is no regular expression: {error}"
+
+
+def foresee(settings: Settings, profile: DeviceProfile, runtimes: Collection[str]) -> tuple[Settings, dict[str, str]]:
+    """Return the settings with the bits of a weight as the device has them, and what is left to the build."""
+    left = {}
+    if settings.activation_range == "closest":
+        left["activation_range"] = f"{' or '.join(RANGES)}, chosen by the build"
+    if settings.promote:
+        left["promote"] = "which layers must not be INT8, and what they are: chosen by the build"
+    return replace(settings, reduce_range=_reduces_range(settings, profile, runtimes)), left
+
+
+def _reduces_range(settings: Settings, profile: DeviceProfile, runtimes: Collection[str] | None) -> bool:
+    """Tell whether weights have 7 bits: as was asked, or else where sums of 8 saturate in a file that is written."""
+    if settings.reduce_range is not None:
+        return settings.reduce_range
+    return sums_saturate(profile) and (runtimes is None or "openvino" in runtimes)
 
 
 def apply(model: Model, settings: Settings, context: Context) -> Model:
@@ -191,10 +208,7 @@ class _Calibrated:
     @property
     def weight_limit(self) -> int:
         """The largest code of a weight."""
-        reduced = self.settings.reduce_range
-        if reduced is None:
-            written = self.context.runtimes
-            reduced = sums_saturate(self.context.profile) and (written is None or "openvino" in written)
+        reduced = _reduces_range(self.settings, self.context.profile, self.context.runtimes)
         return REDUCED_LIMIT if reduced else WEIGHT_LIMIT
 
     def plan(self, others: Mapping[str, Other]) -> tuple[fx.GraphModule, Numerics]:
