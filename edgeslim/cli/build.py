@@ -227,8 +227,10 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
     found = edgeslim.check(model, device=device, formats=chosen, **wishes)
     shown = model or "the bundled default"
     if as_json:
-        print_json({"possible": not found.reasons, "reasons": found.reasons, "rewrites": found.rewrites})
+        print_json({"possible": not found.reasons, **asdict(found)})
     else:
+        for line in found.chosen:
+            echo(f"{shown}: {line}")
         if not found.reasons:
             echo(f"{shown} can be built for {device}")
         for line in found.rewrites:

@@ -2,27 +2,22 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from edgeslim.errors import BadModel
-from edgeslim.model.graph import output_nodes, trace
 from edgeslim.model.model import Model
 from edgeslim.model.sources.bundled import bundled_model
 from edgeslim.model.sources.module import from_module
+from edgeslim.model.sources.outputs import with_outputs
 from edgeslim.model.sources.python_file import from_python_file
 from edgeslim.model.sources.torchvision import from_torchvision
-from edgeslim.model.sources.user_code import running_code_of
 from edgeslim.tasks.images import Data
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.tasks.sets import named_sets
-
-OUTPUT_NAME = re.compile(r"(?!input$)[A-Za-z][A-Za-z0-9_]{0,62}")
 
 Source = str | Path | nn.Module | None
 
@@ -93,7 +88,7 @@ def load_data(
 def _checked(model: Model, seed: int) -> Model:
     """Return a model with its outputs named, if nothing is wrong with it."""
     refuse_broken_weights(model)
-    model = _with_outputs_named(model)
+    model = with_outputs(model)
     if faults := model.task.model_faults(model.facts):
         raise BadModel("\n".join(faults))
     if model.weights_source == "random":
@@ -123,46 +118,3 @@ def refuse_broken_weights(model: Model) -> None:
     for name, value in model.network.state_dict().items():
         if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
             raise BadModel(f"weight `{name}` of {model.source} holds NaN or infinite values")
-
-
-@torch.no_grad()
-def _with_outputs_named(model: Model) -> Model:
-    """Return the model with the names of its outputs: those its file gives, else the keys of a dictionary it returns.
-
-    The network itself is asked: its graph holds the same nodes however they are packed. Raises BadModel for outputs
-    that are no tensors of floats, and for names that its files cannot have.
-    """
-    returned = _returned(model)
-    named = replace(model, output_names=model.output_names or _keys(returned))
-    nodes, names, found = output_nodes(named.graph), named.output_names, tree_leaves(returned)
-    if foreign := [one for one in found if not isinstance(one, Tensor) or not one.dtype.is_floating_point]:
-        told = f"a tensor of {foreign[0].dtype}" if isinstance(foreign[0], Tensor) else f"a {type(foreign[0]).__name__}"
-        raise BadModel(f"{model.source} returns {told}; the outputs of a network are tensors of floats")
-    if len(set(nodes)) != len(found) or any(node.op == "placeholder" for node in nodes):
-        raise BadModel(f"{model.source} returns its input, or one tensor twice; each output is a tensor of its own")
-    if names and len(names) != len(nodes):
-        raise BadModel(f"{model.source} names {len(names)} outputs, {', '.join(names)}, and returns {len(nodes)}")
-    if wrong := [name for name in names if not OUTPUT_NAME.fullmatch(name) or names.count(name) > 1]:
-        raise BadModel(
-            f"{model.source} calls an output `{wrong[0]}`; expected a name of letters, digits and `_`, another for "
-            "each output, and not `input`"
-        )
-    return named
-
-
-def _returned(model: Model) -> Any:
-    """Return what the network itself returns for an image of zeros; BadModel where it cannot be traced or run."""
-    model.network.eval()
-    try:
-        with running_code_of(model.source):
-            return model.network(torch.zeros(model.input_shape))
-    except BadModel as error:
-        if isinstance(error.__cause__, Exception):
-            trace(model.network, model.input_shape)  # says what is wrong as for a network that runs and is not traced
-        raise
-
-
-def _keys(returned: Any) -> tuple[str, ...]:
-    """Return the names under which a network returns its outputs: none, or the keys of a dictionary of tensors."""
-    plain = isinstance(returned, dict) and all(isinstance(one, Tensor) for one in returned.values())
-    return tuple(str(key) for key in returned) if plain else ()

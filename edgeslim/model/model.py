@@ -19,6 +19,7 @@ from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.tasks.task import ModelFacts, Output
 
 BUNDLED = "default"  # the source of the network that edgeslim ships
+THE_MODULE = "the module"  # where the weights of a network come from that was there already
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Model:
     """A network at one point of its compression; steps return changed copies (`dataclasses.replace`)."""
 
     source: str  # the words that load it again; "module:CLASS" for a module that was given
-    weights_source: str  # "bundled", "random" (seeded), "factory", "the module", or a file's name
+    weights_source: str  # "bundled", "random" (seeded), "factory", THE_MODULE, or a file's name
     network: nn.Module
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None
@@ -67,10 +68,14 @@ class Model:
     @property
     def facts(self) -> ModelFacts:
         """What its task may know of it."""
+        return self.facts_with(self.outputs)
+
+    def facts_with(self, outputs: tuple[Output, ...]) -> ModelFacts:
+        """Return what its task may know of it if these were its outputs."""
         return ModelFacts(
             self.source,
             self.preprocessing,
-            self.outputs,
+            outputs,
             self.labels,
             bundled=self.source == BUNDLED,
             random_weights=self.weights_source == "random",

@@ -30,6 +30,7 @@ from edgeslim.model.equivalence import require_traced
 from edgeslim.model.graph import macs_of
 from edgeslim.model.load import Source, load_data, load_model, name_of
 from edgeslim.model.model import Model, Stages
+from edgeslim.model.sources.outputs import TAKEN
 from edgeslim.pipeline.cut import without_probabilities
 from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
@@ -286,8 +287,8 @@ def _chooses(module: Any, settings: Any) -> bool:
 
 
 def _told(compressed: Model) -> list[str]:
-    """Return what was cut off the outputs, and why nothing was pruned, where either was asked for."""
-    return [line for line in compressed.history if line.startswith(("cut:", "prune: nothing"))]
+    """Return which outputs were chosen, what was cut off them, and why nothing was pruned where that was asked for."""
+    return [line for line in compressed.history if line.startswith((TAKEN, "cut:", "prune: nothing"))]
 
 
 @contextmanager

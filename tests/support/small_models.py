@@ -139,10 +139,6 @@ def classes_and_boxes() -> nn.Module:
     return Passing(lambda self, x: [self.net(x), x.mean((1, 2))], net=plain())
 
 
-def features_and_classes() -> nn.Module:
-    return Passing(lambda self, x: (self.conv(x), self.net(x)), conv=features(), net=plain())
-
-
 def logits_in_a_dictionary() -> nn.Module:
     return Passing(lambda self, x: {"what": self.net(x), "where": x.mean((1, 2))}, net=plain())
 
@@ -159,11 +155,7 @@ def odd_names() -> nn.Module:
 
 
 def whole_numbers() -> nn.Module:
-    return Passing(lambda self, x: (self.net(x), self.net(x).argmax(1)), net=plain())
-
-
-def nothing_beside() -> nn.Module:
-    return Passing(lambda self, x: (self.net(x), None), net=plain())
+    return Passing(lambda self, x: self.net(x).argmax(1), net=plain())
 
 
 def twice_the_same() -> nn.Module:

@@ -1,14 +1,13 @@
 """A PyTorch module that a program has already made, with what it says of it."""
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from edgeslim.errors import BadModel
-from edgeslim.model.model import Model
-from edgeslim.model.sources.python_file import preprocessing_of
+from edgeslim.model.model import THE_MODULE, Model
+from edgeslim.model.sources.python_file import copied, preprocessing_of
 from edgeslim.tasks import DEFAULT_TASK, task_named
 from edgeslim.tasks.preprocessing import Preprocessing
 
@@ -29,13 +28,10 @@ def from_module(
     if not isinstance(preprocessing, Preprocessing):
         said = {} if preprocessing is None else {"preprocessing": preprocessing}
         preprocessing = preprocessing_of(said, f"the {name} given as a module", "preprocessing")
-    try:
-        own = copy.deepcopy(network).eval()
-    except Exception as error:
-        raise BadModel(f"the {name} cannot be copied, and edgeslim changes no module of yours: {error}") from error
+    own = copied(network, f"the {name}").eval()
     return Model(
         f"module:{name}",
-        "the module",
+        THE_MODULE,
         own,
         preprocessing,
         names,

@@ -1,8 +1,10 @@
 """A PyTorch module that a user's Python file makes."""
 
+import copy
 import importlib.util
+import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from torch import nn
 
 from edgeslim.errors import BadModel, near_misses
-from edgeslim.model.model import Model
+from edgeslim.model.model import THE_MODULE, Model
 from edgeslim.model.sources.advice import advice
 from edgeslim.model.sources.torchvision import make_torchvision_importable
 from edgeslim.model.sources.user_code import running_code_of
@@ -23,7 +25,7 @@ FOREIGN_FORMATS = {".onnx": "ONNX", ".tflite": "TFLite", ".xml": "OpenVINO", ".p
 
 
 def from_python_file(source: str, weights: str | None, seed: int) -> Model:
-    """Return the module that FACTORY of "FILE.py:FACTORY" makes; the file is run."""
+    """Return the module that "FILE.py:NAME" names, or that its function or class NAME makes; the file is run."""
     suffix = Path(source.partition(":")[0]).suffix
     if suffix in FOREIGN_FORMATS:
         raise BadModel(
@@ -42,13 +44,10 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         if factory not in namespace:
             known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
             raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
-        with running_code_of(source):
-            network = namespace[factory]()
-    if not isinstance(network, nn.Module):
-        raise BadModel(f"{source} returned a {type(network).__name__}, expected a torch.nn.Module")
+        network, held = _network(namespace[factory], f"{path.name}:{factory}", source)
     if weights == "default":
         raise BadModel("--weights default is for torchvision models; pass a file, `random`, or nothing")
-    held = "factory" if weights is None else weights
+    held = held if weights is None else weights
     if weights not in (None, "random"):
         held = load_weights(network, Path(str(weights)))
     return Model(
@@ -60,6 +59,44 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         task_name=_task_in(namespace, file),
         output_names=_names_in(namespace, file, "OUTPUTS", "one for each output, in the order they are returned") or (),
     )
+
+
+def _network(named: Any, shown: str, source: str) -> tuple[nn.Module, str]:
+    """Return the network that a name of a file stands for, made or a copy of it, and where its weights come from."""
+    if isinstance(named, nn.Module):  # which another load of the file may find again, where it was imported
+        return copied(named, shown), THE_MODULE
+    if not callable(named):
+        raise BadModel(f"{shown} is of type {type(named).__name__}; expected a function, a class or a torch.nn.Module")
+    if needed := arguments_needed(named):
+        file, _, name = shown.rpartition(":")
+        call = f"{name}({', '.join(f'{one}=...' for one in needed)})"
+        raise BadModel(
+            f"{shown} needs {', '.join(f'`{one}`' for one in needed)}, and edgeslim calls it without arguments; say "
+            f"them at the end of {file}, and name {file}:network:\n    network = {call}"
+        )
+    with running_code_of(source):
+        network = named()
+    if not isinstance(network, nn.Module):
+        raise BadModel(f"{source} returned a {type(network).__name__}, expected a torch.nn.Module")
+    return network, "factory"
+
+
+def arguments_needed(maker: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments that a function or class cannot be called without."""
+    try:
+        parameters = inspect.signature(maker).parameters.values()
+    except (TypeError, ValueError):  # of what is written in C; calling it tells
+        return []
+    varied = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in parameters if one.default is one.empty and one.kind not in varied]
+
+
+def copied(network: nn.Module, name: str) -> nn.Module:
+    """Return a copy of a module that is there already; BadModel, with `name`, where it cannot be copied."""
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:
+        raise BadModel(f"{name} cannot be copied, and edgeslim changes no module of yours: {error}") from error
 
 
 @contextmanager

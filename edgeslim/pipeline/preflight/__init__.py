@@ -18,10 +18,14 @@ from edgeslim.tasks.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Preflight:
-    """What was found before any work: why a device cannot have a model, and what will be rewritten so that it can."""
+    """What was found before any work: why a device cannot have a model, and what will be rewritten so that it can.
+
+    `chosen`: what was taken of a model that could have been read otherwise.
+    """
 
     reasons: tuple[str, ...]
     rewrites: tuple[str, ...]
+    chosen: tuple[str, ...] = ()
 
 
 def check(
@@ -62,4 +66,5 @@ def preflight(
     faults = backend_of(profile).model_faults(model, profile, steps)
     modules = {module for module, _ in steps}
     value_bytes = 1 if technique("quantize") in modules else 2 if technique("mixed_precision") in modules else 4
-    return Preflight((*refusals(model, profile, formats, value_bytes), *faults.reasons), faults.rewrites)
+    reasons = (*refusals(model, profile, formats, value_bytes), *faults.reasons)
+    return Preflight(reasons, faults.rewrites, model.history)
