@@ -29,14 +29,15 @@ _UNREADABLE = (OSError, SyntaxError, EOFError, ValueError, IndexError, StructErr
 class Preprocessing:
     """How raw images become model inputs.
 
-    `width`, `height`: pixels the model takes. `resize`: the shorter side is scaled to this many pixels first, null
-    means the image is only cropped. `mean`, `std`: of values in 0..1, one per channel, in `color_order`.
+    `width`, `height`: pixels the model takes. `resize`: the shorter side is scaled to this many pixels first, or the
+    image, whatever its shape, to [width, height]; null means it is only cropped. `mean`, `std`: of values in 0..1, one
+    per channel, in `color_order`.
     """
 
     width: int
     height: int
     channels: Literal[1, 3]
-    resize: int | None
+    resize: int | tuple[int, int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     color_order: ColorOrder
@@ -47,14 +48,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other: ValueError."""
-        for name in (
-            ("width", "height", "channels") if self.resize is None else ("width", "height", "channels", "resize")
-        ):
-            value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= LARGEST_SIDE:
-                raise ValueError(
-                    f"preprocessing: `{name}` is {value!r}; expected a positive whole number, at most {LARGEST_SIDE}"
-                )
+        self._check_sizes()
         if self.color_order not in get_args(ColorOrder):
             raise ValueError(f"preprocessing: `color_order` is {self.color_order!r}; expected RGB, BGR or GRAY")
         if self.interpolation not in _FILTERS:
@@ -63,10 +57,6 @@ class Preprocessing:
             )
         if self.channels != (1 if self.color_order == "GRAY" else 3):
             raise ValueError(f"preprocessing: `channels` is {self.channels}, which does not fit {self.color_order}")
-        if self.resize is not None and self.resize < min(self.width, self.height):
-            raise ValueError(
-                f"preprocessing: `resize` is {self.resize}, below the {self.width}x{self.height} to be cropped"
-            )
         for name in ("mean", "std"):
             values = getattr(self, name)
             if (
@@ -77,6 +67,24 @@ class Preprocessing:
                 raise ValueError(f"preprocessing: `{name}` is {values!r}; expected {self.channels} finite number(s)")
         if min(self.std) <= 0:
             raise ValueError(f"preprocessing: `std` is {self.std!r}; every value must be above 0")
+
+    def _check_sizes(self) -> None:
+        sizes = {"width": self.width, "height": self.height, "channels": self.channels}
+        if isinstance(self.resize, tuple):
+            if len(self.resize) != 2:
+                raise ValueError(f"preprocessing: `resize` is {list(self.resize)}; expected a side, or [width, height]")
+            sizes |= {"resize[0]": self.resize[0], "resize[1]": self.resize[1]}
+        elif self.resize is not None:
+            sizes["resize"] = self.resize
+        for name, value in sizes.items():
+            if type(value) is not int or not 1 <= value <= LARGEST_SIDE:
+                raise ValueError(
+                    f"preprocessing: `{name}` is {value!r}; expected a positive whole number, at most {LARGEST_SIDE}"
+                )
+        if _is_below(self.resize, self.width, self.height):
+            raise ValueError(
+                f"preprocessing: `resize` is {self.resize}, below the {self.width}x{self.height} to be cropped"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them; `from_dict` reads them back."""
@@ -142,7 +150,8 @@ def _pixels(image: Image.Image, name: str, channels: int) -> NDArray[np.uint8]:
 def preprocess(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Return one HxWxC image (0..255, RGB or grey) as the model's height x width x C input.
 
-    Shorter side resized, centre cropped, scaled to 0..1, reordered, normalized. ValueError for a wrong type or shape.
+    Shorter side or both resized, centre cropped, scaled to 0..1, reordered, normalized. ValueError for a wrong type or
+    shape.
     """
     normalized: NDArray[np.float32] = _normalize(fit(image, preprocessing)[None], preprocessing)[0]
     return normalized
@@ -169,7 +178,7 @@ def fit(image: NDArray[np.uint8], preprocessing: Preprocessing, name: str = "ima
         raise ValueError(f"{name}: has the shape {image.shape}; expected height x width x channels")
     image = _checked(image, preprocessing, name)
     if _needs_resize(image.shape, preprocessing):
-        image = _resize_shorter_side(image, preprocessing)
+        image = _resize(image, preprocessing)
     return _crop(image, preprocessing, name)
 
 
@@ -183,17 +192,28 @@ def _checked(images: NDArray[np.uint8], preprocessing: Preprocessing, name: str)
     return images
 
 
+def _is_below(resize: int | tuple[int, int] | None, width: int, height: int) -> bool:
+    """Tell whether no image that was resized so is large enough to be cropped."""
+    if isinstance(resize, tuple):
+        return resize[0] < width or resize[1] < height
+    return resize is not None and resize < min(width, height)
+
+
 def _needs_resize(shape: tuple[int, ...], preprocessing: Preprocessing) -> bool:
+    if isinstance(preprocessing.resize, tuple):
+        return preprocessing.resize != (shape[1], shape[0])
     return preprocessing.resize is not None and min(shape[:2]) != preprocessing.resize
 
 
-def _resize_shorter_side(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _resize(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     height, width, channels = image.shape
     target = preprocessing.resize
     if target is None:
         return image
-    # The longer side is rounded down, as the training pipelines of published weights do.
-    size = (target, target * height // width) if width <= height else (target * width // height, target)
+    if isinstance(target, tuple):
+        size = target
+    else:  # the longer side is rounded down, as the training pipelines of published weights do
+        size = (target, target * height // width) if width <= height else (target * width // height, target)
     picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
     return np.asarray(picture.resize(size, _FILTERS[preprocessing.interpolation])).reshape(size[1], size[0], channels)
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def changed(preprocessing: Preprocessing, **values: object) -> dict[str, object]
     return preprocessing.to_dict() | values
 
 
-@pytest.mark.parametrize("preprocessing", [GREY, COLOR], ids=["grey", "color"])
+@pytest.mark.parametrize("preprocessing", [GREY, COLOR, replace(COLOR, resize=(9, 7))], ids=["grey", "color", "both"])
 def test_settings_survive_a_dictionary(preprocessing):
     assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
 
@@ -45,6 +46,10 @@ def test_settings_survive_a_dictionary(preprocessing):
         (changed(COLOR, color_order="GBR"), "`color_order` is 'GBR'; expected RGB, BGR or GRAY"),
         (changed(COLOR, interpolation="nearest"), "`interpolation` is 'nearest'; expected bilinear or bicubic"),
         (changed(COLOR, resize=5), "`resize` is 5, below the 8x6"),
+        (changed(COLOR, resize=[9, 5]), "`resize` is (9, 5), below the 8x6"),
+        (changed(COLOR, resize=[7, 6]), "`resize` is (7, 6), below the 8x6"),
+        (changed(COLOR, resize=[8, 6, 3]), "`resize` is [8, 6, 3]; expected a side, or [width, height]"),
+        (changed(COLOR, resize=[8, 6.5]), "`resize[1]` is 6.5; expected a positive whole number"),
         (changed(COLOR, mean=[0.5]), "`mean` is (0.5,); expected 3 finite number(s)"),
         (changed(COLOR, mean=[0.5, 0.5, "0.5"]), "`mean` is (0.5, 0.5, '0.5')"),
         (changed(GREY, std=[float("nan")]), "`std` is (nan,)"),
@@ -81,6 +86,15 @@ def test_the_shorter_side_is_resized_and_the_centre_is_cropped(size, resized):
     plain = Preprocessing(8, 6, 3, 8, (0.0,) * 3, (1.0,) * 3, "RGB", "bicubic")
     cropped = by_hand[top : top + 6, left : left + 8]
     np.testing.assert_array_equal(np.rint(preprocess(image, plain) * 255), cropped)
+
+
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (10, 8), (5, 5)])
+def test_both_sides_are_resized_whatever_the_shape_and_the_centre_is_cropped(size):
+    image = pixels(size[1], size[0], 3)
+    by_hand = np.asarray(Image.fromarray(image).resize((10, 8), Image.Resampling.BILINEAR))
+    both = Preprocessing(8, 6, 3, (10, 8), (0.0,) * 3, (1.0,) * 3, "RGB")
+    np.testing.assert_array_equal(np.rint(preprocess(image, both) * 255), by_hand[1:7, 1:9])
+    np.testing.assert_array_equal(preprocess_batch(image[None], both), preprocess(image, both)[None])
 
 
 @settings(max_examples=40, deadline=None)
