@@ -176,7 +176,7 @@ def built(files: list[Judged], recipe: Recipe = WHOLE, *history: str, layers=LAY
     """Return what a build found, with the reasons that the gates find."""
     final = model(*history, layers=layers)
     facts = {
-        "stages": Stages(final, final, final), "data": MANY, "recipe": recipe, "profile": PI, "judged": files,
+        "stages": Stages(final, final, final, final), "data": MANY, "recipe": recipe, "profile": PI, "judged": files,
         "delivery": Delivery(None, on_cpu=True), "times": DeviceTimes(), "error_by_depth": DEPTH,
         "operator_times": None, "not_judged": None,
     }  # fmt: skip

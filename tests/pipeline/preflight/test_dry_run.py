@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from edgeslim.backends import backend_of
-from edgeslim.compress import foreseen, known_steps, resolve, technique
+from edgeslim.compress import foreseen, known_steps, resolve_all, technique
 from edgeslim.devices.profile import all_profiles, load_profile
 from edgeslim.formats import FORMATS
 from edgeslim.pipeline.build import place_of
@@ -41,8 +41,8 @@ def test_what_is_printed_is_a_recipe_that_means_the_same(tmp_path: Path, device:
     assert dry(again, device).text() == dry(recipe, device).text()
     assert again.model_copy(update={"steps": ()}) == recipe.model_copy(update={"steps": ()})
     for before, after in zip(recipe.steps, again.steps, strict=True):
-        module, settings = resolve(after)
-        wanted = resolve(before)
+        ((module, settings),) = resolve_all([after])
+        wanted = resolve_all([before])[0]
         if hasattr(module, "foresee"):
             wanted = (module, module.foresee(wanted[1], profile, runtimes)[0])
         assert (module, settings) == wanted
