@@ -89,9 +89,12 @@ def require_all_ran(skipped: Sequence["Skipped"]) -> None:
 
 def require_believed(found: Sequence["Measurement | EmulatedInference | MemoryFit"], kinds: tuple[Kind, ...]) -> None:
     """Raise InvalidMeasurement where a record has a caution of one of these kinds."""
-    failing = [f"{one.label}: {caution.text}" for one in found for caution in one.failing(kinds)]
+    from edgeslim.measure.cautions import told_once
+
+    failing = told_once([(one.label, one.failing(kinds)) for one in found], "every file")
     if failing:
-        raise InvalidMeasurement("\n".join(["the figures must not be believed:", *(f"  - {why}" for why in failing)]))
+        lines = ["the figures must not be believed:", *(f"  - {words}" for words, _ in failing)]
+        raise InvalidMeasurement("\n".join(lines), "\n".join(dict.fromkeys(advice for _, advice in failing)))
 
 
 @click.command()

@@ -22,6 +22,7 @@ from edgeslim.devices.profile import DeviceProfile, Precision, describes, load_p
 from edgeslim.emulation.core import Emulator, open_emulator, require_emulation
 from edgeslim.emulation.estimator import Observation, learn_estimator
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
+from edgeslim.measure.cautions import told_once
 from edgeslim.measure.harness import Workload, measure
 from edgeslim.measure.measurement import Kind, Measurement
 from edgeslim.measure.operators.write import write_probe
@@ -202,13 +203,14 @@ def _require_believed(measured: Sequence[Measurement], accept: Sequence[Kind]) -
     """Raise InvalidMeasurement for every caution that was not accepted; a wrong precision never can be."""
     refused = [kind for kind in (*REFUSED, "fallback") if kind not in accept or kind == "fallback"]
     seen = [with_placement(one, None) for one in measured]
-    found = [(one.label, caution) for one in seen for caution in one.failing(refused)]
+    found = told_once([(one.label, one.failing(refused)) for one in seen], "every model")
     if found:
-        may = ",".join(kind for kind in REFUSED if any(caution.kind == kind for _, caution in found))
-        way_out = f" (--accept {may} lets these pass, and the profile says so)" if may else ""
-        lines = [f"  - {label}: {caution.text}; {caution.advice}" for label, caution in found]
-        head = f"nothing was fitted, for the board's times must not be believed{way_out}:"
-        raise InvalidMeasurement("\n".join([head, *lines]))
+        kinds = {caution.kind for one in seen for caution in one.failing(refused)}
+        may = ",".join(kind for kind in REFUSED if kind in kinds)
+        helps = [*dict.fromkeys(advice for _, advice in found)]
+        helps += [f"--accept {may} lets these pass, and the profile says so"] if may else []
+        head = "nothing was fitted, for the board's times must not be believed:"
+        raise InvalidMeasurement("\n".join([head, *(f"  - {words}" for words, _ in found)]), "\n".join(helps))
 
 
 def _calibrated(

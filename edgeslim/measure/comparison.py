@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeslim.errors import BadInput, InvalidMeasurement
+from edgeslim.measure.cautions import told_once
 from edgeslim.measure.measurement import FEWEST_FOR_P99, FEWEST_PROCESSES, Kind, Measurement, bootstrap_interval
 
 FEWEST_TO_CHOOSE = 3
@@ -286,9 +287,8 @@ def _notes(a: Measurement, b: Measurement, *, paired: bool) -> tuple[str, ...]:
         notes.append("the machine was booted between the two, or they are two machines of one kind")
     if a.runtime == b.runtime and a.library != b.library:
         notes.append(f"two builds of {a.runtime}: {a.library} and {b.library}")
-    for when, one in _sides(a, b):
-        notes += [f"{when}: {doubt.kind}: {doubt.text}; {doubt.advice}" for doubt in one.cautions]
-    return tuple(notes)
+    doubts = told_once([(when, one.cautions) for when, one in _sides(a, b)], "before and after")
+    return (*notes, *(f"{words}; {advice}" for words, advice in doubts))
 
 
 def _sides(a: Measurement, b: Measurement) -> tuple[tuple[str, Measurement], ...]:

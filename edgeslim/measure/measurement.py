@@ -306,7 +306,7 @@ class Measurement:
             return None
         return Caution(
             "noisy",
-            f"the 95 % interval of the median is {spread:.0%} of it wide",
+            f"the 95 % interval of the median is wider than {NOISY_SPREAD:.0%} of it",
             "close other programs, fix the frequency (governor `performance`), or measure more processes",
         )
 

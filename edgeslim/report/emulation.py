@@ -12,6 +12,7 @@ from edgeslim.emulation.fits import FitReport, MemoryFit
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.emulation.operator_profile import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
 from edgeslim.pipeline.latency import DeviceTimes
+from edgeslim.report.measurements import doubt_lines
 from edgeslim.table import Table
 from edgeslim.units import show_bytes
 
@@ -120,7 +121,7 @@ def _lines(report: EmulationReport) -> list[str]:
         *_once([one.estimate.note for one in report.simulations if one.estimate and one.estimate.note], "  "),
         *_once([one.no_estimate for one in report.simulations if one.no_estimate], "no times: "),
         *_energies(report.simulations),
-        *(f"doubt: {one.label}: {doubt.kind}: {doubt.text}" for one in report.simulations for doubt in one.seen),
+        *doubt_lines([(one.label, one.seen) for one in report.simulations]),
         *_skipped(report.skipped),
         *_kept(report.folder),
     ]
@@ -180,7 +181,7 @@ def fit_table(report: FitReport) -> Table:
         f"{show_bytes(first.ram_bytes)} of memory, of which the system left {show_bytes(first.available_bytes)}; "
         "nothing is timed there",
         *(f"does not fit: {one.label}: {one.reason}" for one in report.found if not one.fits),
-        *(f"doubt: {one.label}: {doubt.kind}: {doubt.text}" for one in report.found for doubt in one.seen),
+        *doubt_lines([(one.label, one.seen) for one in report.found]),
         *(f"not run: {one.label}: {one.reason}" for one in report.skipped),
         *([] if report.folder is None else [f"kept in: {report.folder}"]),
     ]

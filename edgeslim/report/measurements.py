@@ -7,8 +7,9 @@ from typing import Any
 
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import known_devices, load_profile
+from edgeslim.measure.cautions import told_once
 from edgeslim.measure.comparison import Comparison
-from edgeslim.measure.measurement import Measurement, Place
+from edgeslim.measure.measurement import Caution, Measurement, Place
 from edgeslim.measure.probe import Finding
 from edgeslim.table import Table
 from edgeslim.units import show_bytes, show_seconds
@@ -85,17 +86,14 @@ def measurement_table(
     agents = dict.fromkeys(f"{one.runtime}: agent {one.agent}; {one.library}" for one in measured)
     powers = dict.fromkeys(f"energy: {_meter(one)}" for one in measured)
     kept = [] if folder is None else [f"raw times: {folder}"]
-    lines = (f"measured on {where}", *agents, *powers, *_doubts(measured), *notes, *kept)
+    doubts = doubt_lines([(one.label, one.cautions) for one in measured])
+    lines = (f"measured on {where}", *agents, *powers, *doubts, *notes, *kept)
     return Table("", columns, rows, lines, whole=frozenset({"file", "median"}))
 
 
-def _doubts(measured: Sequence[Measurement]) -> list[str]:
-    """Return every doubt of every file, and below those of a kind what to do about them, once."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in measured:
-        for doubt in one.cautions:
-            found.setdefault((doubt.kind, doubt.advice), []).append(f"doubt: {one.label}: {doubt.kind}: {doubt.text}")
-    return [line for (_, advice), texts in found.items() for line in (*texts, f"  -> {advice}")]
+def doubt_lines(found: Sequence[tuple[str, Sequence[Caution]]]) -> list[str]:
+    """Return every doubt about some files once, with the files it is about, and below it what to do."""
+    return [line for words, advice in told_once(found, "every file") for line in (f"doubt: {words}", f"  -> {advice}")]
 
 
 def _meter(one: Measurement) -> str:

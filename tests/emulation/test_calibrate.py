@@ -150,7 +150,7 @@ def test_times_that_must_not_be_believed_are_refused_and_may_be_accepted_but_for
     from tests.support.made_measurements import measured
 
     hot = measured([0.010 + n / 1e5 for n in range(9)], "conv fp32", seen=(Caution("throttled", "it was hot", "cool"),))
-    with pytest.raises(InvalidMeasurement, match=r"(?s)nothing was fitted.*--accept throttled lets.*it was hot"):
+    with pytest.raises(InvalidMeasurement, match=r"(?s)nothing was fitted.*it was hot.*help: --accept throttled lets"):
         calibration._require_believed([hot], ["noisy"])
     calibration._require_believed([hot], ["throttled"])
     as_float = measured([0.010] * 9, "conv int8", precision_requested="int8", precision_actual="fp32")

@@ -239,7 +239,9 @@ def test_figures_that_must_not_be_believed_are_not_compared(kind):
 
 def test_other_doubts_are_told_and_do_not_forbid():
     found = compare(measured([1.0] * 9), measured([1.0] * 9, seen=(doubt("clocks"),)), paired=True)
-    assert found.notes == ("after: clocks: it looked clocks; look again",), "a doubt was lost"
+    assert found.notes == ("clocks: after: it looked clocks; look again",), "a doubt was lost"
+    hot = measured([1.0] * 9, seen=(doubt("clocks"),))
+    assert compare(hot, hot, paired=True).notes == ("clocks: before and after: it looked clocks; look again",)
 
 
 def test_what_may_lie_behind_a_difference_of_two_runs_is_noted():

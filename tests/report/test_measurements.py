@@ -131,16 +131,15 @@ def test_every_doubt_stands_below_the_table_with_its_advice():
     too = measured(QUIET, "onnx fp32", seen=(doubt("clocks"),))
     table = measurement_table([measured(QUIET, "tflite fp32"), bad, too], "a board")
     lines = [line.strip() for line in rendered(table).splitlines()]
-    said = lines[lines.index("doubt: onnx int8: golden: it looked golden") :]
+    said = lines[lines.index("doubt: golden: onnx int8: it looked golden") :]
     assert said == [
-        "doubt: onnx int8: golden: it looked golden",
+        "doubt: golden: onnx int8: it looked golden",
         "-> look again",
-        "doubt: onnx int8: clocks: it looked clocks",
-        "doubt: onnx fp32: clocks: it looked clocks",
+        "doubt: clocks: onnx int8, onnx fp32: it looked clocks",
         "-> look again",
-        "doubt: onnx int8: noisy: 2 processes show too little of the spread",
+        "doubt: noisy: onnx int8: 2 processes show too little of the spread",
         "-> measure 5 or more",
-    ], "not every doubt, with what to do about it once for each kind"
+    ], "not every doubt once, with what it is about and what to do"
     assert [row[-1] for row in cells(table)[1:]] == ["valid", "invalid", "invalid"], "the status does not follow"
 
 
@@ -202,7 +201,7 @@ def test_a_comparison_says_what_and_how_was_compared_and_what_could_not_be():
     assert "new against old" in text, "not what was compared"
     assert "compared from two runs" in text, "not how"
     assert "note: taken at different times" in text, "not what to bear in mind"
-    assert "note: after: clocks: it looked clocks; look again" in text, "not the doubt about one of them"
+    assert "note: clocks: after: it looked clocks; look again" in text, "not the doubt about one of them"
     assert "no p99: before, a process has fewer than 100 times" in text, "a figure is silently missing"
     assert "no energy: before, it was not measured" in text, "a figure is silently missing"
     again = rendered(comparison_table(compare(measured(QUIET), measured(QUIET), paired=True)))
