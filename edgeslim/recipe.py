@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, ValidationError, field_validator
+from pydantic.config import JsonDict
 
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS, FormatName
+from edgeslim.resources import in_package
 from edgeslim.strict_yaml import KeyPath, Section, explain, fault_at, faultless, in_section, read_document, read_section
-from edgeslim.units import parse
+from edgeslim.units import parse, pattern
+
+RECIPE_SCHEMA = in_package("recipe.schema.json")  # written by tools/schemas.py
 
 
 def _seconds(told: Any) -> Any:
@@ -23,6 +27,11 @@ def _seconds(told: Any) -> Any:
 def _bytes(told: Any) -> Any:
     """Return a size in words ("300 KB") in bytes, a number as it is."""
     return round(parse(told, "bytes")) if isinstance(told, str) else told
+
+
+def one_of(*words: str) -> Any:
+    """Return what tells editors the words that a setting of a step may be; the step itself refuses others."""
+    return Field(json_schema_extra={"enum": [*words]})
 
 
 class StepCall(Section):
@@ -36,23 +45,53 @@ class StepCall(Section):
 StepFaults = Callable[[StepCall], Iterable[tuple[KeyPath, str]]]
 
 
+def _or_quantity(kind: str) -> Callable[[JsonDict], None]:
+    """Return what adds to the JSON Schema of a number, or null, that it may be a quantity in words."""
+
+    def add(schema: JsonDict) -> None:
+        kinds = schema["anyOf"]
+        schema["anyOf"] = [*(kinds if isinstance(kinds, list) else []), {"type": "string", "pattern": pattern(kind)}]
+
+    return add
+
+
+Percent = Annotated[StrictFloat, Field(ge=0, le=100)]
+Seconds = Annotated[
+    Annotated[StrictFloat, Field(gt=0)] | None,
+    BeforeValidator(_seconds),
+    Field(json_schema_extra=_or_quantity("seconds")),
+]
+SizeBytes = Annotated[
+    Annotated[StrictInt, Field(gt=0)] | None,
+    BeforeValidator(_bytes),
+    Field(json_schema_extra=_or_quantity("bytes")),
+]
+
+
+def _told(description: str) -> Any:
+    """Return what an editor shows of a setting."""
+    return Field(description=description)
+
+
 class Recipe(Section):
     """The steps in their order, the formats to write, and the demands."""
 
     format: Literal["edgeslim-recipe/1"] = "edgeslim-recipe/1"
-    steps: tuple[StepCall, ...]
-    formats: Annotated[tuple[FormatName, ...], Field(min_length=1)] = tuple(FORMATS)
-    max_drop_points: Annotated[float, Field(ge=0, le=100)] = 1.0  # points of the score that a file may lose
-    # Of the primary INT8 file, on the device itself; a number or "5 ms".
-    max_latency_s: Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_seconds)] = None
-    # Of the primary INT8 file; a number or "300 KB".
-    max_size_bytes: Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_bytes)] = None
-    min_npu_ops_pct: Annotated[float, Field(ge=0, le=100)] = 100.0  # operators on the NPU, where the device has one
-    min_fp16_agreement_pct: Annotated[float, Field(ge=0, le=100)] = 99.0  # with the same network in fp32, on a GPU
-    cut_probabilities: bool = False  # take a softmax, log-softmax or sigmoid off the outputs
-    strict: bool = False  # a file that differs from the plan without a stated reason fails the build
-    threads: Annotated[int, Field(ge=1)] = 1
-    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[tuple[StepCall, ...], _told("What is done to the network, in this order.")]
+    formats: Annotated[tuple[FormatName, ...], Field(min_length=1), _told("What is written.")] = tuple(FORMATS)
+    max_drop_points: Annotated[Percent, _told("Points of the score that a file may lose.")] = 1.0
+    max_latency_s: Annotated[
+        Seconds, _told("What the primary INT8 file may take on the device itself: seconds, or `5 ms`.")
+    ] = None
+    max_size_bytes: Annotated[SizeBytes, _told("What the primary INT8 file may take: bytes, or `300 KB`.")] = None
+    min_npu_ops_pct: Annotated[Percent, _told("Operators on the NPU, where the device has one.")] = 100.0
+    min_fp16_agreement_pct: Annotated[Percent, _told("With the same network in fp32, on a GPU.")] = 99.0
+    cut_probabilities: Annotated[StrictBool, _told("Take a softmax, log-softmax or sigmoid off the outputs.")] = False
+    strict: Annotated[
+        StrictBool, _told("A file that differs from the plan without a stated reason fails the build.")
+    ] = False
+    threads: Annotated[StrictInt, Field(ge=1), _told("Threads of the runtimes.")] = 1
+    seed: Annotated[StrictInt, Field(ge=0), _told("Seed of all that is random.")] = 0
 
     @field_validator("formats")
     @classmethod

@@ -134,6 +134,11 @@ class Document:
         return found
 
 
+def editor_line(schema: str) -> str:
+    """Return the first line of a YAML file that names its JSON Schema to editors: a URL, or a path from the file."""
+    return f"# yaml-language-server: $schema={schema}\n"
+
+
 def read_strictly(file: Path, kind: type[_SectionT], error: type[BadInput]) -> _SectionT:
     """Return the `kind` of section that `file` holds.
 

@@ -18,11 +18,16 @@ def plain(text: str) -> str:
     return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
 
 
+def pattern(kind: str) -> str:
+    """Return the regular expression of a quantity of `kind`, whose groups are its number and its unit."""
+    return rf"^\s*([0-9]+(?:\.[0-9]+)?)\s*({'|'.join(_FACTORS[kind])})\s*$"
+
+
 def parse(text: str, kind: str) -> float:
     """Return `text` ("1.8 GHz") in the base unit of `kind` (hertz); ValueError says what was expected."""
     units = _FACTORS[kind]
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z/]+)\s*", text)
-    if match is None or match[2] not in units:
+    match = re.fullmatch(pattern(kind), text)
+    if match is None:
         raise ValueError(f"`{text}` is not a quantity of {kind}; write a number and one of {', '.join(units)}")
     return float(match[1]) * units[match[2]]
 

@@ -75,6 +75,8 @@ def test_every_file_that_is_no_cache_travels_with_the_same_bytes(folder: str, tr
         "_bundled/runtimes/PROTOCOL.md",
         "_bundled/runtimes/python/agent.py",
         "artifact/manifest.schema.json",
+        "devices/profile.schema.json",
+        "recipe.schema.json",
         "artifact/carried/run.py",
         "model/default/weights.safetensors",
         "model/default/calibration.npz",

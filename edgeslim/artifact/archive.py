@@ -26,6 +26,7 @@ from edgeslim.artifact.manifest import (
 from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.artifact.unpack import unpack
 from edgeslim.errors import BadInput, IntegrityFailed, ToolFailed
+from edgeslim.recipe import RECIPE_SCHEMA
 from edgeslim.resources import in_package, sha256_of, signals_deferred
 from edgeslim.work_folders import abandoned, work_folder
 
@@ -47,7 +48,7 @@ def archive_path(destination: Path) -> Path:
 
 
 def write_example(staging: Path) -> None:
-    """Copy into `staging` what every artifact carries: run.py, preprocessing.py, README, the manifest's schema."""
+    """Copy into `staging` what every artifact carries: run.py, preprocessing.py, README, schemas."""
     for name, file in carried_files().items():
         shutil.copyfile(file, staging / name)
 
@@ -55,10 +56,8 @@ def write_example(staging: Path) -> None:
 def carried_files() -> dict[str, Path]:
     """Return the files of edgeslim's own that every artifact carries, by their names there."""
     own = [file for file in sorted(in_package("artifact/carried").iterdir()) if file.is_file()]
-    return {
-        file.name: file
-        for file in [*own, in_package("tasks/preprocessing.py"), in_package("artifact/manifest.schema.json")]
-    }
+    schemas = [in_package("artifact/manifest.schema.json"), RECIPE_SCHEMA]
+    return {file.name: file for file in [*own, in_package("tasks/preprocessing.py"), *schemas]}
 
 
 def carried_versions() -> dict[str, dict[str, str]]:

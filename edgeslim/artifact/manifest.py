@@ -309,7 +309,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema (draft 2020-12) of the manifest, as published in `manifest.schema.json`."""
+    """Return the JSON Schema (draft 2020-12) of the manifest, as `manifest.schema.json` holds it."""
     schema = Manifest.model_json_schema(mode="validation")
     return _canonical({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
 

@@ -24,6 +24,8 @@ from edgeslim.cli.options import (
 from edgeslim.cli.progress import progress_on
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
+from edgeslim.recipe import RECIPE_SCHEMA
+from edgeslim.strict_yaml import editor_line
 
 if TYPE_CHECKING:
     from edgeslim.recipe import Recipe
@@ -158,7 +160,7 @@ def _tell_dry_run(recipe: "Recipe", device: str, model: str | None, out: Path | 
     profile = load_profile(device)
     found = dry_run(recipe, profile, model, place_of(out, model, profile))
     if not as_json:
-        echo(found.text(), nl=False)
+        echo(editor_line(RECIPE_SCHEMA.as_uri()) + found.text(), nl=False)
         return
     left = [{"step": recipe.steps[at].step, "setting": name, "why": why} for (at, name), why in found.left.items()]
     print_json(

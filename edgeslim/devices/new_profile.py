@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from edgeslim.devices.profile import known_devices
+from edgeslim.devices.profile import PROFILE_SCHEMA, known_devices
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.resources import in_package, whole_file
+from edgeslim.strict_yaml import editor_line
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -20,9 +21,10 @@ def write_new_profile(name: str, folder: Path) -> Path:
     if file.exists():
         raise BadInput(f"{file}: exists; choose another name")
     text = in_package("devices/new_profile.yaml").read_text("utf-8")
+    named = re.sub(r"^(name|title): NAME$", rf'\1: "{name}"', text, flags=re.MULTILINE)
     try:
         with whole_file(file) as part:
-            part.write_text(re.sub(r"^(name|title): NAME$", rf'\1: "{name}"', text, flags=re.MULTILINE), "utf-8")
+            part.write_text(editor_line(PROFILE_SCHEMA.as_uri()) + named, "utf-8")
     except OSError as error:
         raise ToolFailed(f"{file} cannot be written: {error.strerror}") from error
     return file

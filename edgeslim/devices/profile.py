@@ -18,13 +18,14 @@ from edgeslim.devices.overlay import read_over_base
 from edgeslim.devices.sourced import Bytes, BytesPerSecond, Count, Flops, Hertz, Ops, Seconds, Sourced, Text, Watts
 from edgeslim.errors import BadProfile, near_misses
 from edgeslim.formats import RuntimeName
-from edgeslim.resources import bundled
+from edgeslim.resources import bundled, in_package
 from edgeslim.strict_yaml import Section, read_strictly
 
 RuntimeOnDevice = Literal[RuntimeName, "tensorrt", "ethos-u"]
 Precision = Literal["fp32", "fp16", "int8"]
 Isa = Literal["neon", "fp16", "bf16", "dotprod", "i8mm", "avx2", "avx_vnni", "avx512f", "avx512_vnni"]
 Sensor = Literal["rapl", "ina3221", "hwmon", "pi_pmic"]
+PROFILE_SCHEMA = in_package("devices/profile.schema.json")  # written by tools/schemas.py
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -54,7 +55,7 @@ class CoreCluster(Section):
 class Cache(Section):
     """One kind of cache; `shared_by` counts the cores that share one of them."""
 
-    level: Literal[1, 2, 3, 4]
+    level: Annotated[StrictInt, Field(ge=1, le=4)]
     holds: Literal["data", "instructions", "both"]
     size: Bytes
     ways: Count

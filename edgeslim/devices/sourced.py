@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from edgeslim import units
 from edgeslim.strict_yaml import Section
@@ -27,6 +29,21 @@ class Sourced(Section):
     @classmethod
     def _parse(cls, written: Any) -> float | None:
         return None if written is None else units.parse(str(written), cls.kind)
+
+    @classmethod
+    def _written(cls) -> JsonSchemaValue:
+        """Return the JSON Schema of how a file says the number."""
+        return {"type": "string", "pattern": units.pattern(cls.kind)}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON Schema of what a file says: the number as it is written, and then with its source."""
+        found = handler(core)
+        schema = handler.resolve_ref_schema(found)
+        schema["properties"]["value"] = {"anyOf": [cls._written(), {"type": "null"}]}
+        schema["if"] = {"required": ["value"], "properties": {"value": {"not": {"type": "null"}}}}
+        schema["then"] = {"required": ["source"], "properties": {"source": {"type": "string"}}}
+        return found
 
     def faults(self) -> Iterator[str]:
         """Yield that a number has no source."""
@@ -93,3 +110,8 @@ class Count(Sourced):
         if written is None or (type(written) is int and written > 0):
             return written
         raise ValueError(f"expected a whole number from 1 on, got `{written}`")
+
+    @classmethod
+    def _written(cls) -> JsonSchemaValue:
+        """Return the JSON Schema of how a file says the number."""
+        return {"type": "integer", "minimum": 1}

@@ -18,7 +18,7 @@ from edgeslim.deploy.run_model import saved_as_npy
 from edgeslim.devices.emulation import Estimator
 from edgeslim.devices.machine import CPUINFO
 from edgeslim.devices.overlay import Calibrated, is_overlay
-from edgeslim.devices.profile import DeviceProfile, Precision, describes, load_profile
+from edgeslim.devices.profile import PROFILE_SCHEMA, DeviceProfile, Precision, describes, load_profile
 from edgeslim.emulation.core import Emulator, open_emulator, require_emulation
 from edgeslim.emulation.estimator import Observation, learn_estimator
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused, ToolFailed
@@ -30,6 +30,7 @@ from edgeslim.measure.placement import with_placement
 from edgeslim.model.operator import Operator
 from edgeslim.progress import ProgressCallback, StagedProgress, Tell, silent
 from edgeslim.resources import whole_file
+from edgeslim.strict_yaml import editor_line
 from edgeslim.work_folders import work_folder
 
 RUNTIMES = {"litert": ".tflite", "onnxruntime": ".onnx"}
@@ -261,7 +262,8 @@ def _write(out: Path, base: str, calibrated: Calibrated, estimator: Estimator) -
     section = estimator.model_dump(mode="json", exclude_none=True)
     section["clock"]["value"] = f"{estimator.clock.value:.0f} Hz"
     content = {"base": base, "calibrated": calibrated.model_dump(mode="json"), "estimator": section}
-    head = f"# {base} with the costs of {calibrated.runtime} on one board, written by `edgeslim calibrate`.\n"
+    told = f"# {base} with the costs of {calibrated.runtime} on one board, written by `edgeslim calibrate`.\n"
+    head = editor_line(PROFILE_SCHEMA.as_uri()) + told
     try:
         with whole_file(out) as part:
             part.write_text(head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=118), "utf-8")

@@ -19,6 +19,8 @@ from edgeslim.pipeline.golden import (
 )
 from edgeslim.pipeline.manifest import manifest_of
 from edgeslim.pipeline.result import Built
+from edgeslim.recipe import RECIPE_SCHEMA
+from edgeslim.strict_yaml import editor_line
 
 EMULATED = "emulated"  # the folder of what was counted, beside that of what was measured
 
@@ -41,7 +43,7 @@ def stage(staging: Path, made: Built) -> Manifest:
     save_spellings({one.path: one.spelling for one in made.judged if one.rows}, staging / "ledger.json")
     if made.operator_times is not None:
         save_used(made.operator_times, staging / FILE)
-    (staging / "recipe.yaml").write_text(made.recipe.text())
+    (staging / "recipe.yaml").write_text(editor_line(RECIPE_SCHEMA.name) + made.recipe.text())
     write_documents(staging, made)
     save(made.delivery.measurements, staging / MEASUREMENTS)
     if made.times.simulations:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeslim.devices.new_profile import write_new_profile
-from edgeslim.devices.profile import describe, load_profile
+from edgeslim.devices.profile import PROFILE_SCHEMA, describe, load_profile
 from edgeslim.errors import BadInput
 from tests.support.command_line import call
 
@@ -12,6 +12,8 @@ def test_it_is_valid_knows_nothing_and_can_be_checked_for(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     code, out, err = call(monkeypatch, capsys, "devices", "--new", "my-board")
     assert (code, out) == (0, "my-board.yaml: fill in what you know, then edgeslim devices --validate my-board.yaml\n")
+    first = (tmp_path / "my-board.yaml").read_text().splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={PROFILE_SCHEMA.as_uri()}", "editors find no schema"
     profile = load_profile("my-board.yaml")
     assert (profile.name, profile.title) == ("my-board", "my-board")
     numbers = [fact for fact in describe(profile) if fact.value == "not measured"]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from edgeslim.cli.calibrate import summary
-from edgeslim.devices.profile import load_profile
+from edgeslim.devices.profile import PROFILE_SCHEMA, load_profile
 from edgeslim.emulation import calibrate as calibration
 from edgeslim.emulation.calibrate import OPERATORS, calibrate
 from edgeslim.emulation.estimator import estimate
@@ -90,7 +90,9 @@ def test_the_overlay_is_a_profile_that_decides_in_both_precisions(calibrated, pr
 
 
 def test_the_overlay_says_how_and_when_it_was_made(calibrated):
-    written = yaml.safe_load(calibrated.out.read_text())
+    text = calibrated.out.read_text()
+    assert text.startswith(f"# yaml-language-server: $schema={PROFILE_SCHEMA.as_uri()}\n"), text[:200]
+    written = yaml.safe_load(text)
     assert set(written) == {"base", "calibrated", "estimator"}
     told = written["calibrated"]
     assert told["runtime"].startswith("litert 2.3"), told

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim.recipe import RECIPE_SCHEMA
 from tests.support.builds import NET, edgeslim, running
 from tests.support.command_line import HEEDING_CTRL_C
 from tests.support.in_process import PI, run
@@ -124,6 +125,7 @@ def test_dry_run_prints_the_recipe_with_the_flags_on_top(monkeypatch, capsys, tm
     code, again, _ = run(monkeypatch, capsys, "build", *PI, "--dry-run", "--recipe", str(tmp_path / "recipe.yaml"))
     assert (code, again) == (0, out)
     assert "max_drop_points: 0.5" in out
+    assert out.startswith(f"# yaml-language-server: $schema={RECIPE_SCHEMA.as_uri()}\n"), "editors find no schema"
 
 
 def test_an_existing_output_is_refused_before_any_work_and_left_alone(monkeypatch, capsys, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
+import yaml
 from onnx import numpy_helper
 from PIL import Image
 
@@ -148,6 +149,12 @@ def test_the_manifest_follows_the_published_schema(built: Built) -> None:
         "calibration": 512, "selection": 2000, "evaluation": 10_000, "labelled": True, "synthetic": False,
         "source": "Fashion-MNIST (bundled)",
     }  # fmt: skip
+
+
+def test_the_recipe_names_the_schema_that_lies_beside_it_and_follows_it(built: Built) -> None:
+    text = (built.folder / "recipe.yaml").read_text()
+    assert text.startswith("# yaml-language-server: $schema=recipe.schema.json\n")
+    jsonschema.validate(yaml.safe_load(text), json.loads((built.folder / "recipe.schema.json").read_text()))
 
 
 def test_no_path_of_the_building_machine_is_in_any_file(built: Built) -> None:

@@ -7,6 +7,7 @@ labels or training: layer by layer, what it changed is fitted by least squares t
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -33,15 +34,19 @@ from edgeslim.model.graph import (
 )
 from edgeslim.model.model import Model
 from edgeslim.model.reconstruct import reconstruct
+from edgeslim.recipe import one_of
 
 MOST_ROUNDS = 8  # a rewrite may call for another: a clip's new layer, an average's stride
+
+# What a recipe may say of rewrites.
+WORDS = ("auto", "none", *(f"{name}={answer}" for name in known_rewrites() for answer in ("yes", "no")))
 
 
 @dataclass(frozen=True)
 class Settings:
     """Which rewrites: `auto` (what the rules ask for), `none`, and NAME=yes or NAME=no beside either."""
 
-    rewrite: tuple[str, ...] = ("auto",)
+    rewrite: tuple[Annotated[str, one_of(*WORDS)], ...] = ("auto",)
 
     def __post_init__(self) -> None:
         if faults := list(self._faults()):
@@ -49,10 +54,8 @@ class Settings:
 
     def _faults(self) -> Iterator[str]:
         for word in self.rewrite:
-            name, given, answer = word.partition("=")
-            if not given and word in ("auto", "none"):
-                continue
-            if name not in known_rewrites() or answer not in ("yes", "no"):
+            if word not in WORDS:
+                name = word.partition("=")[0]
                 known = ", ".join(known_rewrites())
                 yield (
                     f"rewrite `{word}`: expected auto, none, NAME=yes or NAME=no, NAME one of {known}"

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from edgeslim.model.context import Context, Demand
 from edgeslim.model.equivalence import require_equal
 from edgeslim.model.graph import macs_of, trace
 from edgeslim.model.model import Model
+from edgeslim.recipe import one_of
 from edgeslim.tasks.sets import MOST
 
 PRUNED = "prune ("  # so begins the line of a network's history that pruned it
@@ -42,8 +44,8 @@ class Settings:
     round of the measured allocation, for any amount but channels.
     """
 
-    importance: str = "obs"  # or "l1", "l2", "bn_scale", "taylor"
-    allocation: str = "measured"  # or "uniform": every group keeps the same share of its channels
+    importance: Annotated[str, one_of("obs", *CRITERIA)] = "obs"
+    allocation: Annotated[str, one_of("measured", "uniform")] = "measured"  # uniform: the same share of every group
     rounds: int = 1  # more: the amount is reached in so many steps, with reconstruction after each
     keep_channels: float | None = None
     keep_parameters: float | None = None

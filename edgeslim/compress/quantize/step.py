@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from torch import Tensor, fx
 
@@ -39,6 +39,7 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, copy_of, first_of, is_folded, layers_of, observe, rows, weight_name
 from edgeslim.model.model import Model
 from edgeslim.model.numerics import REDUCED_LIMIT, WEIGHT_LIMIT, EdgeNumerics, LayerNumerics, Numerics
+from edgeslim.recipe import one_of
 
 RANGES = ("mse", "minmax")
 # Of the layers that a setting names.
@@ -52,8 +53,8 @@ GPTQ_IMAGES = 256  # of the calibration images; what lies between layers is held
 class Settings:
     """What a recipe may say about this step."""
 
-    activation_range: str = "closest"  # of "mse" and "minmax", which may be asked for too
-    rounding: str = "nearest"  # or "gptq"
+    activation_range: Annotated[str, one_of("closest", *RANGES)] = "closest"  # of RANGES, which may be asked for too
+    rounding: Annotated[str, one_of(*METHODS)] = "nearest"
     bias_correction: bool = True
     symmetric: bool = False  # activations too: the zero point lies in the middle
     reduce_range: bool | None = None  # 7 bits a weight; by itself where sums of 8 would saturate in OpenVINO
