@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import fx
+from typing import TYPE_CHECKING, Any
 
 from edgeslim.errors import Recomputed, ToolFailed
 from edgeslim.resources import is_own_file, own_folder, whole_file
 
+if TYPE_CHECKING:
+    from torch import fx
+
 VERSION = 4  # of what is kept: a step that computes something else under the same name raises it
+_SUFFIX = ".pt"
 
 
 def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[], Any]) -> Any:
@@ -23,12 +24,13 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
 
     `depends_on` is anything JSON can hold; results are what torch can save without code (tensors, numbers, text, lists
     and dictionaries of them). Without a store everything is computed. A file appears whole or not at all, so a killed
-    process loses only the step it was in; a damaged one is computed anew. Raises ToolFailed where nothing can be kept.
+    process loses only the step it was in; a damaged one is computed anew, and one of another VERSION is not looked at.
+    Raises ToolFailed where nothing can be kept.
     """
     if store is None:
         return compute()
     text = json.dumps([VERSION, step, depends_on], sort_keys=True)
-    path = store / step / f"{hashlib.sha256(text.encode()).hexdigest()}.pt"
+    path = store / step / f"{hashlib.sha256(text.encode()).hexdigest()}{_ending()}"
     with _named_when_it_fails(store):
         known = _look_up(path)
     if known is not None:
@@ -38,6 +40,16 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
         own_folder(own_folder(store) / step)
         _write(path, result)
     return result
+
+
+def is_of_another_version(file: Path) -> bool:
+    """Tell whether a file of the store is a result of another VERSION, which this one never reads."""
+    return file.suffix == _SUFFIX and not file.name.endswith(_ending())
+
+
+def _ending() -> str:
+    """Return how the names of this version's results end."""
+    return f".v{VERSION}{_SUFFIX}"
 
 
 @contextmanager
@@ -68,6 +80,8 @@ def _look_up(path: Path) -> tuple[Any] | None:
 
 def _read(path: Path) -> Any:
     """Return what a file holds: a SHA-256, since torch's reader checks none, and what torch saved."""
+    import torch
+
     content = path.read_bytes()
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         raise ValueError(f"{path} is damaged")
@@ -75,6 +89,8 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, result: Any) -> None:
+    import torch
+
     buffer = io.BytesIO()
     torch.save(result, buffer)
     content = buffer.getvalue()
@@ -82,7 +98,7 @@ def _write(path: Path, result: Any) -> None:
         part.write_bytes(hashlib.sha256(content).digest() + content)
 
 
-def graph_sha256(graph: fx.GraphModule) -> str:
+def graph_sha256(graph: "fx.GraphModule") -> str:
     """Return the hash of a graph's operators and of everything it holds."""
     digest = hashlib.sha256(str(graph.graph).encode())
     for name, value in sorted(graph.state_dict().items()):

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeslim.cache import is_of_another_version
 from edgeslim.errors import BadInput, ToolFailed, near_misses
 
 # What a folder in the store holds.
@@ -31,13 +32,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Kept:
-    """One kind of what is kept: files, bytes, and seconds since the newest was last used or written."""
+    """One kind of what is kept: files, bytes, and seconds since the newest was last used or written.
+
+    `other_versions_bytes` of them are results that another version of edgeslim kept, and that this one never reads.
+    """
 
     kind: str
     what: str
     files: int
     size_bytes: int
     age_s: float
+    other_versions_bytes: int
 
 
 def kept(store: Path) -> tuple[Kept, ...]:
@@ -47,15 +52,16 @@ def kept(store: Path) -> tuple[Kept, ...]:
         parts = [_Part.of(one) for one in _places(folder)]
         newest = max((one.newest for one in parts if one.files), default=now)
         files, size = sum(one.files for one in parts), sum(one.size_bytes for one in parts)
-        found.append(Kept(folder.name, KINDS[folder.name], files, size, now - newest))
+        unread = sum(one.size_bytes for one in parts if one.of_another_version)
+        found.append(Kept(folder.name, KINDS[folder.name], files, size, now - newest, unread))
     return tuple(found)
 
 
-def clear(store: Path, kinds: Collection[str] = (), older_than_s: float = 0.0) -> int:
+def clear(store: Path, kinds: Collection[str] = (), older_than_s: float = 0.0, *, other_versions: bool = False) -> int:
     """Remove what is kept, of some kinds or all, that was not used for so long; return how many bytes went.
 
-    What no build has put there stays, and what links name. Raises BadInput for a kind that is not there, ToolFailed
-    where something cannot be removed.
+    `other_versions`: results of another version of edgeslim alone. What no build has put there stays, and what links
+    name. Raises BadInput for a kind that is not there, ToolFailed where something cannot be removed.
     """
     folders = {folder.name: folder for folder in _folders(store)}
     for kind in kinds:
@@ -66,7 +72,7 @@ def clear(store: Path, kinds: Collection[str] = (), older_than_s: float = 0.0) -
         for folder in [folders[kind] for kind in kinds or folders]:
             for place in _places(folder):
                 part = _Part.of(place)
-                if older_than_s and part.newest > limit:
+                if (older_than_s and part.newest > limit) or (other_versions and not part.of_another_version):
                     continue
                 freed += part.size_bytes
                 if place.is_dir() and not place.is_symlink():
@@ -87,13 +93,14 @@ class _Part:
     files: int
     size_bytes: int
     newest: float
+    of_another_version: bool
 
     @classmethod
     def of(cls, place: Path) -> "_Part":
         seen = [_looked_at(one) for one in (place, *place.rglob("*"))]
         files = [one for one in seen if one is not None and not stat.S_ISDIR(one.st_mode)]
         newest = max((max(one.st_mtime, one.st_atime) for one in files), default=0.0)
-        return cls(len(files), sum(one.st_size for one in files), newest)
+        return cls(len(files), sum(one.st_size for one in files), newest, is_of_another_version(place))
 
 
 def _looked_at(place: Path) -> os.stat_result | None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from edgeslim import cache
+from edgeslim.cache import remember
 from edgeslim.errors import BadInput
 from edgeslim.kept import KINDS, clear, kept
 from edgeslim.resources import in_package
+from edgeslim.units import show_bytes
 
 DAY_S = 86400.0
 
@@ -28,6 +31,16 @@ def store(tmp_path: Path) -> Path:
     before = time.time() - 10 * DAY_S
     os.utime(tmp_path / "store/images/old", (before, before))
     return tmp_path / "store"
+
+
+def command(store: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "edgeslim", "cache", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "EDGESLIM_CACHE": str(store)},
+    )
 
 
 def sizes(store: Path) -> dict[str, tuple[int, int]]:
@@ -48,6 +61,38 @@ def test_all_of_it_one_kind_or_what_was_long_unused_is_removed(store: Path) -> N
     assert sizes(store) == {"images": (1, 7)}
     assert clear(store) == 7
     assert list(store.iterdir()) == []
+
+
+@pytest.fixture
+def of_two_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with one curve of this version, one of the next, and one whose name tells no version."""
+    store = tmp_path / "store"
+    remember(store, "curve", "network", lambda: "ours")
+    (ours,) = (store / "curve").iterdir()
+    (store / "curve" / f"{'0' * 64}.pt").write_bytes(bytes(100))
+    with monkeypatch.context() as other:
+        other.setattr(cache, "VERSION", cache.VERSION + 1)
+        assert remember(store, "curve", "network", lambda: "theirs") == "theirs", "this version's result was read"
+    assert len([one for one in (store / "curve").iterdir() if one != ours]) == 2
+    return store
+
+
+def test_results_of_another_version_are_left_alone_and_not_read(of_two_versions: Path) -> None:
+    before = {file: file.read_bytes() for file in of_two_versions.rglob("*.pt")}
+    assert remember(of_two_versions, "curve", "network", lambda: "made anew") == "ours"
+    assert {file: file.read_bytes() for file in of_two_versions.rglob("*.pt")} == before
+
+
+def test_results_of_another_version_are_listed_as_such_and_cleared_alone(of_two_versions: Path) -> None:
+    (one,) = kept(of_two_versions)
+    assert (one.files, one.other_versions_bytes > 100) == (3, True)
+    listed = command(of_two_versions).stdout
+    (row,) = [line for line in listed.splitlines() if "curve" in line]
+    assert "of another version" in listed
+    assert f" {show_bytes(one.other_versions_bytes)} " in row, listed
+    assert clear(of_two_versions, other_versions=True) == one.other_versions_bytes
+    assert [(left.files, left.other_versions_bytes) for left in kept(of_two_versions)] == [(1, 0)]
+    assert remember(of_two_versions, "curve", "network", lambda: "made anew") == "ours", "ours went too"
 
 
 def test_what_no_build_has_put_there_is_neither_listed_nor_removed(store: Path) -> None:
@@ -102,18 +147,14 @@ def test_every_kind_that_is_kept_is_described() -> None:
         (["--json"], 0, '"kind": "curve"'),
         ([], 0, "42 B in"),
         (["--clear", "--kind", "images"], 0, "12 B removed from"),
-        (["--kind", "images"], 2, "--kind and --older-than say what --clear removes"),
+        (["--kind", "images"], 2, "--kind, --older-than and --other-versions say what --clear"),
         (["--clear", "--older-than", "-1"], 2, "-1"),
+        (["--other-versions"], 2, "--kind, --older-than and --other-versions say what --clear"),
+        (["--clear", "--other-versions"], 0, "0 B removed from"),
     ],
 )
 def test_the_command_says_and_does_it(store: Path, words: list[str], code: int, told: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "edgeslim", "cache", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "EDGESLIM_CACHE": str(store)},
-    )
+    done = command(store, *words)
     assert done.returncode == code, done.stderr
     assert told in done.stdout + done.stderr
     if "--json" in words:

@@ -55,7 +55,7 @@ MODULES = {
 
 LIGHT = [
     *(name for name in MODULES if name.partition(".")[0] in ("devices", "cli")),
-    *("tasks", "artifact.archive", "artifact.manifest", "backends.cpu"),
+    *("cache", "tasks", "artifact.archive", "artifact.manifest", "backends.cpu"),
     *("backends.ethos_u.build", "backends.tensorrt.build", "report.doctor"),
 ]
 
