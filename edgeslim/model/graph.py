@@ -29,7 +29,14 @@ IN_PLACE = {
     ATEN.hardsigmoid_.default: ATEN.hardsigmoid.default,
     ATEN.sigmoid_.default: ATEN.sigmoid.default,
     ATEN.silu_.default: ATEN.silu.default,
+    ATEN.leaky_relu_.default: ATEN.leaky_relu.default,
+    ATEN.elu_.default: ATEN.elu.default,
+    ATEN.celu_.default: ATEN.celu.default,
+    ATEN.selu_.default: ATEN.selu.default,
+    ATEN.mish_.default: ATEN.mish.default,
+    ATEN.tanh_.default: ATEN.tanh.default,
     ATEN.dropout_.default: ATEN.dropout.default,
+    ATEN.feature_dropout_.default: ATEN.feature_dropout.default,
 }
 WITH_SIZES = {ATEN.view.default, ATEN.reshape.default, ATEN.expand.default}  # operators that are told a whole shape
 

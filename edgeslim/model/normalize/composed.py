@@ -1,8 +1,8 @@
 """Operators made of others, spelled out.
 
-prelu(x, w) = leaky_relu(x, w) for one slope w, else relu(x) - w relu(-x);  expand_as and unflatten are expand and view;
-the 2-norm is the root of the sum of squares;  the maximum over height and width, or over channels, is a pool whose
-window they fill; an average over neighbouring channels one over the rows of an image.
+prelu(x, w) = leaky_relu(x, w) for one slope w, else relu(x) - w relu(-x);  expand_as, reshape_as, view_as and unflatten
+are expand, reshape and view;  the 2-norm is the root of the sum of squares;  the maximum over height and width, or over
+channels, is a pool whose window they fill; an average over neighbouring channels one over the rows of an image.
 
 An adaptive average to one place is a mean. An adaptive pool from n places to m takes for its i-th the places from
 floor(i n / m) to ceil((i + 1) n / m), of rows and of columns independently: where m divides n it is a pool with that
@@ -27,6 +27,10 @@ def rewrite(graph: fx.GraphModule, node: fx.Node) -> bool:
 def _expand_as(graph: fx.GraphModule, node: fx.Node) -> bool:
     source, other = arguments(node)
     return replaced(graph, node, inserted(graph, node, ATEN.expand.default, source, list(shape_of(other))))
+
+
+def _reshape_as(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return replaced(graph, node, inserted(graph, node, ATEN.reshape.default, node.args[0], list(shape_of(node))))
 
 
 def _unflatten(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -133,6 +137,8 @@ def _average_of_channels(graph: fx.GraphModule, node: fx.Node) -> bool:
 _FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
     ATEN.prelu.default: _prelu,
     ATEN.expand_as.default: _expand_as,
+    ATEN.reshape_as.default: _reshape_as,
+    ATEN.view_as.default: _reshape_as,
     ATEN.unflatten.int: _unflatten,
     ATEN.linalg_vector_norm.default: _norm,
     ATEN.adaptive_max_pool2d.default: _adaptive_maximum,

@@ -31,7 +31,7 @@ def store(graph: fx.GraphModule) -> bool:
     values: dict[fx.Node, Any] = {}
     in_place = any(_changes(node) for node in graph.graph.nodes)
     for node in graph.graph.nodes:
-        if node.op == "get_attr":
+        if node.op == "get_attr" and "val" in node.meta:  # a region's graph is no tensor
             value = parameter(graph, node)
             values[node] = value.clone() if in_place and value is not None else value
         elif node.op == "call_function" and _is_constant(node, values):

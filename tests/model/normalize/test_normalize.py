@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
+from edgeslim.errors import BadModel
 from edgeslim.model.equivalence import exactness
 from edgeslim.model.graph import batched, operator_name, trace
 from edgeslim.model.normalize import normalized
@@ -43,6 +44,13 @@ REWRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], str | None]] = {
     "adaptive_avg_pool2d": (lambda x: functional.adaptive_avg_pool2d(x, (5, 7)), "cat"),
     "expand_as": (lambda x: torch.cat([x, x.mean((2, 3), keepdim=True).expand_as(x)], 1), "expand"),
     "expand": (lambda x: x * x.amax((2, 3), keepdim=True).abs().expand(-1, -1, 12, 10), "mul"),
+    "reshape_as": (lambda x: x.transpose(2, 3).reshape_as(x) * x, "reshape"),
+    "view_as": (lambda x: x.relu().view_as(x.transpose(2, 3)), "reshape"),
+    "to": (lambda x: (x.float() + 1).relu().to(torch.float32), "relu"),
+    "type_as": (lambda x: (x + 1).type_as(x), "add"),
+    "_assert_tensor_metadata": (lambda x: (x + 1).float(), "add"),
+    "wrap_with_set_grad_enabled": (torch.no_grad()(lambda x: x + x.relu()), "add"),
+    "wrap_with_autocast": (lambda x: x * torch.autocast("cpu", enabled=False)(lambda x: x + x.relu())(x), "mul"),
     "unflatten": (lambda x: x.unflatten(1, (2, 4)).flatten(1, 2), "view"),
     "linalg_vector_norm": (lambda x: functional.normalize(x, dim=1), "sqrt"),
     "avg_pool3d": (lambda x: functional.local_response_norm(x, 3), "avg_pool2d"),
@@ -56,6 +64,13 @@ REWRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], str | None]] = {
     "slice": (lambda x: torch.ops.aten.slice.Tensor(x, 1, 0, 8).relu(), "relu"),
     "dropout": (lambda x: functional.dropout2d(functional.dropout(x, training=False), training=False).relu(), "relu"),
     "relu_": (lambda x: functional.relu(x + 1, inplace=True), "relu"),
+    "leaky_relu_": (lambda x: functional.leaky_relu(x + 1, 0.1, inplace=True), "leaky_relu"),
+    "elu_": (lambda x: functional.elu(x + 1, inplace=True), "elu"),
+    "celu_": (lambda x: functional.celu(x + 1, 0.7, inplace=True), "celu"),
+    "selu_": (lambda x: functional.selu(x + 1, inplace=True), "selu"),
+    "mish_": (lambda x: functional.mish(x + 1, inplace=True), "mish"),
+    "tanh_": (lambda x: (x + 1).tanh_(), "tanh"),
+    "feature_dropout_": (lambda x: functional.dropout2d(x + 1, training=False, inplace=True), "add"),
     "max_pool1d": (lambda x: functional.max_pool1d(x.flatten(2), 3, 2, 1), "max_pool2d"),
     "avg_pool1d": (lambda x: functional.avg_pool1d(x.flatten(2), 4), "avg_pool2d"),
     "adaptive_avg_pool1d": (lambda x: functional.adaptive_avg_pool1d(x.flatten(2), 1), "mean"),
@@ -105,6 +120,37 @@ def test_a_class_token_is_added_and_any_number_of_images_taken(first: bool) -> N
     network.token = nn.Parameter(torch.randn(1, 1, 8))
     assert "cat" not in require_same(network)
     assert batched(normalized(trace(network, SHAPE)))(torch.randn(2, *SHAPE[1:])).shape[0] == 2
+
+
+class Regions(nn.Module):
+    """Layers under no_grad and where autocast is off, one region in another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            y, z = self.first(x), self.first(x).relu()
+            with torch.autocast("cpu", enabled=False):
+                y = self.second(y) + z * torch.tensor([0.5])
+        return y * z
+
+
+def test_layers_in_regions_are_layers_as_others_are() -> None:
+    assert require_same(Regions()) == {"conv2d", "relu", "add", "mul"}
+    graph = normalized(trace(Regions(), SHAPE))
+    names = {name for name, _ in graph.named_parameters() if not name.endswith("_stored")}
+    assert names == {f"{layer}.{part}" for layer in ("first", "second") for part in ("weight", "bias")}
+
+
+def test_autocast_that_is_on_is_refused() -> None:
+    network = Passing(lambda self, x: torch.autocast("cpu", dtype=torch.bfloat16)(self.layer)(x).float())
+    network.layer = nn.Conv2d(8, 4, 3)
+    with pytest.raises(
+        BadModel, match=r"computes part of itself in torch\.bfloat16 \(torch\.autocast in its forward\)"
+    ):
+        normalized(trace(network, SHAPE))
 
 
 def test_a_mask_that_is_filled_place_by_place_is_stored() -> None:
