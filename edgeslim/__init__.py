@@ -12,7 +12,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
 - `inspect(path)`: the ledger, plan against file; rows by file
-- `check(source, device=...)`: every reason why a device cannot have a model, and what would be rewritten; a `Preflight`
+- `check(source, device=...)`: what is known before a build, every reason against it included; a `CheckReport`
 - `sensitivity(source, device=...)`: what every group of channels and every layer costs; a `SensitivityReport`
 - `load_profile(name)`, `load_recipe(file)`, `load_model(source)`, `load_data(model, source)`: what these work with
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from edgeslim.measure.probe import probe
     from edgeslim.model.load import load_data, load_model
     from edgeslim.pipeline.build import build
-    from edgeslim.pipeline.preflight import check
+    from edgeslim.pipeline.preflight.check import check
     from edgeslim.pipeline.sensitivity import sensitivity
     from edgeslim.progress import Progress
     from edgeslim.recipe import Recipe, load_recipe
@@ -65,7 +65,7 @@ _HOME = {
     "bench": "measure.bench",
     "build": "pipeline.build",
     "calibrate": "emulation.calibrate",
-    "check": "pipeline.preflight",
+    "check": "pipeline.preflight.check",
     "compare": "measure.bench",
     "emulate": "emulation.bench",
     "fits": "emulation.fits",

@@ -14,6 +14,7 @@ from edgeslim.errors import BadInput, ToolFailed, near_misses
 # What a folder in the store holds.
 KINDS = {
     "agents": "measuring programs, compiled for a processor",
+    "builds": "how long builds took on this machine",
     "candidate": "networks that pruning tried",
     "curve": "what groups of channels lose at their widths",
     "images": "images that were decoded (at most 4 GiB)",

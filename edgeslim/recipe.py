@@ -134,7 +134,7 @@ def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
     try:
         return Recipe.model_validate({**recipe.model_dump(), **settings})
     except ValidationError as invalid:
-        raise BadInput("\n".join(explain(problem).strip() for problem in invalid.errors())) from invalid
+        raise BadInput("\n".join(explain(problem).lstrip(": ") for problem in invalid.errors())) from invalid
 
 
 def without_step(recipe: Recipe, step: str) -> Recipe:

@@ -63,6 +63,14 @@ def show_seconds(seconds: float) -> str:
     return f"{_three_digits(seconds * 1e3)} ms" if seconds >= 1e-3 else f"{_three_digits(seconds * 1e6)} us"
 
 
+def show_duration(seconds: float) -> str:
+    """Return how long something takes that takes a while: "40.2 s", "9.2 min" or "2.5 h"."""
+    for unit, factor in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * factor:
+            return f"{_three_digits(seconds / factor)} {unit}"
+    return show_seconds(seconds)
+
+
 def _three_digits(number: float) -> str:
     """Return `number` with three significant digits, from 100 on to the unit: no exponent for large ones."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"

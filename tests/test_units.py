@@ -83,3 +83,19 @@ def test_a_shown_duration_reads_back_within_its_digits(seconds: float) -> None:
 )
 def test_a_size_is_binary_only_where_that_is_exact(count: float, text: str) -> None:
     assert units.show_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "400 ms"),
+        (40.2, "40.2 s"),
+        (89.0, "89 s"),
+        (90.0, "1.5 min"),
+        (552.0, "9.2 min"),
+        (5399.0, "90 min"),
+        (9000.0, "2.5 h"),
+    ],
+)
+def test_what_takes_a_while_is_told_in_its_own_unit(seconds: float, words: str) -> None:
+    assert units.show_duration(seconds) == words

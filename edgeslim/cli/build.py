@@ -12,6 +12,7 @@ from edgeslim.cli.options import (
     DEVICE,
     FORMATS,
     QUIET,
+    SKIP_BAD,
     TRUST_LABELS,
     WEIGHTS,
     echo,
@@ -28,6 +29,7 @@ from edgeslim.recipe import RECIPE_SCHEMA
 from edgeslim.strict_yaml import editor_line
 
 if TYPE_CHECKING:
+    from edgeslim.formats import FormatName
     from edgeslim.recipe import Recipe
 
 
@@ -71,7 +73,7 @@ if TYPE_CHECKING:
     "--out", "-o", type=click.Path(path_type=Path), help="The artifact's folder (default artifacts/MODEL-DEVICE)."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@SKIP_BAD
 @TRUST_LABELS
 @click.option(
     "--operator-times",
@@ -210,34 +212,31 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
-@click.option("--data", help="Images that must fit the model too.")
-@FORMATS
+@images_options
+@SKIP_BAD
 @TRUST_LABELS
+@FORMATS
 @AS_JSON
-def check(model: str | None, device: str, formats: tuple[str, ...], as_json: bool, **wishes: Any) -> None:
-    """Say in seconds whether a device can have MODEL: every reason why not, before any work (exit code 3).
+def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_json: bool, **wishes: Any) -> None:
+    """Say in seconds what is known of MODEL, a device and images before a build.
 
-    For an NPU: every layer that breaks one of its rules, with the rewrite that cures it.
+    Every reason why the device cannot have it (exit code 3); input, outputs, size and layers; with images how they are
+    split, how good the float model is on some of them, and what a build would take.
     """
-    from edgeslim.backends import backend_of
     from edgeslim.errors import Refused
-    from edgeslim.recipe import with_settings
+    from edgeslim.report.check import check_lines, check_table
 
-    profile = load_profile(device)
-    default = backend_of(profile).default_recipe(profile)
-    chosen = with_settings(default, **({"formats": formats} if formats else {})).formats
-    found = edgeslim.check(model, device=device, formats=chosen, **wishes)
+    found = edgeslim.check(model, device=device, formats=formats or None, **wishes)
     shown = model or "the bundled default"
     if as_json:
-        print_json({"possible": not found.reasons, **asdict(found)})
+        print_json(found.to_dict())
     else:
-        for line in found.chosen:
-            echo(f"{shown}: {line}")
-        if not found.reasons:
+        if found.possible:
             echo(f"{shown} can be built for {device}")
-        for line in found.rewrites:
-            echo(f"  rewritten by default: {line}")
-    if found.reasons:
+        show(check_table(found))
+        for line in check_lines(found):
+            echo(line)
+    if not found.possible:
         raise Refused(f"{shown} cannot be built for {device}:", found.reasons)
 
 
@@ -250,7 +249,7 @@ def check(model: str | None, device: str, formats: tuple[str, ...], as_json: boo
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."
 )
-@click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+@SKIP_BAD
 @TRUST_LABELS
 @AS_JSON
 @QUIET

@@ -61,6 +61,7 @@ def QUIET(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - be
 FORMATS = click.option(
     "--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all."
 )
+SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 TRUST_LABELS = click.option(
     "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
 )

@@ -72,15 +72,17 @@ def load_data(
     evaluation: str | Path | None = None,
     skip_bad: bool = False,
     seed: int = 0,
+    opened: int | None = None,
 ) -> Data:
     """Return the images that a model's task reads, in three disjoint sets: they calibrate, select and judge.
 
     `data`: a folder, an .npz, "synthetic", or None for the bundled set; the others, what a set is read from in place of
-    a part of it. `skip_bad` leaves out what cannot be read. BadData, naming the files, says what is wrong.
+    a part of it. `skip_bad` leaves out what cannot be read. With `opened` no more files of a folder are opened, to see
+    whether they can be used, the others are believed. BadData, naming the files, says what is wrong.
     """
     own = named_sets(calibration, selection, evaluation)
     read: Data = model.task.read(
-        None if data is None else str(data), model.facts, own=own, skip_bad=skip_bad, seed=seed
+        None if data is None else str(data), model.facts, own=own, skip_bad=skip_bad, seed=seed, opened=opened
     )
     return read
 

@@ -40,6 +40,8 @@ class Model:
     lost_points: float = 0.0  # on the selection images, before quantization
     rounded_from: fx.GraphModule | None = None  # of a quantized network: the float one whose numbers were rounded
     origin: nn.Module | None = None  # what the network still computes exactly; None: it is that itself
+    preprocessing_from: str = ""  # in words, who said how images become inputs
+    labels_from: str = ""  # likewise, what it tells apart; "": nobody
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:

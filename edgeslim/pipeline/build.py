@@ -35,6 +35,7 @@ from edgeslim.pipeline.cut import without_probabilities
 from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
+from edgeslim.pipeline.preflight.past_builds import note_build, work_of
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
@@ -92,9 +93,7 @@ def build(
     steps = resolve_all(recipe.steps)
     _require_recipe(recipe, profile, backend)
     given = None if operator_times is None else load_used(Path(operator_times))
-    destination = place_of(out, source, profile)
-    if out is None:
-        _make_folder(destination.parent)
+    destination = _destination(out, source, profile)
     check_destination(destination, overwrite=overwrite)
 
     told = StagedProgress(progress, len(steps) + STAGES_OF_EVERY_BUILD)
@@ -164,6 +163,7 @@ def build(
         told.begin("packing the artifact")
         built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons, unjudged)
         artifact = pack(work / "staging", stage(work / "staging", built), destination, overwrite=overwrite)
+    note_build(default_store(), work_of(stages.given, profile, recipe, images), time.monotonic() - began_s)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
     report = BuildReport(
         artifact,
@@ -318,11 +318,15 @@ def place_of(out: str | Path | None, source: Source, profile: DeviceProfile) -> 
     return Path("artifacts") / f"{name_of(source)}-{profile.name}" if out is None else Path(out)
 
 
-def _make_folder(folder: Path) -> None:
-    """Make the folder of artifacts that nobody named; BadInput where that cannot be."""
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise BadInput(
-            f"cannot make the folder {folder.resolve()}: {error.strerror}; name a place with --out"
-        ) from error
+def _destination(out: str | Path | None, source: Source, profile: DeviceProfile) -> Path:
+    """Return where the artifact goes, in a folder that is there where nobody named one; BadInput where it cannot be."""
+    destination = place_of(out, source, profile)
+    if out is None:
+        folder = destination.parent
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise BadInput(
+                f"cannot make the folder {folder.resolve()}: {error.strerror}; name a place with --out"
+            ) from error
+    return destination

@@ -4,13 +4,15 @@ import numpy as np
 
 from edgeslim.model.equivalence import outputs_of
 from edgeslim.model.model import Model
-from edgeslim.tasks.images import Data
+from edgeslim.tasks.images import Data, evenly
 
 CHECKED_IMAGES = 128  # of the calibration images, and as many of the selection images
 
 
-def require_fitting_targets(model: Model, data: Data) -> None:
+def require_fitting_targets(model: Model, data: Data, most: int = CHECKED_IMAGES) -> None:
     """Raise BadData where a model's task finds that the targets seem to mean something else than the answers.
+
+    It is asked on at most so many images of each set.
 
     Those that judge are left alone, unless they alone have targets: nothing is chosen by the answer. Random weights,
     synthetic images and those without targets have nothing to be asked.
@@ -21,8 +23,7 @@ def require_fitting_targets(model: Model, data: Data) -> None:
         return
     outputs, targets = [], []
     for images in labelled:
-        chosen = np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).round().astype(np.int64)
-        some = images.at(chosen)
+        some = images.at(evenly(len(images), most))
         outputs += [outputs_of(model.network, batch) for batch in some.tensors()]
         targets.append(np.asarray(some.targets))
     found = tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))

@@ -6,8 +6,13 @@ its task (TASK in its file). `outputs` are a network's, in its order, with the i
 the outputs of the network that others are compared with.
 
 `model_faults(facts)`: why a network cannot serve the task, in sentences.
-`read(source, facts, own, skip_bad, seed)`: three disjoint sets of images, with targets where they are known; `Data`.
-`own` names sources of single sets (sets.py cuts the others from `source`).
+`meaning(facts, labels)`: what the outputs say, in a sentence; `labels` are the model's, or the data's.
+`read(source, facts, own, skip_bad, seed, opened)`: three disjoint sets of images, with targets where they are known;
+`Data`. `own` names sources of single sets (sets.py cuts the others from `source`), `opened` how many files of a folder
+are opened at most to see whether they can be used (None: all).
+`counts(facts, data)`: how many images there are of each thing that the outputs tell apart, in their order; none where
+the targets say nothing of it.
+`remarks(facts, data)`: what seems wrong with the targets, though a build would take them, in sentences.
 `require_fitting(outputs, targets, facts, data)`: raise BadData where the targets seem to mean something else than the
 outputs of the network as it was given; both are of calibration and selection images, or of those that judge where no
 others have targets.
@@ -30,7 +35,10 @@ from edgeslim.errors import BadModel, near_misses
 
 DEFAULT_TASK = "classification"  # of a model that names none
 # Modules beside the tasks: what several of them share.
-SHARED = ("class_folders", "class_order", "image_files", "images", "preprocessing", "sets", "task")
+SHARED = (
+    *("class_counts", "class_folders", "class_order", "image_files", "image_remarks", "image_store", "images"),
+    *("preprocessing", "sets", "task"),
+)
 
 
 def known_tasks() -> list[str]:

@@ -1,6 +1,6 @@
 """Image classification: the first output of a network are its logits, one for each class; the largest names it.
 
-All that is known of classes, labels, top-1 and agreement is here, in class_folders.py and in class_order.py.
+All that is known of classes, labels, top-1 and agreement is here and in the files named class_*.py.
 """
 
 import math
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgeslim.bounds import arrays_of
 from edgeslim.errors import BadData
 from edgeslim.resources import default_model_folder
+from edgeslim.tasks.class_counts import counts, meaning, remarks
 from edgeslim.tasks.class_folders import ClassFolders, class_folders
 from edgeslim.tasks.class_order import require_fitting
 from edgeslim.tasks.image_files import read_files
@@ -35,14 +36,17 @@ __all__ = [
     "OUTPUT",
     "UNIT",
     "agreement_pct",
+    "counts",
     "divergence",
     "drop",
     "images_to_tell",
     "load_data",
     "loss",
     "marks",
+    "meaning",
     "model_faults",
     "read",
+    "remarks",
     "require_fitting",
     "score",
 ]
@@ -166,6 +170,7 @@ def read(
     own: Mapping[SetName, str] = MappingProxyType({}),
     skip_bad: bool = False,
     seed: int = 0,
+    opened: int | None = None,
 ) -> Data:
     """Return the data of a classifier: as `load_data`."""
     return load_data(
@@ -178,6 +183,7 @@ def read(
         own=own,
         skip_bad=skip_bad,
         seed=seed,
+        opened=opened,
     )
 
 
@@ -192,13 +198,15 @@ def load_data(
     own: Mapping[SetName, str] = MappingProxyType({}),
     skip_bad: bool = False,
     seed: int = 0,
+    opened: int | None = None,
 ) -> Data:
     """Return the data that `source` names, split into three disjoint sets; sets named in `own` have their own source.
 
     `source`: None (what the bundled model ships; synthetic for random weights) · "synthetic" · a folder of
     images by class, or of images without classes · an .npz with `images` (N, H, W[, C]) uint8 and, perhaps,
     `labels` (N,). Class folders are matched to the model's class `names`, whatever their case; where none fits, their
-    alphabetical order is the order of the classes. Raises BadData naming every image that cannot be used.
+    alphabetical order is the order of the classes. `opened`: how many files of a folder are opened at most. Raises
+    BadData naming every image that cannot be used.
     """
     if own and source == "synthetic":
         raise BadData("--data synthetic is all three sets; leave out --calibration, --selection and --evaluation")
@@ -213,7 +221,9 @@ def load_data(
     of_bundle = bool(given) and not own
     if source is not None and (split := split_folders(Path(source))):
         source, own = None, {**split, **own}
-    reading = partial(_read, preprocessing=preprocessing, classes=classes, names=names or (), skip_bad=skip_bad)
+    reading = partial(
+        _read, preprocessing=preprocessing, classes=classes, names=names or (), skip_bad=skip_bad, opened=opened
+    )
     read_own = {name: reading(own[name]) for name in SETS if name in own}
     read_rest = [] if source is None else [reading(source)]
     given |= {name: found for name, (found, _) in read_own.items()}
@@ -228,14 +238,20 @@ def load_data(
 
 
 def _read(
-    source: str, preprocessing: Preprocessing, classes: int, names: Sequence[str], *, skip_bad: bool
+    source: str,
+    preprocessing: Preprocessing,
+    classes: int,
+    names: Sequence[str],
+    *,
+    skip_bad: bool,
+    opened: int | None,
 ) -> tuple[Found, ClassFolders | None]:
     """Return what a folder or an .npz holds, and how class folders became classes, None where there are none."""
     path = Path(source)
     if path.is_dir():
         folders = class_folders(path, names, classes)
         groups = {path: 0} if folders is None else folders.classes
-        files = read_files(groups, path, preprocessing, skip_bad=skip_bad)
+        files = read_files(groups, path, preprocessing, skip_bad=skip_bad, opened=opened)
         labels = None if folders is None else np.array(files.numbers, np.int64)
         name = f"{path.name} ({files.left_out} unreadable images left out)" if files.left_out else path.name
         _check_labels(labels, classes, source)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from edgeslim.errors import BadData
 from edgeslim.tasks.image_store import fitted
+from edgeslim.tasks.images import evenly
 from edgeslim.tasks.preprocessing import Preprocessing, is_turned
 from edgeslim.threads import each_in_threads
 
@@ -42,34 +43,36 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def read_files(
-    folders: Mapping[Path, int], within: Path, preprocessing: Preprocessing, *, skip_bad: bool
+    folders: Mapping[Path, int],
+    within: Path,
+    preprocessing: Preprocessing,
+    *,
+    skip_bad: bool,
+    opened: int | None = None,
 ) -> ImageFiles:
-    """Look at every image of some folders, each with a number.
+    """Look at every image of some folders, each with a number; at most at `opened` of them, and believe the others.
 
     BadData names those that cannot be used, which `skip_bad` leaves out instead. `within`: the folder of all.
     """
-    images, numbers, bad = [], [], []
-    seen, suffixes = Counter[str](), Counter[str]()
-    for folder, number in folders.items():
-        suffixes.update(_other_suffixes(folder))
-        found = images_in(folder)
-        looked_at = each_in_threads(partial(_look_at, preprocessing=preprocessing), found)
-        for path, (reason, traits) in zip(found, looked_at, strict=True):
-            if reason is not None:
-                bad.append(reason)
-                continue
-            seen.update(traits)
-            images.append(path)
-            numbers.append(number)
+    found = [(path, number) for folder, number in folders.items() for path in images_in(folder)]
+    places = evenly(len(found), opened)
+    looked_at = each_in_threads(partial(_look_at, preprocessing=preprocessing), [found[place][0] for place in places])
+    told = dict(zip(places.tolist(), looked_at, strict=True))
+    bad = {place: reason for place, (reason, _) in told.items() if reason is not None}
     if bad and not skip_bad:
-        shown = "\n".join(f"  - {line}" for line in bad[:SHOWN])
+        shown = "\n".join(f"  - {line}" for line in list(bad.values())[:SHOWN])
         raise BadData(
-            f"{len(bad)} of {len(images) + len(bad)} images under {within} cannot be used "
-            f"(--skip-bad leaves them out):\n{shown}"
+            f"{len(bad)} of {len(told)} images under {within} cannot be used (--skip-bad leaves them out):\n{shown}"
         )
+    used = [one for place, one in enumerate(found) if place not in bad]
+    images, numbers = [path for path, _ in used], [number for _, number in used]
     if not images:
         raise BadData(f"{within} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    seen = Counter(trait for place, (_, traits) in told.items() if place not in bad for trait in traits)
+    suffixes = Counter(suffix for folder in folders for suffix in _other_suffixes(folder))
     notes = [f"{words}: {seen[trait]}" for trait, words in _WORDS.items() if seen[trait]]
+    if len(told) < len(found):
+        notes.insert(0, f"opened: {len(told)} of {len(found)} files")
     if suffixes:
         notes.append(f"files of other kinds ({', '.join(sorted(suffixes))}), left alone: {suffixes.total()}")
     return ImageFiles(images, numbers, len(bad), tuple(notes))

@@ -11,12 +11,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edgeslim.errors import BadData
 from edgeslim.tasks.image_store import fitted
 from edgeslim.tasks.preprocessing import Preprocessing, decode, preprocess_batch
 from edgeslim.threads import each_in_threads
 
 SYNTHETIC_IMAGES = 48
 BATCH = 64
+
+
+def evenly(count: int, most: int | None) -> NDArray[np.int64]:
+    """Return the places of at most so many of `count` things, spread over all; of all where `most` is None."""
+    return np.linspace(0, count - 1, count if most is None else min(most, count)).round().astype(np.int64)
+
+
+def pixels_of(image: NDArray[np.uint8] | Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return an image of a set (H, W, C) before normalization; that of a file is resized and cropped, or BadData."""
+    if not isinstance(image, Path):
+        return image
+    try:
+        return fitted(image, preprocessing)
+    except (OSError, ValueError) as error:
+        reason = str(error)
+        raise BadData(reason if str(image) in reason else f"{image}: {reason}") from error
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class ImageSet:
         for start in range(0, len(self), BATCH):
             images = self.images[start : start + BATCH]
             if isinstance(images, list):
-                found = np.stack(list(each_in_threads(partial(fitted, preprocessing=self.preprocessing), images)))
+                found = np.stack(list(each_in_threads(partial(pixels_of, preprocessing=self.preprocessing), images)))
                 yield preprocess_batch(found, replace(self.preprocessing, resize=None))  # which was done
             else:
                 yield preprocess_batch(images, self.preprocessing)

@@ -9,6 +9,7 @@ from torch import nn
 import edgeslim
 from edgeslim.artifact.manifest import OtherLayer
 from edgeslim.formats import FORMATS, RUNTIMES
+from edgeslim.pipeline.preflight.past_builds import past_builds
 from edgeslim.pipeline.result import BuildReport
 from edgeslim.recipe import StepCall
 from edgeslim.report.summary import build_summary
@@ -17,8 +18,9 @@ from tests.support.installed import skip_without
 from tests.support.small_models import COLOR, LABELS, headed, randomized
 
 
-def test_a_module_becomes_an_artifact_and_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_module_becomes_an_artifact_and_stays_as_it_was(monkeypatch, tmp_path: Path) -> None:
     skip_without("onnxruntime")
+    monkeypatch.setenv("EDGESLIM_CACHE", str(tmp_path / "store"))
     network = randomized(headed(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     report = edgeslim.build(
@@ -40,6 +42,9 @@ def test_a_module_becomes_an_artifact_and_stays_as_it_was(tmp_path: Path) -> Non
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert len(repr(edgeslim.inspect(str(tmp_path / "artifact")))) < 300
     assert edgeslim.verify(str(tmp_path / "artifact")).name == "Sequential-raspberry-pi-4"
+    (noted,) = past_builds(tmp_path / "store")
+    assert (noted.work.source, noted.work.images) == ("module:Sequential", (64, 64, 128))
+    assert noted.seconds > 0
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def test_check_names_every_layer_with_the_rewrite_that_cures_it(monkeypatch, cap
     code, out, _ = run(monkeypatch, capsys, "check", f"{NETS}:curable", *NPU, "--json", "--weights", "random")
     assert code == 0, "what a build rewrites is no reason against it"
     found = json.loads(out)
-    assert found == {"possible": True, "reasons": [], "rewrites": [STRIDE, MEAN], "chosen": []}
+    assert (found["possible"], found["reasons"], found["rewrites"]) == (True, [], [STRIDE, MEAN])
 
 
 def test_check_refuses_what_no_rewrite_cures(monkeypatch, capsys):

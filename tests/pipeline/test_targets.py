@@ -88,3 +88,10 @@ def test_evaluation_images_are_not_asked(model, bundled, tmp_path):
     right = data_of(model, *bundled, tmp_path)
     labels = right.evaluation.targets
     require_fitting_targets(model, replace(right, evaluation=replace(right.evaluation, targets=(labels + 1) % CLASSES)))
+
+
+def test_no_more_images_are_asked_than_wanted(model, bundled, tmp_path):
+    images, labels = bundled
+    drawn = np.random.default_rng(0).permutation(labels)
+    with pytest.raises(BadData, match=r"answers \d+ of 80 images of set.npz"):
+        require_fitting_targets(model, data_of(model, images, drawn, tmp_path), 40)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from edgeslim.errors import BadData
 from edgeslim.tasks.classification import load_data
 from edgeslim.tasks.preprocessing import decode
 from tests.support.small_models import COLOR, GREY
@@ -97,3 +98,31 @@ def test_the_bundled_model_takes_nothing_of_its_own_images_beside_a_folder_that_
     data = load_data(str(tmp_path), GREY, 4, bundled=True)
     assert [len(one) for one in sets_of(data)] == [64, 64, 128]
     assert data.source == "calibration and selection: train; evaluation: val"
+
+
+def test_no_more_files_are_opened_than_asked_and_the_others_are_believed(tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path)
+    files = sorted((folder / "class_1").iterdir())
+    files[1].write_bytes(b"no image")
+    data = load_data(str(folder), COLOR, 4, bundled=False, opened=4)  # the first, the last, and two between
+    assert "opened: 4 of 128 files" in str(data.how_read)
+    assert [len(one) for one in sets_of(data)] == [32, 32, 64]
+    files[-1].write_bytes(b"no image")
+    (folder / "class_0" / "0000.png").write_bytes(b"no image")
+    with pytest.raises(BadData, match=r"1 of 4 images under .* cannot be used"):
+        load_data(str(folder), COLOR, 4, bundled=False, opened=4)
+    with pytest.raises(BadData, match=r"3 of 128 images under"):
+        load_data(str(folder), COLOR, 4, bundled=False)
+
+
+def test_a_file_that_is_bad_when_its_turn_comes_is_named(tmp_path: Path) -> None:
+    folder = picture_folder(tmp_path)
+    bad = folder / "class_1" / "0001.png"
+    bad.write_bytes(b"no image")
+    data = load_data(str(folder), COLOR, 4, bundled=False, opened=1)
+    (home,) = [one for one in sets_of(data) if bad in one.images]
+    with pytest.raises(BadData, match="0001"):
+        list(home.inputs())
+    bad.unlink()
+    with pytest.raises(BadData, match="0001"):
+        list(home.inputs())

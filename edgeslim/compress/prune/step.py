@@ -109,7 +109,7 @@ def _pruned(model: Model, settings: Settings, context: Context, amount: str | No
     timed = amount in (None, "keep_latency")
     bench = workbench_of(model, settings.importance, context, blocks=with_blocks, timed=timed)
     if amount is None:
-        _require_enough_images(bench.judge.marks(bench.graph), model.task, context.demand)
+        require_enough_images(bench.judge.marks(bench.graph), model.task, context.demand)
     cost, unit = _cost(bench, amount)
     if amount is None:
         chosen, trials = fastest_fitting(bench, cost)
@@ -130,7 +130,7 @@ def _cost(bench: Workbench, amount: str | None) -> tuple[Callable[[Widths], floa
     return bench.times().latency_s, f"INT8 times of single operators in {bench.latency.runtime}, {how}"
 
 
-def _require_enough_images(marks: NDArray[np.float64], task: ModuleType, demand: Demand) -> None:
+def require_enough_images(marks: NDArray[np.float64], task: ModuleType, demand: Demand) -> None:
     """Raise Refused where not even a network that answers all images as before could be accepted."""
     unbound = demand.max_latency_s is None and demand.max_size_bytes is None
     if unbound and task.drop(marks, marks).at_most > demand.max_drop_points:

@@ -44,4 +44,5 @@ def bundled_model(weights: str | None, seed: int) -> Model:
         color_order="GRAY",
         interpolation="bilinear",
     )
-    return Model(BUNDLED, held, network, preprocessing, FASHION_LABELS)
+    told = "the bundled model"
+    return Model(BUNDLED, held, network, preprocessing, FASHION_LABELS, preprocessing_from=told, labels_from=told)

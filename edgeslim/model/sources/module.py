@@ -36,6 +36,8 @@ def from_module(
         preprocessing,
         names,
         task_name=task or DEFAULT_TASK,
+        preprocessing_from="`preprocessing`, as given",
+        labels_from="`labels`, as given" if names else "",
     )
 
 

@@ -50,12 +50,15 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
     held = held if weights is None else weights
     if weights not in (None, "random"):
         held = load_weights(network, Path(str(weights)))
+    labels = _names_in(namespace, file, "LABELS", "one for each class")
     return Model(
         f"{path.name}:{factory}",
         held,
         network,
         preprocessing_of(namespace, file, "PREPROCESSING"),
-        _names_in(namespace, file, "LABELS", "one for each class"),
+        labels,
+        preprocessing_from=f"PREPROCESSING in {path.name}",
+        labels_from=f"LABELS in {path.name}" if labels else "",
         task_name=_task_in(namespace, file),
         output_names=_names_in(namespace, file, "OUTPUTS", "one for each output, in the order they are returned") or (),
     )

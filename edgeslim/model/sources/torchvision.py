@@ -44,6 +44,8 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
         network,
         _torchvision_preprocessing(published.transforms()),
         tuple(published.meta["categories"]),
+        preprocessing_from=f"torchvision's transforms of {published}",
+        labels_from=f"torchvision's categories of {published}",
     )
 
 

@@ -18,12 +18,24 @@ def model_faults(facts):
     return [] if shape == (1, 2) else [f"{facts.source} returns {shape}; two numbers are (N, 2)"]
 
 
-def read(source, facts, *, own=None, skip_bad=False, seed=0):
+def meaning(facts, labels):
+    return "how bright the left and the right half are"
+
+
+def read(source, facts, *, own=None, skip_bad=False, seed=0, opened=None):
     if source == "synthetic":
         return synthetic_data(facts.preprocessing, seed)
     with np.load(source) as file:
         found = Found(Path(source).name, file["images"], file["numbers"])
     return in_sets({}, found, facts.preprocessing, seed)
+
+
+def counts(facts, data):
+    return {}
+
+
+def remarks(facts, data):
+    return []
 
 
 def require_fitting(outputs, targets, facts, data):
