@@ -31,7 +31,7 @@ def check_table(report: CheckReport) -> Table:
 
 def check_lines(report: CheckReport) -> list[str]:
     """Return what is to be said below it: what is rewritten, the remarks, and what was not asked; a line each."""
-    lines = ["which layers lose too much as INT8 and stay float, only a build finds"] if report.layers else []
+    lines = ["which layers lose too much as INT8 and stay float, only a build finds"] if report.promotes else []
     lines += report.chosen
     lines += [f"rewritten by default: {line}" for line in report.rewrites]
     lines += [f"warning: {line}" for line in report.remarks]
@@ -83,8 +83,8 @@ def _of_each(counts: Mapping[str, int]) -> str:
 
 def _expected(one: Expected) -> list[tuple[str, str]]:
     disk = (
-        f"{show_bytes(one.artifact_bytes)} at most for the artifact and its archive, as if nothing were pruned; "
-        f"{show_bytes(one.temporary_bytes)} of inputs while it runs"
+        f"{show_bytes(one.weights_bytes)} of weights in {one.files} files and their archive, as if nothing were pruned "
+        f"(what else lies in an artifact is not counted); {show_bytes(one.temporary_bytes)} of inputs while it runs"
     )
     kept = f"; {show_bytes(one.kept_bytes)} of decoded images, kept for the next" if one.kept_bytes else ""
     return [("time of a build", _time(one)), ("disk of a build", disk + kept)]

@@ -38,17 +38,17 @@ def remarks(facts: ModelFacts, data: Data) -> list[str]:
     missing, found = np.flatnonzero(total == 0), np.flatnonzero(total)
     if len(found) == 1:
         return [f"all images are of one class, {names[found[0]]}: they say nothing of the others"]
-    told = [_of_classes(missing, names, "are shown by no image")] if len(missing) else []
+    told = [_of_classes(missing, names, "no image")] if len(missing) else []
     judging = by_set.get("evaluation")
     if judging is not None and (unjudged := np.flatnonzero((judging == 0) & (total > 0))).size:
-        told.append(_of_classes(unjudged, names, "are shown by no image that judges"))
+        told.append(_of_classes(unjudged, names, "no image that judges"))
     return told
 
 
-def _of_classes(numbers: NDArray[np.int64], names: Sequence[str], what: str) -> str:
+def _of_classes(numbers: NDArray[np.int64], names: Sequence[str], which: str) -> str:
     shown = ", ".join(names[number] for number in numbers[:SHOWN])
     more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-    return f"{len(numbers)} of {len(names)} classes {what}: {shown}{more}"
+    return f"{which} shows {len(numbers)} of the {len(names)} classes: {shown}{more}"
 
 
 def _by_set(facts: ModelFacts, data: Data) -> dict[str, NDArray[np.int64]]:

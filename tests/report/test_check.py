@@ -19,7 +19,7 @@ REPORT = CheckReport(
     chosen=(),
     remarks=(), preprocessing=COLOR, preprocessing_from="PREPROCESSING in net.py", outputs=(Output("logits", (1, 2)),),
     meaning="2 classes in this order: 0 cat, 1 dog", labels=("cat", "dog"), labels_from="LABELS in net.py",
-    parameters=1234, macs=56789, layers=(Layers("onnx", 3, 4, {"gelu": 2, "layer_norm": 1}),),
+    parameters=1234, macs=56789, layers=(Layers("onnx", 3, 4, {"gelu": 2, "layer_norm": 1}),), promotes=True,
 )  # fmt: skip
 
 
@@ -99,8 +99,9 @@ def test_the_time_of_a_build_says_how_it_is_known(expected: Expected, told: str)
 @pytest.mark.parametrize(("kept", "told"), [(0, ""), (5_000_000, "; 5 MB of decoded images, kept for the next")])
 def test_the_disk_of_a_build_is_counted(kept: int, told: str):
     words = rows(replace(REPORT, images=IMAGES, expected=replace(EXPECTED, kept_bytes=kept)))["disk of a build"]
-    artifact = "12 MB at most for the artifact and its archive, as if nothing were pruned"
-    assert words == f"{artifact}; 62 MB of inputs while it runs{told}"
+    weights = "12 MB of weights in 6 files and their archive, as if nothing were pruned"
+    rest = "(what else lies in an artifact is not counted)"
+    assert words == f"{weights} {rest}; 62 MB of inputs while it runs{told}"
 
 
 def test_what_is_rewritten_and_what_is_odd_stands_below_a_line_each():

@@ -69,14 +69,14 @@ def test_images_without_labels_say_nothing() -> None:
 
 def test_classes_without_images_are_named() -> None:
     found = data(calibration=[0, 3], selection=[3], evaluation=[0, 3])
-    assert remarks(facts(), found) == ["2 of 4 classes are shown by no image: 1 shirt, 2 coat"]
+    assert remarks(facts(), found) == ["no image shows 2 of the 4 classes: 1 shirt, 2 coat"]
     many = data(calibration=[0], selection=[0], evaluation=[0, 9])
-    assert remarks(facts(10, None), many) == ["8 of 10 classes are shown by no image: 1, 2, 3, 4, 5 and 3 more"]
+    assert remarks(facts(10, None), many) == ["no image shows 8 of the 10 classes: 1, 2, 3, 4, 5 and 3 more"]
 
 
 def test_classes_that_are_never_judged_are_named() -> None:
     found = data(calibration=[0, 1, 2, 3], selection=[0], evaluation=[0, 1, 2])
-    assert remarks(facts(), found) == ["1 of 4 classes are shown by no image that judges: 3 bag"]
+    assert remarks(facts(), found) == ["no image that judges shows 1 of the 4 classes: 3 bag"]
     unlabelled = data(calibration=[0, 1, 2, 3], selection=[0], evaluation=None)
     assert remarks(facts(), unlabelled) == []
 

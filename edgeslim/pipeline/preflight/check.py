@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeslim.backends import backend_of
 from edgeslim.compress import resolve_all
+from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.export.operator_facts import fact_name, operator_facts
 from edgeslim.formats import FormatName
@@ -59,7 +60,8 @@ class CheckReport:
 
     `chosen`: what was taken of a model that could have been read otherwise. `weights`: where they come from.
     `meaning`: of the outputs, in words. `score`: of the float model on some of the images that judge; where there is
-    none, `not_scored` says why. `images`, `expected`: None where none were named.
+    none, `not_scored` says why. `promotes`: a build may find layers that lose too much as INT8, and leave them float.
+    `images`, `expected`: None where no images were named.
     """
 
     model: str
@@ -79,6 +81,7 @@ class CheckReport:
     parameters: int
     macs: int
     layers: tuple[Layers, ...]
+    promotes: bool
     images: ImagesFound | None = None
     score: Score | None = None
     not_scored: str | None = None
@@ -149,7 +152,8 @@ def _reported(
 ) -> CheckReport:
     """Return the report of a model for a device, and of its images where there are any."""
     shown = NOTHING if data is None else on_images(model, profile, recipe, data, trust_labels=trust_labels)
-    found = preflight(model, profile, resolve_all(recipe.steps), recipe.formats)
+    steps = resolve_all(recipe.steps)
+    found = preflight(model, profile, steps, recipe.formats)
     from_data = () if data is None or data.labels is None else data.labels
     names = model.labels or from_data
     return CheckReport(
@@ -170,6 +174,7 @@ def _reported(
         parameters=model.parameters,
         macs=macs_of(model.graph),
         layers=_layers(model, recipe),
+        promotes=any(module is quantize and settings.promote for module, settings in steps),
         images=None if data is None else _images(model, data),
         score=shown.score,
         not_scored=shown.not_scored,

@@ -38,8 +38,8 @@ class Expected:
 
     `past_s`: what the last build of the same work took here, None where there was none. `judging_s`: what running the
     images that judge in every file takes of it: as many inferences as here in PyTorch, `at_once` side by side. `alike`:
-    of the builds here the one most like it. `artifact_bytes`: folder and archive at most, with no channel pruned;
-    `temporary_bytes`: of inputs, while it runs; `kept_bytes`: of decoded images, for the next build.
+    of the builds here the one most like it. `weights_bytes`: of all files, in the folder and in its archive, with no
+    channel pruned; `temporary_bytes`: of inputs, while it runs; `kept_bytes`: of decoded images, for the next build.
     """
 
     past_s: float | None
@@ -49,7 +49,7 @@ class Expected:
     at_once: int  # files that are run
     judging_s: float
     alike: PastBuild | None
-    artifact_bytes: int
+    weights_bytes: int
     temporary_bytes: int
     kept_bytes: int
 
@@ -71,7 +71,7 @@ def expected(model: Model, recipe: Recipe, data: Data, work: Work, inference: In
         at_once=at_once,
         judging_s=files * len(judging) * inference.s / at_once,
         alike=most_alike(work, past),
-        artifact_bytes=2 * model.parameters * len(recipe.formats) * (FLOAT_BYTES + sum(added)),
+        weights_bytes=2 * model.parameters * len(recipe.formats) * (FLOAT_BYTES + sum(added)),
         temporary_bytes=2 * min(4 * values * len(judging), 2 * PART_BYTES),  # in two layouts, two parts at most
         kept_bytes=min(values * sum(decoded), MOST_BYTES),
     )

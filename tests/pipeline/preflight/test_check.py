@@ -75,8 +75,9 @@ def test_layers_are_counted_by_format_with_what_computes_in_float():
         ("onnx", 8, 8), ("openvino", 8, 8), ("tflite", 8, 8),
     ]  # fmt: skip
     assert [dict(one.in_float) for one in found.layers] == [{}, {"mean": 2}, {}]
-    (tflite,) = edgeslim.check(NET, device="nxp-imx93", weights="random").layers
-    assert tflite.format == "tflite"
+    npu = edgeslim.check(NET, device="nxp-imx93", weights="random")
+    assert [one.format for one in npu.layers] == ["tflite"]
+    assert (found.promotes, npu.promotes) == (True, False), "an NPU runs no floats"
 
 
 def test_images_are_counted_split_and_answered_by_the_float_model(tmp_path: Path):
@@ -117,7 +118,7 @@ def test_sets_of_their_own_and_bad_images_are_treated_as_in_a_build(tmp_path: Pa
     ("classes", "wide", "grey", "remark"),
     [
         ([2] * 128, 8, False, "all images are of one class, 2 light: they say nothing of the others"),
-        ([0, 1, 2] * 50, 8, False, "1 of 4 classes are shown by no image: 3 white"),
+        ([0, 1, 2] * 50, 8, False, "no image shows 1 of the 4 classes: 3 white"),
         ([0, 1, 2, 3] * 32, 8, False, "not judged: 64 images, 100 needed for 1 points"),
         ([0, 1, 2, 3] * 32, 8, False, "no layer would stay float: 32 selection images cannot say whether one must"),
         ([0, 1, 2, 3] * 32, 16, False, "128 of 128 images looked at lose more than a third to cropping"),

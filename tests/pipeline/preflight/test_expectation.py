@@ -53,7 +53,7 @@ def test_files_and_bytes_follow_from_the_recipe(
     at_once = min(cores(), files)
     assert (one.files, one.images, one.at_once) == (files, 100, at_once)
     assert one.judging_s == pytest.approx(files * 100 * 0.002 / at_once)
-    assert one.artifact_bytes == 2 * MODEL.parameters * bytes_a_parameter
+    assert one.weights_bytes == 2 * MODEL.parameters * bytes_a_parameter
     assert (one.past_s, one.alike) == (None, None)
 
 
