@@ -18,6 +18,8 @@ from edgeslim.units import parse, pattern
 
 RECIPE_SCHEMA = in_package("recipe.schema.json")  # written by tools/schemas.py
 
+PRUNING_UNITS = ("macs", "parameters", "channels", "latency")  # of what `prune` may be told to keep a share
+
 
 def _seconds(told: Any) -> Any:
     """Return a time in words ("5 ms") in seconds, a number as it is."""
@@ -152,14 +154,14 @@ def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
     if isinstance(prune, bool):
         return with_step_settings(recipe, "prune") if prune else without_step(recipe, "prune")
     unit, _, share = str(prune).partition("=")
-    known = ("macs", "parameters", "channels", "latency")
     try:
-        if unit not in known:
+        if unit not in PRUNING_UNITS:
             raise ValueError(unit)
         return with_step_settings(recipe, "prune", **{f"keep_{unit}": float(share)})
     except ValueError as error:
         raise BadInput(
-            f"pruning by `{prune}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(known)}: macs=0.5"
+            f"pruning by `{prune}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(PRUNING_UNITS)}: "
+            "macs=0.5"
         ) from error
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import edgeslim
 from edgeslim import errors
-from edgeslim.cli.main import ENDINGS, INTERRUPTED, commands
+from edgeslim.cli.help import ENDINGS
+from edgeslim.cli.main import INTERRUPTED, commands
 from tests.support import REPOSITORY
 
 LONGEST_README = 220

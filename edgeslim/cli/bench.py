@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 import edgeslim
+from edgeslim.cli.completion import words
 from edgeslim.cli.emulate import (
     EMULATOR,
     RAM,
@@ -18,6 +19,7 @@ from edgeslim.cli.emulate import (
     require_believed,
     require_useful,
 )
+from edgeslim.cli.help import Command, heading
 from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, quantity, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, Refused
@@ -42,7 +44,9 @@ ON_ANY = click.option(
 PROCESSES = click.option(
     "--processes", type=click.IntRange(1), help="Fresh processes for each file (default 9; sustained: 1)."
 )
-THREADS = click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+THREADS = click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime."
+)
 LIBRARY = click.option("--library", metavar="PATH", help="A runtime's library on the device, in place of our choice.")
 ANY_DEVICE = click.option("--any-device", is_flag=True, help="Also on a device of another architecture.")
 MIN_DURATION = click.option(
@@ -50,9 +54,23 @@ MIN_DURATION = click.option(
 )
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "edgeslim bench ARTIFACT --on ssh://pi@board",
+        "edgeslim bench ARTIFACT --on ssh://pi@board --scenario sustained --meter auto",
+        "edgeslim bench ARTIFACT --on emulator --ram 512MiB",
+    ),
+)
 @click.argument("artifact", type=click.Path(path_type=Path))
+@heading("Where")
 @ON_ANY
+@ANY_DEVICE
+@LIBRARY
+@click.option("--require-accelerator", metavar="NAME", help="What must run every node, as the runtime calls it.")
+@click.option("--affinity", metavar="CPUS", help="The CPUs to run on: 0,2-3.")
+@click.option("--memory-limit", metavar="SIZE", help="What one process may take, enforced by a cgroup: 64MiB.")
+@heading("What is measured")
 @click.option(
     "--scenario",
     type=click.Choice(["single-stream", "offline", "sustained"]),
@@ -62,17 +80,21 @@ MIN_DURATION = click.option(
 )
 @THREADS
 @click.option("--streams", type=click.IntRange(1), help="Copies that run side by side (offline: one for each core).")
-@click.option("--affinity", metavar="CPUS", help="The CPUs to run on: 0,2-3.")
 @PROCESSES
 @click.option("--warmup", type=click.IntRange(0), help="Untimed inferences (default: until the times are steady).")
 @MIN_DURATION
 @click.option("--max-duration", metavar="TIME", help="End each process's timing after so long.")
 @click.option("--cool-down", metavar="TIME", default="0s", show_default=True, help="Pause before each process.")
-@click.option("--memory-limit", metavar="SIZE", help="What one process may take, enforced by a cgroup: 64MiB.")
-@click.option("--meter", metavar="METER", help=f"Measure power too: auto, {', '.join(METERS)}, or csv:FILE.")
-@click.option("--require-accelerator", metavar="NAME", help="What must run every node, as the runtime calls it.")
-@LIBRARY
-@ANY_DEVICE
+@click.option(
+    "--meter",
+    metavar="METER",
+    shell_complete=words(("auto", *METERS, "csv:")),
+    help=f"Measure power too: auto, {', '.join(METERS)}, or csv:FILE.",
+)
+@heading("On an emulator")
+@TIME_LIMIT
+@RAM
+@heading("Output")
 @click.option(
     "--fail-on",
     default=FAIL_ON,
@@ -81,8 +103,6 @@ MIN_DURATION = click.option(
     help=f"Exit with 5 for these: {', '.join(KINDS)}, or none.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
-@TIME_LIMIT
-@RAM
 @AS_JSON
 @QUIET
 @click.pass_context
@@ -154,7 +174,13 @@ def bench(
     require_believed(measured, kinds)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "edgeslim compare OLD.json NEW.json --fail-if 'p90>+5%'",
+        "edgeslim compare OLD_ARTIFACT NEW_ARTIFACT --on ssh://pi@board",
+    ),
+)
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Exit with 3: 'p90>+5%'; repeatable.")
@@ -203,7 +229,7 @@ def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comp
         )
 
 
-@click.command()
+@click.command(cls=Command, examples=("edgeslim probe ssh://pi@board --device raspberry-pi",))
 @click.argument("target")
 @DEVICE
 @LIBRARY

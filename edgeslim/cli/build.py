@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import edgeslim
+from edgeslim.cli.completion import rewrites, words
+from edgeslim.cli.help import Command, heading
 from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
@@ -25,7 +27,7 @@ from edgeslim.cli.options import (
 from edgeslim.cli.progress import progress_on
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
-from edgeslim.recipe import RECIPE_SCHEMA
+from edgeslim.recipe import PRUNING_UNITS, RECIPE_SCHEMA
 from edgeslim.strict_yaml import editor_line
 
 if TYPE_CHECKING:
@@ -33,13 +35,28 @@ if TYPE_CHECKING:
     from edgeslim.recipe import Recipe
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "edgeslim build --device raspberry-pi",
+        "edgeslim build model.py:make -d rpi5 --weights net.safetensors --data images/",
+        "edgeslim build model.py:make -d rpi5 --data images/ --max-drop 0.5 --dry-run",
+    ),
+)
 @click.argument("model", required=False)
+@heading("Model and data")
 @DEVICE
 @WEIGHTS
 @images_options
+@SKIP_BAD
+@TRUST_LABELS
+@heading("What to build")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @FORMATS
+@click.option("--logits", "cut_probabilities", is_flag=True, help="Cut a final softmax, log-softmax or sigmoid.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
+@click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
+@heading("Demands")
 @click.option(
     "--max-drop",
     type=float,
@@ -47,8 +64,25 @@ if TYPE_CHECKING:
 )
 @click.option("--max-latency", metavar="TIME", help="What an inference may take on the device: 30ms.")
 @click.option("--max-size", metavar="SIZE", help="What the primary INT8 file may take: 5MB.")
-@click.option("--prune", metavar="UNIT=SHARE", help="Keep this share of the macs, parameters, channels or latency.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Fail when a file departs from the plan without a stated reason, or too few images judge.",
+)
+@heading("Pruning and quantization")
+@click.option(
+    "--prune",
+    metavar="UNIT=SHARE",
+    shell_complete=words([f"{unit}=" for unit in PRUNING_UNITS]),
+    help="Keep this share of the macs, parameters, channels or latency.",
+)
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
+@click.option(
+    "--operator-times",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Prune by these times (operator_times.json, or an artifact that carries it), and measure none.",
+)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers to leave in float (regular expression).")
 @click.option("--half-weights", multiple=True, metavar="PATTERN", help="Layers whose weights are held in fp16.")
 @click.option("--weights-only", multiple=True, metavar="PATTERN", help="Layers of which only the weights become INT8.")
@@ -59,30 +93,16 @@ if TYPE_CHECKING:
     "--rewrite",
     multiple=True,
     metavar="WHAT",
+    shell_complete=rewrites,
     help="For an NPU: auto (default: what its rules ask for), none, NAME=yes or NAME=no; may be repeated.",
 )
-@click.option("--logits", "cut_probabilities", is_flag=True, help="Cut a final softmax, log-softmax or sigmoid.")
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Fail when a file departs from the plan without a stated reason, or too few images judge.",
-)
-@click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
-@click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
+@heading("Output")
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="The artifact's folder (default artifacts/MODEL-DEVICE)."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
-@SKIP_BAD
-@TRUST_LABELS
-@click.option(
-    "--operator-times",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Prune by these times (operator_times.json, or an artifact that carries it), and measure none.",
-)
 @click.option("--no-estimate", is_flag=True, help="Do not estimate what the primary file takes on the device.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the recipe with every setting, and stop.")
 @AS_JSON
 @QUIET
 @click.option("-v", "--verbose", is_flag=True, help="Show how the model changed, step by step.")
@@ -208,7 +228,13 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
     return recipe
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "edgeslim check model.py:make --device raspberry-pi",
+        "edgeslim check model.py:make -d nxp-imx93 --data images/ --json",
+    ),
+)
 @click.argument("model", required=False)
 @DEVICE
 @WEIGHTS
@@ -240,17 +266,25 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
         raise Refused(f"{shown} cannot be built for {device}:", found.reasons)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        "edgeslim sensitivity --device raspberry-pi",
+        "edgeslim sensitivity model.py:make -d rpi5 --data images/ --out curves",
+    ),
+)
 @click.argument("model", required=False)
+@heading("Model and data")
 @DEVICE
 @WEIGHTS
 @images_options
+@SKIP_BAD
+@TRUST_LABELS
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of all that is random (default 0).")
+@heading("Output")
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."
 )
-@SKIP_BAD
-@TRUST_LABELS
 @AS_JSON
 @QUIET
 def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool, quiet: bool, **wishes: Any) -> None:

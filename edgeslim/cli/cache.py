@@ -4,9 +4,11 @@ from dataclasses import asdict
 
 import click
 
+from edgeslim.cli.completion import words
+from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, echo, print_json, show
 from edgeslim.errors import BadInput
-from edgeslim.kept import clear, kept
+from edgeslim.kept import KINDS, clear, kept
 from edgeslim.resources import default_store
 from edgeslim.table import Table
 from edgeslim.units import show_bytes
@@ -14,9 +16,16 @@ from edgeslim.units import show_bytes
 DAY_S = 86400.0
 
 
-@click.command()
+@click.command(cls=Command, examples=("edgeslim cache", "edgeslim cache --clear --kind images --older-than 30"))
 @click.option("--clear", "cleared", is_flag=True, help="Remove it; what is needed again is made anew.")
-@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only of this kind; may be repeated.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    shell_complete=words(KINDS),
+    help="Only of this kind; may be repeated.",
+)
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Only what was not used for so long.")
 @click.option("--other-versions", is_flag=True, help="Only what another version of edgeslim kept: it is never read.")
 @AS_JSON

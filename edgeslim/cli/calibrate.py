@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import edgeslim
+from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput
@@ -15,10 +16,16 @@ if TYPE_CHECKING:
     from edgeslim.emulation.calibrate import Calibration
 
 
-@click.command()
+@click.command(cls=Command, examples=("edgeslim calibrate --on ssh://pi@board -d raspberry-pi-4 --out my-board.yaml",))
 @click.option("--on", required=True, help="The board: ssh://user@host:port, or local.")
 @DEVICE
-@click.option("--runtime", type=click.Choice(["litert", "onnxruntime"]), default="litert", show_default=True)
+@click.option(
+    "--runtime",
+    type=click.Choice(["litert", "onnxruntime"]),
+    default="litert",
+    show_default=True,
+    help="The runtime in which models are timed there.",
+)
 @click.option(
     "--out", "-o", required=True, type=click.Path(path_type=Path), help="The profile to write: my-board.yaml."
 )

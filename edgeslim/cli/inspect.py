@@ -6,13 +6,15 @@ from pathlib import Path
 import click
 
 import edgeslim
+from edgeslim.cli import completion
+from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, echo, print_json, show, tell
 from edgeslim.devices.new_profile import write_new_profile
 from edgeslim.devices.profile import all_profiles, describe, load_profile
 from edgeslim.errors import BadInput
 
 
-@click.command()
+@click.command(cls=Command, examples=("edgeslim inspect ARTIFACT", "edgeslim inspect ARTIFACT --all --plot depth.png"))
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw trials and error by depth into this .png.")
@@ -42,7 +44,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
         show(ledger_table(found.ledger, everything=everything))
 
 
-@click.command()
+@click.command(cls=Command, examples=("edgeslim verify ARTIFACT", "edgeslim verify ARTIFACT.tar.gz --expect SHA256"))
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--expect", metavar="SHA256", help="What the archive's SHA-256 must be, as its maker told it.")
 @AS_JSON
@@ -67,8 +69,10 @@ def verify(artifact: Path, expect: str | None, as_json: bool) -> None:
         raise failed
 
 
-@click.command()
-@click.argument("name", required=False)
+@click.command(
+    cls=Command, examples=("edgeslim devices", "edgeslim devices raspberry-pi --all", "edgeslim devices --new my-board")
+)
+@click.argument("name", required=False, shell_complete=completion.devices)
 @click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
 @click.option("--new", metavar="NAME", help="Write NAME.yaml here, a commented profile to fill in for another board.")
 @click.option("--all", "everything", is_flag=True, help="Every fact about a device, with its source.")
@@ -105,7 +109,7 @@ def devices(name: str | None, validate: Path | None, new: str | None, everything
         show((facts_table if everything else brief_table)(load_profile(name)))
 
 
-@click.command()
+@click.command(cls=Command, examples=("edgeslim doctor",))
 @AS_JSON
 def doctor(as_json: bool) -> None:
     """Show what is installed and usable here, and the command that would enable what is not."""

@@ -25,6 +25,7 @@ from edgeslim.cli.build import build, check, sensitivity
 from edgeslim.cli.cache import cache
 from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
+from edgeslim.cli.help import Commands
 from edgeslim.cli.inspect import devices, doctor, inspect, verify
 from edgeslim.cli.options import LOG, begin, keep_stdout, print_json, printed_json, tell
 from edgeslim.deploy.installed import version_of
@@ -37,19 +38,6 @@ WITHOUT_WORK = ("cache", "devices", "doctor")
 USAGE, INTERRUPTED = 2, 130  # exit codes beside those of errors.py
 
 
-ENDINGS = """\b
-Exit codes:
-  0  done
-  1  a bug in edgeslim, with a report to send
-  2  words or files that cannot be used
-  3  the device cannot have it, or a result falls below a demand
-  4  the device, or the agent on it, failed
-  5  a measurement that must not be believed
-  6  an artifact that is not what its manifest says
-  7  an exporter, a runtime or this machine failed
-  130  interrupted"""
-
-
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print the version of edgeslim and of all that computes or writes files here, and end."""
     if wanted:
@@ -59,7 +47,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
         context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=ENDINGS)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--version",
     is_flag=True,

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from edgeslim.cli import completion
 from edgeslim.errors import BadInput
 from edgeslim.report.tables import rendered
 from edgeslim.table import Table
@@ -59,14 +60,28 @@ def QUIET(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - be
 
 
 FORMATS = click.option(
-    "--format", "formats", multiple=True, help="onnx, openvino or tflite; may be repeated. Default: all."
+    "--format",
+    "formats",
+    multiple=True,
+    shell_complete=completion.formats,
+    help="onnx, openvino or tflite; may be repeated. Default: all.",
 )
 SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
 TRUST_LABELS = click.option(
     "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
 )
-WEIGHTS = click.option("--weights", help="random, default (torchvision's local cache), or a .safetensors or .pt file.")
-DEVICE = click.option("--device", "-d", required=True, help="A device's name or alias, or a profile file.")
+WEIGHTS = click.option(
+    "--weights",
+    shell_complete=completion.words(("random", "default"), files=True),
+    help="random, default (torchvision's local cache), or a .safetensors or .pt file.",
+)
+DEVICE = click.option(
+    "--device",
+    "-d",
+    required=True,
+    shell_complete=completion.devices,
+    help="A device's name or alias, or a profile file.",
+)
 _IMAGES = (
     click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`."),
     click.option("--calibration", metavar="DATA", help="Images that calibrate, in place of a part of --data."),
