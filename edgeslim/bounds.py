@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def content_of(file: Path, most_bytes: int) -> bytes:
         raise ValueError("is no plain file")
     size = file.stat().st_size
     if size > most_bytes:
-        raise ValueError(f"has {show_bytes(size)}; {show_bytes(most_bytes)} are read at most")
+        raise ValueError(f"has {show_memory(size)}; {show_memory(most_bytes)} are read at most")
     return file.read_bytes()
 
 
@@ -54,7 +54,7 @@ def arrays_of(file: Path) -> "dict[str, NDArray[Any]]":
                 shape, _, dtype = reader(stream)
                 claimed = math.prod(shape) * dtype.itemsize
                 if claimed > min(member.file_size, MOST_ARRAY_BYTES):
-                    raise ValueError(f"`{name}` claims {shape} of {dtype}, and holds {show_bytes(member.file_size)}")
+                    raise ValueError(f"`{name}` claims {shape} of {dtype}, and holds {show_memory(member.file_size)}")
             with archive.open(member) as stream:
                 found[name] = np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
     return found

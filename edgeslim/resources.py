@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # torch asks for huge pages then, where the kernel gives them on demand: large activations cost a tenth of the faults.
 HUGE_PAGES = ("THP_MEM_ALLOC_ENABLE", "1")
 LIBRARY_FOLDERS = ("TORCHINDUCTOR_CACHE_DIR", "torchinductor")  # in the store: torch makes one in /tmp that stays
-LEAST_ROOM_BYTES = 32 << 20  # where temporary files lie, for any command that works
+LEAST_ROOM_BYTES = 32_000_000  # where temporary files lie, for any command that works
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

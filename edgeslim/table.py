@@ -19,3 +19,7 @@ class Table:
     whole: frozenset[str] = frozenset()
     bold: frozenset[int] = frozenset()
     ends: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not all(self.columns):
+            raise ValueError(f"a column without a heading: {', '.join(self.columns)}")

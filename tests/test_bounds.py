@@ -58,7 +58,7 @@ def test_ordinary_yaml_is_read_by_either_loader(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_too_large_or_none_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"has 4\.\d* MB; 4 MiB are read at most"):
+    with pytest.raises(BadInput, match=r"has 4\.\d* MiB; 4 MiB are read at most"):
         load_recipe(written(tmp_path, "#" * (MOST_YAML_BYTES + 100_000)))
     os.mkfifo(tmp_path / "pipe.yaml")
     with pytest.raises(BadInput, match="is no plain file"):

@@ -22,6 +22,9 @@ RATES = [
         ("1.5 MB", "bytes", 1.5e6),
         ("1.8 GHz", "hertz", 1.8e9),
         ("93 ms", "seconds", 0.093),
+        ("317 us", "seconds", 317e-6),
+        ("317 µs", "seconds", 317e-6),
+        ("317 \u03bcs", "seconds", 317e-6),
         ("2 min", "seconds", 120),
         ("7.2 W", "watts", 7.2),
         ("5.5 GB/s", "bytes per second", 5.5e9),
@@ -78,11 +81,43 @@ def test_a_shown_duration_reads_back_within_its_digits(seconds: float) -> None:
     assert units.parse(units.show_seconds(seconds), "seconds") == pytest.approx(seconds, rel=6e-3)
 
 
+@given(st.integers(min_value=0, max_value=2**50))
+def test_a_shown_amount_of_memory_reads_back_within_its_digits(count: int) -> None:
+    assert units.parse(units.show_memory(count), "bytes") == pytest.approx(count, rel=6e-3)
+
+
 @pytest.mark.parametrize(
-    ("count", "text"), [(512, "512 B"), (1_400_000, "1.4 MB"), (2**20, "1 MiB"), (250e6, "250 MB")]
+    ("count", "size", "memory"),
+    [
+        (512, "512 B", "512 B"),
+        (1_400_000, "1.4 MB", "1.34 MiB"),
+        (2**20, "1.05 MB", "1 MiB"),
+        (8e9, "8 GB", "7.45 GiB"),
+    ],
 )
-def test_a_size_is_binary_only_where_that_is_exact(count: float, text: str) -> None:
-    assert units.show_bytes(count) == text
+def test_what_is_stored_is_shown_in_decimal_units_and_memory_in_binary_ones(
+    count: float, size: str, memory: str
+) -> None:
+    assert (units.show_bytes(count), units.show_memory(count)) == (size, memory)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(384 * 2**10, "384 KiB"), (1.5 * 2**30, "1.5 GiB"), (16e9, "16 GB"), (250e6, "250 MB")]
+)
+def test_a_fact_is_shown_in_the_units_it_was_written_in(count: float, text: str) -> None:
+    assert units.show(count, "bytes") == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(22_169.6, "22,170/s"), (838.4, "838/s"), (99.84, "99.8/s"), (0.5213, "0.521/s")]
+)
+def test_a_rate_has_no_exponent(rate: float, text: str) -> None:
+    assert units.show_rate(rate) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(317e-6, "317 µs"), (1.24e-3, "1.24 ms"), (2.5, "2.5 s")])
+def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    assert units.show_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(

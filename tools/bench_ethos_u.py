@@ -30,7 +30,7 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
 from edgeslim.progress import silent
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 NETWORKS = ("default", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50", "shufflenet_v2_x1_0")
 HEADER = (
@@ -70,9 +70,9 @@ def row(name: str, profile: DeviceProfile, compiler: Compiler) -> list[str]:
             f"{len(placed.on_npu)} of {len(placed.operators)}: {_listed(counts(placed.on_npu))}",
             _listed(counts(placed.on_cpu)) or "none",
             f"{_milliseconds(best)} ({best.goal})",
-            show_bytes(best.estimate.sram_bytes) + (f" ({unfit})" if unfit else ""),
-            f"{_milliseconds(other)}, {show_bytes(other.estimate.sram_bytes)} ({other.goal})",
-            show_bytes(best.flash_bytes),
+            show_memory(best.estimate.sram_bytes) + (f" ({unfit})" if unfit else ""),
+            f"{_milliseconds(other)}, {show_memory(other.estimate.sram_bytes)} ({other.goal})",
+            show_memory(best.flash_bytes),
             f"{compiling_s:.1f} s",
         ]
 

@@ -29,7 +29,7 @@ from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
 from edgeslim.recipe import Recipe
 from edgeslim.strict_yaml import Section
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -69,7 +69,7 @@ def bounds() -> str:
         ("all lines of a program on a board", limits.MOST_LINES_BYTES),
         ("stderr of a program on a board, a board's answer to a question", limits.MOST_WORDS_BYTES),
     ]
-    return table(["what", "at most"], [[what, show_bytes(most)] for what, most in rows])
+    return table(["what", "at most"], [[what, show_memory(most)] for what, most in rows])
 
 
 def operators() -> str:

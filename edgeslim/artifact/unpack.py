@@ -11,7 +11,7 @@ from edgeslim.artifact.manifest import MANIFEST, SUMS, read_manifest
 from edgeslim.artifact.part import PATH_PATTERN
 from edgeslim.bounds import MOST_ARCHIVE_BYTES, MOST_MANIFEST_BYTES
 from edgeslim.errors import IntegrityFailed, ToolFailed
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 CHUNK_BYTES = 1 << 20
 
@@ -51,7 +51,7 @@ def _check_stream(archive: Path) -> None:
             while chunk and not stream.eof:
                 total += len(stream.decompress(chunk, CHUNK_BYTES))
                 if total > MOST_ARCHIVE_BYTES:
-                    raise IntegrityFailed(f"{archive}: unpacks to more than {show_bytes(MOST_ARCHIVE_BYTES)}")
+                    raise IntegrityFailed(f"{archive}: unpacks to more than {show_memory(MOST_ARCHIVE_BYTES)}")
                 chunk = stream.unconsumed_tail
             if chunk or stream.unused_data:
                 raise IntegrityFailed(f"{archive}: holds bytes behind the end of its gzip stream")
@@ -86,7 +86,7 @@ def _check_manifest(archive: Path, member: tarfile.TarInfo | None) -> None:
         raise IntegrityFailed(f"{archive}: is no artifact, or lost a file: {MANIFEST} is missing")
     if member.size > MOST_MANIFEST_BYTES:
         raise IntegrityFailed(
-            f"{archive}: {MANIFEST} has {show_bytes(member.size)}; {show_bytes(MOST_MANIFEST_BYTES)} are read at most"
+            f"{archive}: {MANIFEST} has {show_memory(member.size)}; {show_memory(MOST_MANIFEST_BYTES)} are read at most"
         )
 
 
@@ -101,4 +101,4 @@ def _check_sizes(archive: Path, found: dict[str, int], folder: Path) -> None:
                 f"{archive}: `{path}` unpacks to {found[path]} bytes; {MANIFEST} lists it with {listed[path]}"
             )
     if found.get(SUMS, 0) > MOST_MANIFEST_BYTES:
-        raise IntegrityFailed(f"{archive}: {SUMS} has {show_bytes(found[SUMS])}")
+        raise IntegrityFailed(f"{archive}: {SUMS} has {show_memory(found[SUMS])}")

@@ -8,7 +8,7 @@ from typing import IO
 
 from edgeslim.bounds import LONGEST_LINE_BYTES, MOST_LINES_BYTES
 from edgeslim.errors import DeviceFailed
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 POLL_S = 0.05
 SHOWN_BYTES = 200
@@ -21,9 +21,9 @@ def lines_of(stdout: IO[bytes], program: str) -> Iterator[str]:
     while line := stdout.readline(LONGEST_LINE_BYTES + 1):
         first, total = first or line, total + len(line)
         if len(line) > LONGEST_LINE_BYTES:
-            raise _flood(program, f"a line of more than {show_bytes(LONGEST_LINE_BYTES)}", line)
+            raise _flood(program, f"a line of more than {show_memory(LONGEST_LINE_BYTES)}", line)
         if total > MOST_LINES_BYTES:
-            raise _flood(program, f"more than {show_bytes(MOST_LINES_BYTES)}", first)
+            raise _flood(program, f"more than {show_memory(MOST_LINES_BYTES)}", first)
         yield line.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
@@ -70,7 +70,7 @@ class Watch:
         """Raise DeviceFailed ("protocol") with the first bytes where a file had grown too large."""
         if self._flooded is not None:
             begin = os.pread(self._flooded.fileno(), SHOWN_BYTES, 0)
-            raise _flood(program, f"more than {show_bytes(self._files[self._flooded])} beside its lines", begin)
+            raise _flood(program, f"more than {show_memory(self._files[self._flooded])} beside its lines", begin)
 
 
 def _size(file: IO[bytes]) -> int:

@@ -138,7 +138,7 @@ class Emulator:
     def caches(self) -> tuple[str, ...]:
         """The modelled caches, the nearest first: "32 KiB, 2 ways"."""
         found = self.profile.data_caches
-        return tuple(f"{(one.size.value or 0) // 1024} KiB, {one.ways.shown} ways" for one in found)
+        return tuple(f"{one.size.shown}, {one.ways.shown} ways" for one in found)
 
     @functools.cached_property
     def _agent(self) -> Path:

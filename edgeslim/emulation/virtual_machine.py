@@ -15,7 +15,7 @@ from edgeslim.devices.machine import available_bytes
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.resources import bundled, default_store, with_parent
 from edgeslim.sealed import is_made, sealed_folder
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 from edgeslim.work_folders import work_folder
 
 LEAST_RAM_BYTES = 64 * 2**20  # with less the kernel does not come up
@@ -154,13 +154,13 @@ def require_ram(ram_bytes: int) -> None:
     """Raise BadInput for a memory that the machine cannot boot with, or that this one does not have free."""
     if ram_bytes < LEAST_RAM_BYTES:
         raise BadInput(
-            f"an emulated machine with {show_bytes(ram_bytes)} of memory: its own kernel needs "
-            f"{show_bytes(LEAST_RAM_BYTES)} to come up"
+            f"an emulated machine with {show_memory(ram_bytes)} of memory: its own kernel needs "
+            f"{show_memory(LEAST_RAM_BYTES)} to come up"
         )
     free = available_bytes()
     if ram_bytes > free:
         raise BadInput(
-            f"an emulated machine with {show_bytes(ram_bytes)} of memory: this one has {show_bytes(free)} available"
+            f"an emulated machine with {show_memory(ram_bytes)} of memory: this one has {show_memory(free)} available"
         )
 
 

@@ -11,6 +11,7 @@ from edgeslim.errors import DeviceFailed, EdgeslimError
 from edgeslim.formats import RUNTIMES
 from edgeslim.measure.meters import METERS
 from edgeslim.measure.meters.find import meter_module
+from edgeslim.units import show_memory
 
 HELLO_TIMEOUT_S = 60.0
 GONE = ("lost", "unreachable")  # said of the connection, these say nothing of a runtime
@@ -84,7 +85,7 @@ def _machine(device: Device, profile: DeviceProfile) -> Iterator[Finding]:
     yield Finding(
         "RAM, at least",
         ram.shown,
-        f"{machine.ram_bytes / 2**30:.2f} GiB",
+        show_memory(machine.ram_bytes),
         "unknown" if ram.value is None else "same" if enough else "differs",
     )
     yield Finding("system", "any Linux", f"{machine.os_name or 'no name'}, kernel {machine.kernel}", "same")

@@ -25,7 +25,7 @@ from edgeslim.model.graph import (
     shape_of,
 )
 from edgeslim.model.model import Model
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def memory(asked: Request) -> list[str]:
     if needed <= ram / 2:
         return []
     return [
-        f"{needed // asked.value_bytes:,} weights and activations need {show_bytes(needed)}, more than half of the "
-        f"{show_bytes(ram)} of {asked.profile.name}"
+        f"{needed // asked.value_bytes:,} weights and activations need {show_memory(needed)}, more than half of the "
+        f"{show_memory(ram)} of {asked.profile.name}"
     ]
 
 
@@ -103,7 +103,8 @@ def model_size(asked: Request) -> list[str]:
     if limit is None or asked.model.parameters <= limit:
         return []
     return [
-        f"{asked.model.parameters} weights, a byte each, exceed the {show_bytes(limit)} that {asked.profile.name} takes"
+        f"{asked.model.parameters} weights, a byte each, exceed the {show_memory(limit)} that {asked.profile.name} "
+        "takes"
     ]
 
 

@@ -32,7 +32,7 @@ def brief_table(profile: DeviceProfile) -> Table:
         estimator = profile.estimator
         rows.append(("times estimated", f"for {estimator.runtime}, fitted on {estimator.times} times"))
     note = f"`edgeslim devices {profile.name} --all` shows every fact with its source"
-    return Table(profile.title, ("", "what is known"), tuple(rows), (note,))
+    return Table(profile.title, ("fact", "value"), tuple(rows), (note,))
 
 
 def _cores(cores: CoreCluster) -> str:
@@ -46,7 +46,7 @@ def facts_table(profile: DeviceProfile) -> Table:
     for fact in describe(profile):
         rows.append((fact.section if fact.section != section else "", *_fact(fact)))
         section = fact.section
-    return Table(f"{profile.name}: {profile.title}", ("", "fact", "value", "source"), tuple(rows))
+    return Table(f"{profile.name}: {profile.title}", ("section", "fact", "value", "source"), tuple(rows))
 
 
 def _fact(fact: Fact) -> tuple[str, str, str]:
@@ -56,4 +56,4 @@ def _fact(fact: Fact) -> tuple[str, str, str]:
 def findings_table(findings: Sequence[Diagnosis]) -> Table:
     """Return what is installed and usable, with the command that would enable what is not."""
     rows = tuple((one.state, one.what, one.detail, one.cure or "") for one in findings)
-    return Table("", ("", "what", "detail", "to enable it"), rows)
+    return Table("", ("state", "what", "detail", "to enable it"), rows)

@@ -23,6 +23,7 @@ from edgeslim.errors import ToolFailed
 from edgeslim.export.process import child_environment
 from edgeslim.formats import FORMATS, FormatName
 from edgeslim.resources import python_command
+from edgeslim.units import show_bytes, show_memory
 
 IMPORT_TIMEOUT_S = 120.0
 RAM_WANTED_BYTES = 3e9  # the default build; a network of the size of resnet50 takes twice that
@@ -146,7 +147,7 @@ def of_agent(architecture: str) -> Diagnosis:
         program = agent_program(architecture)
     except ToolFailed as error:
         return Diagnosis(what, "limited", f"{error.message}; the agent in Python takes over", "pip install ziglang")
-    return Diagnosis(what, "ok", f"{program.stat().st_size / 1e3:.0f} kB, {program}")
+    return Diagnosis(what, "ok", f"{show_bytes(program.stat().st_size)}, {program}")
 
 
 def of_ssh() -> Diagnosis:
@@ -192,9 +193,10 @@ def of_cpu(machine: Machine) -> Diagnosis:
 
 def of_ram(machine: Machine) -> Diagnosis:
     """Return how much memory the machine has, held against what a default build takes."""
+    there = show_memory(machine.ram_bytes)
     if machine.ram_bytes >= RAM_WANTED_BYTES:
-        return Diagnosis("RAM", "ok", _gigabytes(machine.ram_bytes))
-    return Diagnosis("RAM", "limited", f"{_gigabytes(machine.ram_bytes)}; a build takes {_gigabytes(RAM_WANTED_BYTES)}")
+        return Diagnosis("RAM", "ok", there)
+    return Diagnosis("RAM", "limited", f"{there}; a build takes {show_memory(RAM_WANTED_BYTES)}")
 
 
 def of_machine(root: Path) -> list[Diagnosis]:
@@ -208,11 +210,7 @@ def of_machine(root: Path) -> list[Diagnosis]:
 
 def _disk(folder: Path, use: str) -> Diagnosis:
     free = shutil.disk_usage(folder).free
-    detail = f"{_gigabytes(free)} free for {use} in {folder}"
+    detail = f"{show_bytes(free)} free for {use} in {folder}"
     if free >= DISK_WANTED_BYTES:
         return Diagnosis("disk", "ok", detail)
-    return Diagnosis("disk", "limited", f"{detail}; a build takes {_gigabytes(DISK_WANTED_BYTES)}")
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
+    return Diagnosis("disk", "limited", f"{detail}; a build takes {show_bytes(DISK_WANTED_BYTES)}")

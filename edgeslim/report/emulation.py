@@ -14,14 +14,15 @@ from edgeslim.emulation.operator_profile import SUFFIX, OperatorCounts, Operator
 from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.report.measurements import doubt_lines
 from edgeslim.table import Table
-from edgeslim.units import show_bytes
+from edgeslim.units import show_bytes, show_memory
 
 LEVELS = dict(zip(MISSES, ("L1", "L2", "L3"), strict=True))
 
 
 def emulation_table(report: EmulationReport) -> Table:
     """Return counts and estimates of every file, how they were obtained, and what could not be run."""
-    columns = ("file", "ran as", "multiplies with", "instructions", "read and written", "misses", "golden", "time")
+    counts = ("multiplies with", "instructions", "moved", "misses")
+    columns = ("file", "ran as", *counts, "golden vectors", "time")
     rows = tuple(
         (
             one.label,
@@ -79,7 +80,7 @@ def emulation_data(report: EmulationReport) -> dict[str, Any]:
 
 def profile_table(found: OperatorProfile) -> Table:
     """Return what every operator takes, how that came about, and what to try with those that are worth it."""
-    columns = ("operator", "is", "in", "time", "instructions", "a MAC", "moved", "missed", "of bound")
+    columns = ("name", "operator", "precision", "share", "instructions", "per MAC", "moved", "missed", "of bound")
     rows = tuple(
         (
             _short(one),
@@ -98,7 +99,7 @@ def profile_table(found: OperatorProfile) -> Table:
     fitted = "" if found.device.estimator is None else f", with costs fitted on {found.device.estimator.runtime}"
     lines = [
         f"simulated: one inference of {found.file}, caches cold, by {found.emulator} as a {core} of a {device}",
-        f"time: each operator's share of the {found.by}{fitted}; a MAC: instructions for a multiply-add",
+        f"share: each operator's of the {found.by}{fitted}; per MAC: instructions for a multiply-add",
         "moved: bytes read and written, missed: those that no modelled cache held",
         "of bound: the roofline's least time, for the core's peak or the memory's bandwidth, over the estimated one",
         *(f"try: {_short(one)}: {one.advice}" for one in found.operators if one.advice),
@@ -163,11 +164,11 @@ def _kept(folder: Path | None) -> list[str]:
 
 def fit_table(report: FitReport) -> Table:
     """Return for every file whether it fits and what it takes, how that was found, and what could not be run."""
-    columns = ("file", "", "peak memory", "of it the runtime alone", "tensors", "golden")
+    columns = ("file", "fits", "peak RSS", "runtime RSS", "arena", "golden vectors")
     rows = tuple(
         (
             one.label,
-            "fits" if one.fits else "DOES NOT FIT",
+            "yes" if one.fits else "NO",
             _size(one.peak_rss_bytes, one),
             _size(one.runtime_rss_bytes, one),
             _size(one.arena_bytes, one),
@@ -178,14 +179,14 @@ def fit_table(report: FitReport) -> Table:
     first = report.found[0]
     lines = [
         f"simulated: a Linux on an emulated {first.core} of a {report.device.title}, with "
-        f"{show_bytes(first.ram_bytes)} of memory, of which the system left {show_bytes(first.available_bytes)}; "
+        f"{show_memory(first.ram_bytes)} of memory, of which the system left {show_memory(first.available_bytes)}; "
         "nothing is timed there",
         *(f"does not fit: {one.label}: {one.reason}" for one in report.found if not one.fits),
         *doubt_lines([(one.label, one.seen) for one in report.found]),
         *(f"not run: {one.label}: {one.reason}" for one in report.skipped),
         *([] if report.folder is None else [f"kept in: {report.folder}"]),
     ]
-    return Table("", columns, rows, tuple(lines), whole=frozenset({"file", ""}))
+    return Table("", columns, rows, tuple(lines), whole=frozenset({"file", "fits"}))
 
 
 def fit_data(report: FitReport) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def fit_data(report: FitReport) -> dict[str, Any]:
 def _size(count: int | None, of: MemoryFit) -> str:
     if not of.fits:
         return "unknown"
-    return "not told" if count is None else show_bytes(count)
+    return "not told" if count is None else show_memory(count)
 
 
 def _golden(one: MemoryFit) -> str:

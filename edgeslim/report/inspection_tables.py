@@ -42,7 +42,7 @@ def _ledger_rows(rows: Sequence[Row]) -> Table:
         )
         for row in rows
     )
-    return Table("", ("", "name", "planned", "operator", "held", "state", "reason"), shown)
+    return Table("", ("kind", "name", "planned", "operator", "held", "state", "reason"), shown)
 
 
 def depth_table(rows: Sequence[DepthRow], images: int) -> Table | str:
@@ -129,17 +129,17 @@ def trials_table(trials: Sequence[Trial]) -> Table | str:
             f"{one.parameters:,}",
             f"{one.drop_points:+.2f} points",
             f"{one.drop_at_most_points:+.2f} points",
-            "accepted" if one.accepted else "loses too much",
+            "yes" if one.accepted else "no, loses too much",
             ", ".join(name for name, width in one.widths.items() if not width),
         )
         for one in sorted(trials, key=lambda trial: -trial.latency_s)
     )
     return Table(
         "pruned networks that were tried (* Pareto)",
-        (f"INT8 time, by single operators, {how}", *figures, "", "without"),
+        (f"INT8 time, by single operators, {how}", *figures, "accepted", "without"),
         rows,
         right=frozenset(figures),
-        whole=frozenset({*figures, "", "without"}),
+        whole=frozenset({*figures, "accepted", "without"}),
     )
 
 

@@ -12,7 +12,7 @@ from edgeslim.report.plots import require_matplotlib, save_figure
 from edgeslim.units import show_seconds
 
 ROW_INCHES, WIDE_RANGE = 0.85, 8.0
-UNITS = (("seconds", 1.0), ("milliseconds", 1e3), ("microseconds", 1e6))
+UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
 COLOURS = {"fp32": "#4477aa", "int8": "#ee7733"}
 OTHER = "#777777"
 # A row is one high: the boxes from its top, below them the median.
@@ -42,7 +42,7 @@ def distributions(measured: Sequence[Measurement], file: Path) -> None:
     _scale(axes, logarithmic=max(medians) > WIDE_RANGE * min(medians))
     axes.set_yticks(range(len(measured)), [_label(one) for one in measured])
     axes.set_ylim(len(measured) - 0.5, -0.5)
-    axes.set_xlabel(f"{unit} for an inference", fontsize=9)
+    axes.set_xlabel(f"time of an inference, {unit}", fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", lw=0.3)
     axes.tick_params(labelsize=8)

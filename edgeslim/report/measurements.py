@@ -12,13 +12,11 @@ from edgeslim.measure.comparison import Comparison
 from edgeslim.measure.measurement import Caution, Measurement, Place
 from edgeslim.measure.probe import Finding
 from edgeslim.table import Table
-from edgeslim.units import show_bytes, show_seconds
-
-MARKS = {"same": "ok", "differs": "DIFFERS", "unknown": "?"}
+from edgeslim.units import show_memory, show_rate, show_seconds
 
 
 def latency(one: Measurement) -> str:
-    """Return a median with half the width of its 95 % interval: "317 us ±1 %"."""
+    """Return a median with half the width of its 95 % interval: "317 µs ±1 %"."""
     low, high = one.median_interval_s
     return f"{show_seconds(one.median_s)} ±{50 * (high - low) / one.median_s:.0f} %"
 
@@ -65,8 +63,8 @@ def measurement_table(
     `folder` is where the raw times are kept, `notes` what else a reader must know.
     """
     metered = any(one.power is not None for one in measured)
-    figures = ("median", "p90", "p99", "frames/s", "first", "load", "peak memory")
-    columns = ("file", "ran as", *figures, *(["energy, net"] if metered else []), "")
+    figures = ("median", "p90", "p99", "fps", "first", "init", "peak RSS")
+    columns = ("file", "ran as", *figures, *(["energy"] if metered else []), "status")
     rows = tuple(
         (
             one.label,
@@ -74,10 +72,10 @@ def measurement_table(
             latency(one),
             show_seconds(one.p90_s),
             "too few" if one.p99_s is None else show_seconds(one.p99_s),
-            f"{one.frames_per_second:.4g}",
+            show_rate(one.frames_per_second),
             show_seconds(one.first_s),
             show_seconds(one.init_s),
-            show_bytes(one.peak_rss_bytes),
+            show_memory(one.peak_rss_bytes),
             *([_energy(one)] if metered else []),
             one.status,
         )
@@ -159,13 +157,17 @@ def _energy_data(name: str, found: tuple[float, tuple[float, float]] | None) -> 
 
 def probe_table(findings: Sequence[Finding], target: str, device: str) -> Table:
     """Return every fact of a profile beside the machine's own word."""
-    rows = tuple((MARKS[one.state], one.what, one.profile, one.device) for one in findings)
-    return Table(f"{target} beside the profile of {device}", ("", "what", "profile", "the machine"), rows)
+    rows = tuple((_loud(one.state, "differs"), one.what, one.profile, one.device) for one in findings)
+    return Table(f"{target} beside the profile of {device}", ("state", "what", "profile", "device"), rows)
+
+
+def _loud(state: str, bad: str) -> str:
+    return state.upper() if state == bad else state
 
 
 def comparison_table(found: Comparison) -> Table:
-    """Return each figure of both, the change with its interval, and whether it counts as a difference."""
-    columns = ("figure", "before", "after", "change", "95 % interval", "p", "")
+    """Return each figure of both, by the name that --fail-if takes, its change and whether it is a difference."""
+    columns = ("figure", "before", "after", "change", "95 % interval", "p", "outcome")
     rows = tuple(
         (
             name,
@@ -187,9 +189,9 @@ def comparison_table(found: Comparison) -> Table:
 def _shown(metric: str, value: float) -> str:
     match metric:
         case "peak_rss":
-            return show_bytes(round(value))
+            return show_memory(round(value))
         case "fps":
-            return f"{value:.4g}"
+            return show_rate(value)
         case "energy":
             return f"{value:.3g} mJ"
     return show_seconds(value)

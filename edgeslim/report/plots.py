@@ -90,7 +90,7 @@ def _draw_trials(axes: Any, found: Inspection) -> None:
     best = pareto(found.trials)
     front = ([1e6 * one.latency_s for one in best], [one.drop_points for one in best])
     axes.plot(*front, lw=1, color="black", alpha=0.5, zorder=0, label="Pareto front")
-    axes.set_xlabel("INT8 time, by single operators, microseconds", fontsize=8)
+    axes.set_xlabel("INT8 time, by single operators, µs", fontsize=8)
     axes.set_ylabel("points lost, and at most (95 %)", fontsize=8)
     axes.set_title("pruned networks that were tried; the slowest is the dense one", fontsize=9, loc="left")
     axes.legend(fontsize=8)

@@ -75,7 +75,7 @@ def _layers_table(report: SensitivityReport) -> Table:
         rows.append((one.module if first else "", one.precision, show_bytes(one.size_bytes), time, *loss))
     return Table(
         "layers, one at a time in another precision than fp32 (loss simulated)",
-        ("layer", "as", *figures),
+        ("layer", "precision", *figures),
         tuple(rows),
         right=frozenset(figures),
         whole=frozenset(figures),

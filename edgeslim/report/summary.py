@@ -16,7 +16,7 @@ from edgeslim.report.emulation import time_lines
 from edgeslim.report.measurements import latency, measurement_data, place
 from edgeslim.table import Table
 from edgeslim.tasks.task import measured as measured_value
-from edgeslim.units import show_bytes
+from edgeslim.units import show_bytes, show_memory
 
 OTHERWISE = {  # what a layer is that is not INT8
     "fp32": "kept in float",
@@ -41,9 +41,8 @@ def build_summary(
     here = {m.label: m for m in measured}
     metric = manifest.models[0].quality.metric
     kind = metric if manifest.data.labelled else f"{metric} as fp32"
-    columns = (
-        *("format", "precision", "size", f"{kind}, 95 % interval", "as fp32", "int8 layers", "latency*", "memory*"),
-    )
+    quality = (f"{kind}, 95 % interval", "agrees with fp32")
+    columns = ("format", "precision", "size", *quality, "int8 layers", "median latency*", "peak RSS*")
     models = sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision)))
     rows = tuple(_row(model, here.get(f"{model.format} {model.precision}")) for model in models)
     data = manifest.data
@@ -105,7 +104,7 @@ def _row(model: ModelFile, measured: Measurement | None) -> tuple[str, ...]:
         "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
         _proven(layers) if model.precision == "int8" else "",
         latency(measured) if measured else "not measured",
-        show_bytes(measured.peak_rss_bytes) if measured else "not measured",
+        show_memory(measured.peak_rss_bytes) if measured else "not measured",
     )
 
 

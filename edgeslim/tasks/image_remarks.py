@@ -59,5 +59,7 @@ def _kept(size: tuple[int, int], how: Preprocessing) -> float:
     width, height = size
     if how.resize is None:
         return how.width * how.height / (width * height)
+    if isinstance(how.resize, tuple):
+        return how.width * how.height / (how.resize[0] * how.resize[1])
     shape = (width / height) / (how.width / how.height)
     return min(shape, 1 / shape)

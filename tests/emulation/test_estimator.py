@@ -210,7 +210,7 @@ def test_an_estimate_is_shown_as_its_interval_with_what_it_rests_on():
     uncalibrated = estimate(counted(1e8, 1e6), made_estimator(costs=fit(made(), GROUPS)), "litert", "int8")
     assert uncalibrated.shown == "70 ms (estimated, ncnn-fitted, not calibrated for litert int8)"
     tiny = estimate(counted(1.9e6, 0), made_estimator(costs=fit(made(), GROUPS), band=0.1), "ncnn", "fp32")
-    assert tiny.shown == "855 us-1.05 ms (estimated, ncnn-fitted)", "two units, each with its own number"
+    assert tiny.shown == "855 µs-1.05 ms (estimated, ncnn-fitted)", "two units, each with its own number"
 
 
 def test_a_profile_holds_an_estimator_as_it_was_learned():

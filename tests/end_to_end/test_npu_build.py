@@ -213,5 +213,5 @@ def test_float_layers_and_too_little_sram_reject_the_artifact_by_layer_with_cure
     layers = [one for one in reasons if one.startswith("on the CPU: ")]
     assert len(layers) == len(made["compiled"]["cpu_operators"]) > 0
     assert all("; cure: " in one for one in layers)
-    assert any("of SRAM, the device has 1.02 KB" in one for one in reasons)
+    assert any("of SRAM, the device has 1 KiB" in one for one in reasons)
     assert edgeslim("verify", str(out)).returncode == 0, "a rejected artifact is whole all the same"

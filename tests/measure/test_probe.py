@@ -61,7 +61,7 @@ def test_every_finding_holds_the_profiles_word_and_the_machines_own(pi):
     found = probed(pi)
     assert (found["cores"].profile, found["cores"].device) == ("4", "4")
     assert found["board"].device == "Raspberry Pi 4 Model B Rev 1.5"
-    assert found["RAM, at least"].device == "3.70 GiB"
+    assert found["RAM, at least"].device == "3.7 GiB"
     assert found["glibc"].device == "2.36"
     assert "Debian GNU/Linux 12 (bookworm), kernel 6.12.25+rpt-rpi-v8" in found["system"].device
     runtime = found["runtime onnxruntime"]

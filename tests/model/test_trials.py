@@ -60,7 +60,7 @@ def shown(trials: list[Trial]) -> str:
 
 
 def test_the_table_names_the_front_what_was_refused_and_the_blocks_that_went() -> None:
-    lines = [line for line in shown(TRIALS).splitlines() if " us" in line]
+    lines = [line for line in shown(TRIALS).splitlines() if " µs" in line]
     assert [" *" in line for line in lines] == [True, False, True, True]
     assert ["loses too much" in line for line in lines] == [False, False, False, True]
     assert ["block a.0" in line for line in lines] == [False, False, True, False]

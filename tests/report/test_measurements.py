@@ -112,10 +112,10 @@ def test_the_table_holds_a_row_for_each_file():
     heads, first, second = cells(table)
     assert heads[:3] == ["file", "ran as", "median"], "the columns"
     assert first == [
-        "onnx fp32", "fp32", "4 ms ±0 %", "4 ms", "4 ms", "250", "12 ms", "200 ms", "50 MB", "valid",
+        "onnx fp32", "fp32", "4 ms ±0 %", "4 ms", "4 ms", "250/s", "12 ms", "200 ms", "47.7 MiB", "valid",
     ], "a figure of the fp32 file"  # fmt: skip
     assert second == [
-        "onnx int8", "uint8", "1 ms ±0 %", "1.16 ms", "too few", "1000", "3.6 ms", "200 ms", "50 MB", "valid",
+        "onnx int8", "uint8", "1 ms ±0 %", "1.16 ms", "too few", "1,000/s", "3.6 ms", "200 ms", "47.7 MiB", "valid",
     ], "a figure of the INT8 file"  # fmt: skip
     assert "energy: not measured" in rendered(table), "a missing meter is not said"
 
@@ -186,13 +186,22 @@ def test_a_comparison_shows_every_figure_with_its_change_and_whether_it_counts()
     both = {"times": (1.0,) * 100, "power": metered([2.0] * 9)}
     found = compare(measured(QUIET, "old", **both), measured([0.0015] * 9, "new", **both), paired=True)
     heads, *rows = cells(comparison_table(found))
-    assert heads == ["figure", "before", "after", "change", "95 % interval", "p", ""], "the columns"
+    assert heads == ["figure", "before", "after", "change", "95 % interval", "p", "outcome"], "the columns"
     assert [row[0] for row in rows] == list(METRICS), "a figure is missing"
     by_name = {row[0]: row[1:] for row in rows}
     assert by_name["median"] == ["1 ms", "1.5 ms", "+50.0 %", "+50.0 % to +50.0 %", "0.004", "differs"], "a time"
-    assert by_name["fps"][:3] == ["1000", "666.7", "-33.3 %"], "frames a second"
-    assert by_name["peak_rss"] == ["50 MB", "50 MB", "+0.0 %", "+0.0 % to +0.0 %", "1.000", "no difference"], "memory"
+    assert by_name["fps"][:3] == ["1,000/s", "667/s", "-33.3 %"], "frames a second"
+    assert by_name["peak_rss"] == ["47.7 MiB", "47.7 MiB", "+0.0 %", "+0.0 % to +0.0 %", "1.000", "no difference"], (
+        "memory"
+    )
     assert by_name["energy"][:2] == ["2 mJ", "2 mJ"], "energy"
+
+
+def test_bench_calls_its_figures_as_compare_and_its_conditions_do():
+    one = measured(QUIET, times=(1.0,) * 100, power=metered([2.0] * 9))
+    assert {name.replace("_", " ") for name in METRICS} <= {
+        name.lower() for name in measurement_table([one], "a board").columns
+    }
 
 
 def test_a_comparison_says_what_and_how_was_compared_and_what_could_not_be():
@@ -231,8 +240,8 @@ def test_a_probe_shows_every_fact_beside_the_machines_own_word():
     table = probe_table(findings, "ssh://pi@board", "raspberry-pi-4")
     assert "ssh://pi@board beside the profile of raspberry-pi-4" in rendered(table), "not what was probed"
     assert cells(table) == [
-        ["", "what", "profile", "the machine"],
-        ["ok", "architecture", "aarch64", "aarch64"],
+        ["state", "what", "profile", "device"],
+        ["same", "architecture", "aarch64", "aarch64"],
         ["DIFFERS", "cores", "4", "2"],
-        ["?", "glibc", "what its runtimes need", "not told"],
-    ], "a fact is missing or has another mark"
+        ["unknown", "glibc", "what its runtimes need", "not told"],
+    ], "a fact is missing or has another state"

@@ -41,6 +41,11 @@ def test_a_table_has_its_title_columns_rows_and_notes_in_order() -> None:
     assert "│     1 │" in text, "a number does not stand on the right"
 
 
+def test_a_column_without_a_heading_is_no_column() -> None:
+    with pytest.raises(ValueError, match="a column without a heading"):
+        Table("a title", ("file", ""), (("onnx", "valid"),))
+
+
 WORDS = st.lists(st.text("abcdefghij0123456789.%", min_size=1, max_size=14), min_size=1, max_size=5).map(" ".join)
 
 
@@ -70,8 +75,17 @@ def test_a_table_too_wide_for_the_terminal_becomes_a_block_a_row_without_what_is
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_a_builds_summary_cuts_no_value_at_any_width(width: int) -> None:
-    columns = ("format", "precision", "size", "top-1, 95 % interval", "as fp32", "int8 layers", "latency*", "memory*")
-    row = ("openvino", "int8", "1.53 MB", "94.55 % (94.09 to 94.98)", "97.49 %", "12 of 12", "1.07 ms ±14 %", "36.7 MB")
+    columns = (
+        "format",
+        "precision",
+        "size",
+        "top-1, 95 % interval",
+        "agrees with fp32",
+        "int8 layers",
+        "median latency*",
+        "peak RSS*",
+    )
+    row = ("openvino", "int8", "1.53 MB", "94.55 % (94.09 to 94.98)", "97.49 %", "12 of 12", "1.07 ms ±14 %", "35 MiB")
     text = page(
         Table(
             "default-raspberry-pi-4 1.0.0: accepted",

@@ -19,7 +19,7 @@ from edgeslim.errors import MissingPackage, Refused, ToolFailed
 from edgeslim.export import tflite_ends
 from edgeslim.export.process import run_tool
 from edgeslim.resources import python_command
-from edgeslim.units import show_bytes, show_seconds
+from edgeslim.units import show_memory, show_seconds
 
 PACKAGE, VERSION, EXTRA = "ethos-u-vela", "5.2.0", "ethos-u"
 Goal = Literal["Performance", "Size"]
@@ -52,14 +52,14 @@ class Compiled:
             ("flash", self.flash_bytes, compiler.flash.value),
         )
         return [
-            f"needs {show_bytes(has)} of {name}, the device has {show_bytes(limit)}"
+            f"needs {show_memory(has)} of {name}, the device has {show_memory(limit)}"
             for name, has, limit in needs
             if limit is not None and has > limit
         ]
 
     def __str__(self) -> str:
         """Say the goal and its price."""
-        return f"{self.goal}: {show_seconds(self.estimate.inference_s)}, SRAM {show_bytes(self.estimate.sram_bytes)}"
+        return f"{self.goal}: {show_seconds(self.estimate.inference_s)}, SRAM {show_memory(self.estimate.sram_bytes)}"
 
 
 def require_vela(path: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from edgeslim.artifact.manifest import Manifest
 from edgeslim.artifact.sections import CompiledFile, ReferenceKernels
 from edgeslim.backends.ethos_u.simulation import FILE, Simulation
 from edgeslim.table import Table
-from edgeslim.units import show_bytes, show_seconds
+from edgeslim.units import show_bytes, show_memory, show_seconds
 
 
 def compiled_lines(manifest: Manifest) -> list[str]:
@@ -21,7 +21,7 @@ def compiled_lines(manifest: Manifest) -> list[str]:
         f"NPU: {on_npu} of {on_npu + len(made.cpu_operators)} operators ({made.npu_pct:.1f} %): {kinds or 'none'}",
         *(f"CPU: {one.operator} `{one.name}`: {one.reason}; cure: {one.cure}" for one in made.cpu_operators),
         f"simulated, not measured: {show_seconds(told.inference_s)} an inference, {told.cycles:,} cycles, SRAM "
-        f"{show_bytes(told.sram_bytes)}, flash {show_bytes(told.flash_bytes)}, DRAM {show_bytes(told.dram_bytes)}; "
+        f"{show_memory(told.sram_bytes)}, flash {show_memory(told.flash_bytes)}, DRAM {show_memory(told.dram_bytes)}; "
         f"moved: SRAM {show_bytes(told.sram_moved_bytes)}, flash {show_bytes(told.flash_moved_bytes)}, DRAM "
         f"{show_bytes(told.dram_moved_bytes)}",
         f"known error of the simulation: {told.known_error}; all goals: {MEASUREMENTS}/{FILE}",
@@ -42,16 +42,11 @@ def simulation_table(found: Simulation) -> Table:
     figures = ("an inference", "cycles", "SRAM", "flash", "DRAM", "SRAM moved", "flash moved", "DRAM moved")
     rows = []
     for one in found.goals:
-        sizes = (
-            one.sram_bytes,
-            one.flash_bytes,
-            one.dram_bytes,
-            one.sram_moved_bytes,
-            one.flash_moved_bytes,
-            one.dram_moved_bytes,
-        )
+        held = (one.sram_bytes, one.flash_bytes, one.dram_bytes)
+        moved = (one.sram_moved_bytes, one.flash_moved_bytes, one.dram_moved_bytes)
         name = f"{one.goal}{' *' if one.kept else ''}"
-        rows.append((name, show_seconds(one.inference_s), f"{one.cycles:,}", *map(show_bytes, sizes)))
+        sizes = (*map(show_memory, held), *map(show_bytes, moved))
+        rows.append((name, show_seconds(one.inference_s), f"{one.cycles:,}", *sizes))
     return Table(
         title=f"{found.model}: simulated by {found.compiler}, not measured (* kept)",
         columns=("goal", *figures),

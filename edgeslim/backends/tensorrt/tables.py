@@ -46,7 +46,7 @@ def fp16_table(rows: Sequence[Fp16Row]) -> Table:
     """Return what every operator of a GPU's fp16 file runs in: planned, and as the file stores its weight."""
     return Table(
         title="half precision: SQNR in dB of each operator alone, simulated",
-        columns=("operator", "kind", "planned", "weight held in", "peak", "fp16", "bf16", "reason"),
+        columns=("name", "operator", "planned", "weight held in", "peak", "fp16", "bf16", "reason"),
         rows=tuple(
             (
                 row.planned.name,

@@ -23,7 +23,7 @@ from edgeslim.model.graph import batched, layers_of, macs_of, parameter
 from edgeslim.model.model import Model
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.tasks.images import ImageSet
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 
 CURVE_IMAGES = 512  # of the selection images, for the curves; candidates are judged on all
 CURVE_MACS = 5e13  # for all curves together; larger networks are judged on fewer images, down to CURVE_IMAGES_LEAST
@@ -137,7 +137,7 @@ def _require_memory(graph: fx.GraphModule) -> None:
         if needed > most:
             raise Refused(
                 f"`{name}` reads {inputs:,} inputs: pruning works on {WORKING_COPIES} matrices of that size squared, "
-                f"{show_bytes(needed)}; this machine has {show_bytes(most)}"
+                f"{show_memory(needed)}; this machine has {show_memory(most)}"
             )
 
 

@@ -21,6 +21,7 @@ from edgeslim.deploy.exit_status import ended, program, timed_out
 from edgeslim.deploy.ssh_connection import Connection
 from edgeslim.errors import BadInput, DeviceFailed
 from edgeslim.resources import whole_file
+from edgeslim.units import show_bytes
 from edgeslim.work_folders import has_gone, process_name, work_folder
 
 COMMAND_TIMEOUT_S = 60.0
@@ -91,7 +92,7 @@ class SshTarget:
         missing_bytes = sum(one.size - begun[one.name] for one in sent if one.name in begun)
         if missing_bytes + SPARE_BYTES > free_bytes:
             raise DeviceFailed(
-                f"{self.address}: {missing_bytes / 1e6:.1f} MB are to be sent, {free_bytes / 1e6:.1f} MB are free in "
+                f"{self.address}: {show_bytes(missing_bytes)} are to be sent, {show_bytes(free_bytes)} are free in "
                 f"{self._root}",
                 "disk-full",
             )

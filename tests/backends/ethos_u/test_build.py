@@ -80,11 +80,13 @@ def test_the_gate_allows_exactly_what_the_recipe_asks_for(tmp_path):
 def test_sram_and_flash_beyond_the_device_are_refused_with_the_figures_of_every_goal(tmp_path):
     recipe = with_settings(RECIPE, min_npu_ops_pct=0.0)
     small, fast = compiled(tmp_path, "Size", 2.0, 4000), compiled(tmp_path, "Performance", 1.0, 9000)
-    assert unfit(made(small, fast, compiler=limited(sram="3 KB")), recipe) == [
-        "compiled for Size it needs 4 KB of SRAM, the device has 3 KB "
-        "(for Performance: needs 9 KB of SRAM, the device has 3 KB); prune it, or give it smaller images"
+    assert unfit(made(small, fast, compiler=limited(sram="3 KiB")), recipe) == [
+        "compiled for Size it needs 3.91 KiB of SRAM, the device has 3 KiB "
+        "(for Performance: needs 8.79 KiB of SRAM, the device has 3 KiB); prune it, or give it smaller images"
     ]
-    assert "needs 1 KB of flash, the device has 900 B" in unfit(made(small, compiler=limited(flash="900 B")), recipe)[0]
+    assert (
+        "needs 1000 B of flash, the device has 900 B" in unfit(made(small, compiler=limited(flash="900 B")), recipe)[0]
+    )
     assert unfit(made(small, fast, compiler=limited()), recipe) == []
 
 

@@ -159,7 +159,7 @@ def test_what_exceeds_the_device_is_said_with_both_figures(tmp_path):
     one = compiled(tmp_path, "Size", 1.0, 3000)
     assert one.excesses(limited(sram="3000 B", flash="1000 B")) == []
     assert one.excesses(limited(sram="2999 B", flash="999 B")) == [
-        "needs 3 KB of SRAM, the device has 3 KB",
-        "needs 1 KB of flash, the device has 999 B",
+        "needs 2.93 KiB of SRAM, the device has 2.93 KiB",
+        "needs 1000 B of flash, the device has 999 B",
     ]
     assert replace(one, estimate=replace(one.estimate, sram_bytes=10**9)).excesses(limited()) == []

@@ -278,7 +278,9 @@ def test_importance_by_batch_norms_is_refused_where_there_is_none(tmp_path):
 def test_a_layer_too_large_for_this_machines_memory_is_named(monkeypatch, tmp_path):
     small = replace(this_machine(), ram_bytes=10_000)
     monkeypatch.setattr("edgeslim.compress.prune.workbench.this_machine", lambda: small)
-    with pytest.raises(Refused, match=r"`\w+` reads \d+ inputs: pruning works on 6 matrices .* this machine has 10 KB"):
+    with pytest.raises(
+        Refused, match=r"`\w+` reads \d+ inputs: pruning works on 6 matrices .* this machine has 9.77 KiB"
+    ):
         pruned(residual(), tmp_path, keep_macs=0.5)
 
 
