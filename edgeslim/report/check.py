@@ -26,7 +26,7 @@ def check_table(report: CheckReport) -> Table:
         *([] if report.images is None else _images(report.images, report.score, report.not_scored)),
         *([] if report.expected is None else _expected(report.expected)),
     ]
-    return Table("", ("", "what was found"), tuple(rows), whole=frozenset({""}))
+    return Table("", ("of", "what was found"), tuple(rows), whole=frozenset({"of"}))
 
 
 def check_lines(report: CheckReport) -> list[str]:
