@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from bench_compress_prune import MEASURED, METHODS, UNIFORM, step_above
 from bench_compress_results import DENSE, Figures, Key, Results, mean_and_half
-from markdown_table import table
 from peers import PRUNERS
+
+from edgeslim.table import markdown_rows as table
 
 Found = dict[Key, Figures]
 PLUS_MINUS = "±"

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from fit_estimator import CLOCKS, decisions, fitted, groups_of, left_out, mean_and_worst, observations
-from markdown_table import table
 
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import load_profile
@@ -21,6 +20,7 @@ from edgeslim.emulation.core import Emulator, open_emulator
 from edgeslim.errors import DeviceFailed
 from edgeslim.measure.entries import Entry, entries_of
 from edgeslim.measure.harness import Workload, measure
+from edgeslim.table import markdown_rows as table
 
 RUNS = 3
 PROCESSES = 5

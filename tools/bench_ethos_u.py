@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from markdown_table import table
 
 from edgeslim.backends.ethos_u.build import ends
 from edgeslim.backends.ethos_u.compile import KNOWN_ERROR, Compiled, compile_network
@@ -30,6 +29,7 @@ from edgeslim.model.context import Context
 from edgeslim.model.graph import program_of
 from edgeslim.model.load import load_model
 from edgeslim.progress import silent
+from edgeslim.table import markdown_rows as table
 from edgeslim.units import show_memory
 
 NETWORKS = ("default", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "resnet50", "shufflenet_v2_x1_0")

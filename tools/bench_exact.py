@@ -6,11 +6,10 @@ batch norms are settled, on synthetic images; no file is written.
 
 import sys
 
-from markdown_table import table
-
 from edgeslim.compress import fold
 from edgeslim.model.equivalence import exactness
 from edgeslim.model.load import load_model
+from edgeslim.table import markdown_rows as table
 
 NETWORKS = (
     "resnet18", "resnet50", "resnet101", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x1_0",

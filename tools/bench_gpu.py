@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from markdown_table import table
 from torch import Tensor, fx
 
 from edgeslim.compress import fold, mixed_precision
@@ -35,6 +34,7 @@ from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.model.simulate_fp16 import is_operator
 from edgeslim.progress import silent
+from edgeslim.table import markdown_rows as table
 
 CASES = ("fp32", "tf32", "fp16", "bf16", "mixed")
 WARM_UP, ROUNDS, REPLAYS = 20, 30, 20

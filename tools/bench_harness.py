@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 from bench_compress_case import export_fp32, folded
-from markdown_table import table
 from width_share import beyond_share
 
 from edgeslim.artifact.archive import open_artifact
@@ -42,6 +41,7 @@ from edgeslim.model.context import Context
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
+from edgeslim.table import markdown_rows as table
 
 HOST = "x86-64-host"
 SAME, APART = 40, 20

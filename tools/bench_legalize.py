@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from bench_compress_case import export_int8, folded, quantized
 from bench_models import gated
-from markdown_table import table
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -36,6 +35,7 @@ from edgeslim.model.graph import batched, copy_of, drop_unused, input_of, shape_
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
 from edgeslim.progress import silent
+from edgeslim.table import markdown_rows as table
 from edgeslim.tasks.classification import agreement_pct, score
 from edgeslim.tasks.images import Data, ImageSet
 

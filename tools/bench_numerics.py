@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 from bench_compress_case import calibration_inputs, folded
 from bench_numerics_networks import Network, network_named
-from markdown_table import table
 from numpy.typing import NDArray
 from peers import QUANTIZER_NAMES, write_quantized
 
@@ -51,6 +50,7 @@ from edgeslim.model.context import Context, Demand
 from edgeslim.model.numerics import Numerics
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.progress import silent
+from edgeslim.table import markdown_rows as table
 from edgeslim.tasks.classification import agreement_pct, score
 from edgeslim.tasks.images import Data
 

@@ -18,10 +18,10 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from markdown_table import table
 from numpy.typing import NDArray
 
 from edgeslim.devices.machine import this_machine
+from edgeslim.table import markdown_rows as table
 
 SIZES = ((56, 256), (28, 128), (28, 512))  # height and width of the image, channels of each layer
 SHARES = (0.7, 0.8, 0.9, 0.95)

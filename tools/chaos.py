@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 from chaos_trial import END_S, GONE_S, Trial, World, bench_words, build_words, measurements
-from markdown_table import table
+
+from edgeslim.table import markdown_rows as table
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from edgeslim.emulation.virtual_machine import REMOTE, VirtualMachine, missing_tools, running_machine

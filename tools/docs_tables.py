@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import estimator_page
-from markdown_table import table
 from prune_table import Row, load
 
 from edgeslim import bounds as limits
@@ -29,6 +28,7 @@ from edgeslim.measure.meters import METERS
 from edgeslim.pipeline.rules import RULES
 from edgeslim.recipe import Recipe
 from edgeslim.strict_yaml import Section
+from edgeslim.table import markdown_rows as table
 from edgeslim.units import show_memory
 
 README = Path(__file__).resolve().parent.parent / "README.md"

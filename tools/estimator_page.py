@@ -3,9 +3,9 @@
 import math
 
 import fit_estimator as fits
-from markdown_table import table
 
 from edgeslim.emulation.estimator import TRANSFER_BAND, relative_errors
+from edgeslim.table import markdown_rows as table
 
 HOW = """# From the counts of an emulated device to a time
 

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from markdown_table import table
 from torch import fx, nn
 
 from edgeslim.compress.prune.allocation import Problem, uniform
@@ -30,6 +29,7 @@ from edgeslim.compress.prune.sizes import sizes_of
 from edgeslim.errors import BadModel, Refused
 from edgeslim.model.graph import drop_unused, input_of, macs_of, shape_of, trace
 from edgeslim.model.sources.torchvision import torchvision_models
+from edgeslim.table import markdown_rows as table
 from edgeslim.tasks.task import Drop
 
 FOUND = Path(__file__).resolve().parent / "bench_models" / "prune_table.json"
