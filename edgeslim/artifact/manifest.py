@@ -73,7 +73,8 @@ class TensorSpec(Part):
 class SourceModel(Part):
     """The model as it was given (`source`, `weights_sha256`, `original_...`), and the costs of the network made of it.
 
-    `macs` for one image, `flops` = 2 x `macs`.
+    `macs` for one image, `flops` = 2 x `macs`. `origin` says in words where it came from, `licence` is an SPDX
+    expression; null where nobody said.
     """
 
     source: str
@@ -84,6 +85,8 @@ class SourceModel(Part):
     original_parameters: Count
     original_macs: Count
     inputs: tuple[TensorSpec, ...]
+    origin: str | None = None
+    licence: str | None = None
 
 
 class Task(Part):

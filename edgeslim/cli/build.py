@@ -102,6 +102,10 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
 @click.option("--no-estimate", is_flag=True, help="Do not estimate what the primary file takes on the device.")
+@click.option("--origin", metavar="TEXT", help="Where the network came from, for model card and manifest.")
+@click.option(
+    "--licence", metavar="SPDX", help="Its licence, likewise: Apache-2.0, `MIT OR Apache-2.0`, LicenseRef-OURS."
+)
 @click.option("--dry-run", is_flag=True, help="Print the recipe with every setting, and stop.")
 @AS_JSON
 @QUIET
@@ -136,6 +140,8 @@ def build(
                 trust_labels=wishes["trust_labels"],
                 operator_times=wishes["operator_times"],
                 estimate=not wishes["no_estimate"],
+                origin=wishes["origin"],
+                licence=wishes["licence"],
                 progress=progress,
             )
             rejected = None

@@ -32,6 +32,7 @@ from edgeslim.model.load import Source, load_data, load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.model.sources.outputs import TAKEN
 from edgeslim.pipeline.cut import without_probabilities
+from edgeslim.pipeline.documents import provenance, spdx
 from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, worst_beyond_drop
 from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
@@ -71,6 +72,8 @@ def build(
     trust_labels: bool = False,
     operator_times: str | Path | None = None,
     estimate: bool = True,
+    origin: str | None = None,
+    licence: str | None = None,
     progress: ProgressCallback = silent,
 ) -> BuildReport:
     """Compress a model for a device and write the artifact folder `out` and its archive.
@@ -81,12 +84,14 @@ def build(
     `evaluation`: what a set is read from in place of a part of `data`; `recipe`: one or a file of one, by default the
     device's, of which `formats`, `max_drop` (points) and `prune` (False: none; "latency=0.5": a share to keep)
     replace a part; `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
-    estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway. Raises
+    estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway; `origin`,
+    `licence`: where the network came from, and an SPDX expression, for model card and manifest. Raises
     BadInput before any work, Refused when the device cannot have the model or a result falls below a demand (then the
     artifact is written and marked rejected), ToolFailed when a step changed what the network computes, or an exporter
     failed (then the other formats are written, likewise marked).
     """
     began_s = time.monotonic()
+    licence = None if licence is None else spdx(licence)
     profile = load_profile(device)
     backend = backend_of(profile)
     recipe = with_pruning(_recipe(recipe, profile, backend, formats=formats, max_drop_points=max_drop), prune)
@@ -100,8 +105,8 @@ def build(
     told.begin("loading the model")
     said: dict[str, Any] = {"weights": weights, "preprocessing": preprocessing, "labels": labels, "task": task}
     model = load_model(source, seed=recipe.seed, **said) if start is None else started_from(start, source, **said)
-    if impossible := preflight(model, profile, steps, recipe.formats).reasons:
-        raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
+    _require_possible(model, profile, steps, recipe.formats)
+    came_from = provenance(model, origin, licence)
     told.begin("reading the images")
     images = load_data(
         model,
@@ -161,7 +166,20 @@ def build(
             *latency.unused,
         ]
         told.begin("packing the artifact")
-        built = Built(stages, images, recipe, profile, judged, delivery, times, errors, latency.used, reasons, unjudged)
+        built = Built(
+            stages,
+            images,
+            recipe,
+            profile,
+            judged,
+            delivery,
+            times,
+            errors,
+            latency.used,
+            reasons,
+            unjudged,
+            came_from,
+        )
         artifact = pack(work / "staging", stage(work / "staging", built), destination, overwrite=overwrite)
     note_build(default_store(), work_of(stages.given, profile, recipe, images), time.monotonic() - began_s)
     floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
@@ -199,6 +217,13 @@ def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType)
         require_judge(profile, [FORMATS[name].runtime for name in recipe.formats], recipe.threads)
     for name in recipe.formats:
         require_format(name)
+
+
+def _require_possible(
+    model: Model, profile: DeviceProfile, steps: Sequence[Any], formats: Sequence[FormatName]
+) -> None:
+    if impossible := preflight(model, profile, steps, formats).reasons:
+        raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
 
 
 def _require_understood(model: Model, context: Context, *, trust_labels: bool) -> None:

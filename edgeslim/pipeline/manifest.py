@@ -75,6 +75,8 @@ def manifest_of(made: Built) -> Manifest:
             original_parameters=model.parameters,
             original_macs=macs_of(model.graph),
             inputs=(_input(model.input_shape, "NCHW"),),
+            origin=made.provenance.origin,
+            licence=made.provenance.licence,
         ),
         task=Task(name=model.task_name, labels=model.labels or data.labels or ()),
         preprocessing=model.preprocessing,

@@ -92,6 +92,14 @@ class Incomplete(ToolFailed):
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """Where a network came from, in words, and its licence, an SPDX expression; None where nobody said."""
+
+    origin: str | None
+    licence: str | None
+
+
+@dataclass(frozen=True)
 class Built:
     """Everything a build made and found, from which the artifact is written."""
 
@@ -106,3 +114,4 @@ class Built:
     operator_times: UsedTimes | None  # by which widths were chosen
     reasons: Sequence[str]  # why it is rejected; none for an accepted one
     not_judged: str | None  # why the images cannot say whether too much is lost
+    provenance: Provenance
