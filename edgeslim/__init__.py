@@ -10,6 +10,7 @@ The functions behind the command line, loaded at their first use (`import edgesl
 - `calibrate(on, device=..., out=...)`: fit a device's estimator on a board, written as a profile; a `Calibration`
 - `compare(a, b)`: two saved measurements, or two artifacts measured interleaved; a `Comparison`
 - `probe(address, device=...)`: is a machine what a profile says; a list of findings
+- `show(path)`: what its build found, from the artifact alone; a `Shown`
 - `verify(path)`: hashes and golden vectors; a `VerifyReport`
 - `inspect(path)`: the ledger, plan against file; rows by file
 - `check(source, device=...)`: what is known before a build, every reason against it included; a `CheckReport`
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from edgeslim.progress import Progress
     from edgeslim.recipe import Recipe, load_recipe
     from edgeslim.report.inspection import inspect
+    from edgeslim.report.summary import show
     from edgeslim.tasks.preprocessing import Preprocessing
 
     __version__: str
@@ -77,6 +79,7 @@ _HOME = {
     "probe": "measure.probe",
     "profile": "emulation.operator_profile",
     "sensitivity": "pipeline.sensitivity",
+    "show": "report.summary",
     "verify": "artifact.verify",
 }
 
@@ -111,6 +114,7 @@ __all__ = [
     "probe",
     "profile",
     "sensitivity",
+    "show",
     "verify",
 ]
 

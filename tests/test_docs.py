@@ -96,6 +96,7 @@ def test_the_public_surface_is_pinned() -> None:
         "probe",
         "profile",
         "sensitivity",
+        "show",
         "verify",
     ]
     for name in [one for one in edgeslim.__all__ if one != "__version__"]:

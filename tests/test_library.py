@@ -47,7 +47,7 @@ def test_every_path_may_be_words(name: str):
     assert all(str in get_args(hints[one]) for one in paths), f"{name}: {paths}"
 
 
-@pytest.mark.parametrize("name", ["bench", "emulate", "inspect", "profile", "verify"])
+@pytest.mark.parametrize("name", ["bench", "emulate", "inspect", "profile", "show", "verify"])
 def test_words_that_name_no_artifact_are_told_as_such(name: str, tmp_path: Path):
     for given in (str(tmp_path / "nothing"), tmp_path / "nothing"):
         with pytest.raises(BadInput, match="nothing"):

@@ -181,6 +181,15 @@ def check_integrity(folder: Path) -> None:
         raise IntegrityFailed("\n".join([f"{folder}: is not what its manifest says", *(f"  - {p}" for p in problems)]))
 
 
+def changed(folder: Path) -> str | None:
+    """Return which files of an artifact's folder are not what its manifest lists, None where all are."""
+    try:
+        check_integrity(folder)
+    except IntegrityFailed as error:
+        return str(error)
+    return None
+
+
 def _is_artifact(folder: Path) -> bool:
     manifest = folder / MANIFEST
     return (

@@ -39,6 +39,7 @@ class Compatible(Part):
     """The one device this artifact was built for, and the profile that described it."""
 
     device: str
+    title: str | None = None  # what a person calls it; null in artifacts of before it was kept
     architecture: str
     soc: str | None
     profile_sha256: Sha256
@@ -97,7 +98,10 @@ class Task(Part):
 
 
 class DataUsed(Part):
-    """How many images served each purpose; `synthetic` images say nothing about accuracy."""
+    """How many images served each purpose; `synthetic` images say nothing about accuracy.
+
+    `how_read`: in words, how they were read, where that had to be decided.
+    """
 
     calibration: Count
     selection: Count
@@ -105,6 +109,7 @@ class DataUsed(Part):
     source: str
     synthetic: bool
     labelled: bool
+    how_read: str | None = None
 
 
 class Quality(Part):
@@ -193,6 +198,11 @@ class ModelFile(Part):
     integer_layers: IntegerLayers | None
     reference_kernels: ReferenceKernels | None = None  # null where they were not installed, or take no such file
 
+    @property
+    def label(self) -> str:
+        """Format and precision: "onnx int8"."""
+        return f"{self.format} {self.precision}"
+
     @model_validator(mode="after")
     def _takes_one_image_batch(self) -> Self:
         if len(self.inputs) != 1 or self.inputs[0].layout not in GOLDEN_INPUTS:
@@ -253,6 +263,9 @@ class Manifest(Part):
     tool_versions: dict[str, str]
     agreement_between_formats_pct: dict[str, Percent]
     error_by_depth: ErrorByDepth | None = None  # null where nothing was quantized
+    in_float: tuple[str, ...] = ()  # in words, what INT8 files compute in float
+    costs: str | None = None  # in words, what pruning and what INT8 costs; null where nothing was pruned
+    warnings: tuple[str, ...] | None = None  # all that are the same in every run; null where none were kept
     known_failures: tuple[str, ...] = ()
     host_dependent: tuple[str, ...] = ()
     files: tuple[FileEntry, ...] = ()

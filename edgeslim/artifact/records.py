@@ -38,6 +38,11 @@ class Record(Protocol):
         """Return all of it."""
 
 
+def file_name(label: str) -> str:
+    """Return the name of the file that holds the record with a label."""
+    return re.sub(r"[^\w.+-]+", "_", label) + ".json"
+
+
 def save(records: Iterable[Record], folder: Path) -> None:
     """Write each record, a measurement with its raw times, into `folder` as LABEL.json, whole or not at all.
 
@@ -45,7 +50,7 @@ def save(records: Iterable[Record], folder: Path) -> None:
     """
     texts: dict[str, str] = {}
     for one in records:
-        name = re.sub(r"[^\w.+-]+", "_", one.label) + ".json"
+        name = file_name(one.label)
         if name in texts:
             raise BadInput(f"two records would be saved as {folder / name}; give them labels that differ")
         texts[name] = one.to_json()

@@ -56,7 +56,8 @@ class Delivery:
     `primary` is the path, in the artifact, of what the device should run, None where there is nothing; `on_cpu` tells
     whether the device's CPU runs it, so that its time can be estimated. `files`: what else goes into the artifact, by
     its path there. `tolerances` (one an output), `reference_kernels`: of model files, by label. `failures` are what
-    could not be made, `reasons` what falls below the recipe's demands.
+    could not be made, `reasons` what falls below the recipe's demands; `warnings` are the same in every run, `doubts`
+    follow from times.
     """
 
     primary: str | None
@@ -69,6 +70,7 @@ class Delivery:
     failures: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ def deliver(
         measurements=tuple(measurements),
         reasons=tuple(beyond_budget(primary, recipe, taken_there)),
         warnings=tuple(warnings),
+        doubts=tuple(slower_than_float(judged, measurements, context.profile)),
     )
 
 
@@ -113,10 +114,10 @@ def choose_primary(
 ) -> "tuple[Judged | None, list[str]]":
     """Return the file the device should run, and warnings.
 
-    For this machine: the fastest, beyond noise, of all. For another device times taken here only warn, and the order
-    of its profile decides, without what is known to fail on it.
+    For this machine: the fastest, beyond noise, of all. For another device the order of its profile decides, without
+    what is known to fail on it.
     """
-    from edgeslim.export.evaluation.run import known_failures, twin_of
+    from edgeslim.export.evaluation.run import known_failures
 
     ranked = [
         one
@@ -127,23 +128,33 @@ def choose_primary(
         if not known_to_fail(profile, support.name, precision)
     ]
     warnings = [*known_failures(judged, profile), *_saturated(judged)]
+    if not ranked:
+        return None, [*warnings, f"no file is known to run on {profile.name}: the artifact names no primary"]
+    primary = ranked[0]
+    if is_this_machine(profile):
+        times = {m.label: m for m in measurements}
+        for one in ranked[1:]:
+            if faster(times[one.label], times[primary.label]).faster == one.label:
+                primary = one
+    return primary, warnings
+
+
+def slower_than_float(
+    judged: "Sequence[Judged]", measurements: Sequence[Measurement], profile: DeviceProfile
+) -> list[str]:
+    """Return a warning for every INT8 file that is slower than its float twin, beyond noise, on this machine."""
+    from edgeslim.export.evaluation.run import twin_of
+
     times = {m.label: m for m in measurements}
-    here = is_this_machine(profile)
+    where = profile.name if is_this_machine(profile) else f"the machine that built it (no {profile.name})"
+    warnings = []
     for one in judged:
         twin = twin_of(one, judged)
         if one.job.precision == "int8" and twin is not None:
             verdict = faster(times[one.label], times[twin.label])
             if verdict.faster == twin.label:
-                where = profile.name if here else f"this machine (not {profile.name})"
                 warnings.append(f"{one.label} is slower than {twin.label} on {where}: {verdict}")
-    if not ranked:
-        return None, [*warnings, f"no file is known to run on {profile.name}: the artifact names no primary"]
-    primary = ranked[0]
-    if here:
-        for one in ranked[1:]:
-            if faster(times[one.label], times[primary.label]).faster == one.label:
-                primary = one
-    return primary, warnings
+    return warnings
 
 
 def _saturated(judged: "Sequence[Judged]") -> list[str]:
@@ -152,9 +163,9 @@ def _saturated(judged: "Sequence[Judged]") -> list[str]:
     if not this_machine().sums_saturate or not any(one.plan().may_saturate for one in files):
         return []
     return [
-        "this CPU has no VNNI: OpenVINO's integer sums saturate here, so accuracy and golden outputs of the INT8 "
-        "OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it, or with weights of 7 "
-        "bits (recipe: `quantize`, `reduce_range: true`)"
+        "the CPU of the build has no VNNI: OpenVINO's integer sums saturate there, so accuracy and golden outputs of "
+        "the INT8 OpenVINO file are those of saturated arithmetic; build on a CPU with VNNI to judge it, or with "
+        "weights of 7 bits (recipe: `quantize`, `reduce_range: true`)"
     ]
 
 

@@ -147,35 +147,16 @@ def build(
             rejected = None
         except (Rejected, Incomplete) as error:
             report, rejected = error.report, error
-    from edgeslim.report.summary import build_summary, summary_data
+    from edgeslim.report.summary import shown_data, shown_table
 
-    artifact = report.artifact
+    folder = report.artifact.folder
+    made = edgeslim.show(folder)
     if as_json:
-        print_json(
-            {
-                "folder": str(artifact.folder),
-                **summary_data(artifact.manifest, report.measurements, report.warnings, report.times),
-                "data_read": report.data_read,
-                "in_float": list(report.in_float),
-                "costs": report.costs,
-                "advice": list(report.advice),
-            }
-        )
+        print_json({**shown_data(made), "advice": list(report.advice)})
     else:
-        summary = build_summary(
-            artifact.folder,
-            artifact.manifest,
-            report.profile,
-            report.measurements,
-            report.warnings,
-            report.times,
-            report.data_read,
-            report.in_float,
-            report.costs,
-        )
-        show(summary)
+        show(shown_table(made))
         if verbose:
-            echo((artifact.folder / "CHANGELOG.md").read_text())
+            echo((folder / "CHANGELOG.md").read_text())
     if rejected is not None:
         raise rejected
 

@@ -1,4 +1,4 @@
-"""`inspect`, `verify`, `devices` and `doctor`: what an artifact, a device and this machine are."""
+"""`show`, `inspect`, `verify`, `devices` and `doctor`: what an artifact, a device and this machine are."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,25 @@ from edgeslim.cli.options import AS_JSON, echo, print_json, show, tell
 from edgeslim.devices.new_profile import write_new_profile
 from edgeslim.devices.profile import all_profiles, describe, load_profile
 from edgeslim.errors import BadInput
+
+
+@click.command("show", cls=Command, examples=("edgeslim show ARTIFACT", "edgeslim show ARTIFACT.tar.gz --json"))
+@click.argument("artifact", type=click.Path(path_type=Path))
+@AS_JSON
+def show_artifact(artifact: Path, as_json: bool) -> None:
+    """Print the summary that the build of ARTIFACT ended with, from its folder or its archive alone.
+
+    Times differ in every run: they lie beside the archive, in the folder, and an archive has none.
+    """
+    from edgeslim.report.summary import shown_data, shown_table
+
+    found = edgeslim.show(artifact)
+    if found.changed is not None:
+        tell("warning", found.changed)
+    if as_json:
+        print_json(shown_data(found))
+    else:
+        show(shown_table(found))
 
 
 @click.command(cls=Command, examples=("edgeslim inspect ARTIFACT", "edgeslim inspect ARTIFACT --all --plot depth.png"))

@@ -26,7 +26,7 @@ from edgeslim.cli.cache import cache
 from edgeslim.cli.calibrate import calibrate
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.help import Commands
-from edgeslim.cli.inspect import devices, doctor, inspect, verify
+from edgeslim.cli.inspect import devices, doctor, inspect, show_artifact, verify
 from edgeslim.cli.options import LOG, begin, keep_stdout, print_json, printed_json, tell
 from edgeslim.deploy.installed import version_of
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
@@ -64,6 +64,7 @@ for command in (
     build,
     bench,
     compare,
+    show_artifact,
     inspect,
     verify,
     check,

@@ -1,11 +1,12 @@
 """What an emulated inference took, counted and not timed, and what follows from it for the device."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass as validated_dataclass
 
-from edgeslim.artifact.records import text_of
+from edgeslim.artifact.records import read, text_of
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate
 from edgeslim.measure.measurement import Caution, Kind
 
@@ -75,3 +76,8 @@ class EmulatedInference:
 
 
 _ADAPTER = TypeAdapter(EmulatedInference)
+
+
+def load(file: Path) -> EmulatedInference:
+    """Read a record that was saved; BadInput names the file and what is wrong with it."""
+    return read(_ADAPTER, file.read_bytes(), str(file))

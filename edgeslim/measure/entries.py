@@ -60,7 +60,7 @@ def entries_of(folder: Path, manifest: Manifest, only: str | None = None) -> lis
     asked = () if manifest.accelerator is None else manifest.accelerator.agent_arguments
     found = [
         Entry(
-            Candidate(f"{model.format} {model.precision}", model.runtime, folder / model.path, model.precision, asked),
+            Candidate(model.label, model.runtime, folder / model.path, model.precision, asked),
             model,
             folder,
         )

@@ -15,7 +15,7 @@ from edgeslim.artifact.archive import check_destination, pack
 from edgeslim.backends import backend_of
 from edgeslim.compress import fold, resolve_all, step_faults
 from edgeslim.compress.prune import step as prune
-from edgeslim.devices.profile import DeviceProfile, load_profile
+from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
@@ -32,9 +32,10 @@ from edgeslim.model.load import Source, load_data, load_model, name_of
 from edgeslim.model.model import Model, Stages
 from edgeslim.model.sources.outputs import TAKEN
 from edgeslim.pipeline.cut import without_probabilities
-from edgeslim.pipeline.documents import provenance, spdx
+from edgeslim.pipeline.documents.provenance import provenance, spdx
+from edgeslim.pipeline.documents.times import DeviceTimes, Times
 from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, worst_beyond_drop
-from edgeslim.pipeline.latency import DeviceTimes, Noted, require_judge, times_on_device
+from edgeslim.pipeline.latency import Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.past_builds import note_build, work_of
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
@@ -155,44 +156,42 @@ def build(
         lost, not_told = try_diagnostic("what pruning costs", lambda: costs(judged, stages, images, model.task))
         unjudged = not_judged(recipe, images, model.task)
         reasons = [*failures, *below_demand(judged, recipe, images, unjudged), *delivery.reasons, *too_slow]
-        warnings = [
-            *([] if unjudged is None else [unjudged]),
-            *delivery.warnings,
-            *doubts,
-            *unread,
-            *not_read,
-            *not_told,
-            *_told(stages.final),
-            *latency.unused,
-        ]
+        warnings = [*filter(None, [unjudged]), *delivery.warnings, *_told(stages.final), *latency.unused]
         told.begin("packing the artifact")
         built = Built(
-            stages,
-            images,
-            recipe,
-            profile,
-            judged,
-            delivery,
-            times,
-            errors,
-            latency.used,
-            reasons,
-            unjudged,
-            came_from,
+            stages=stages,
+            data=images,
+            recipe=recipe,
+            profile=profile,
+            judged=judged,
+            delivery=delivery,
+            times=Times(
+                delivery.measurements,
+                times,
+                is_this_machine(profile),
+                (*delivery.doubts, *doubts, *unread, *not_read, *not_told),
+            ),
+            error_by_depth=errors,
+            operator_times=latency.used,
+            reasons=reasons,
+            not_judged=unjudged,
+            provenance=came_from,
+            warnings=warnings,
+            in_float=_in_float(stages.final, recipe.formats) if delivery.on_cpu else (),
+            costs=None if lost is None else str(lost),
         )
         artifact = pack(work / "staging", stage(work / "staging", built), destination, overwrite=overwrite)
     note_build(default_store(), work_of(stages.given, profile, recipe, images), time.monotonic() - began_s)
-    floats = _in_float(tried.stages.final, recipe.formats) if delivery.on_cpu else ()
     report = BuildReport(
         artifact,
         profile,
         stages.pruned,
         delivery.measurements,
-        tuple(warnings),
+        (*warnings, *built.times.warnings),
         times,
         images.how_read,
-        floats,
-        None if lost is None else str(lost),
+        tuple(built.in_float),
+        built.costs,
         advice(built, lost),
     )
     if failures:

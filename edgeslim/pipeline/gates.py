@@ -151,7 +151,7 @@ def _too_slow(made: Built) -> bool:
         return False
     if is_this_machine(made.profile):
         return any(one.label == primary.label and one.median_s > most for one in made.delivery.measurements)
-    found = made.times.of(primary.label)
+    found = made.times.device.of(primary.label)
     return found is not None and found.estimate is not None and found.estimate.s > most
 
 

@@ -21,6 +21,7 @@ from edgeslim.measure.operators.times import MEASURABLE, UNPACKING_ONCE, measura
 from edgeslim.measure.operators.used import UsedTimes, used_times
 from edgeslim.model.context import Context
 from edgeslim.model.operator import Operator, OperatorLatency
+from edgeslim.pipeline.documents.times import DeviceTimes
 from edgeslim.progress import Tell, silent
 from edgeslim.recipe import Recipe
 from edgeslim.units import show_seconds
@@ -30,18 +31,6 @@ SHARE, LEAST_S = 0.1, 5.0  # of a build's time, that estimates nobody demanded m
 TOO_LONG = (
     "emulating it takes more than a tenth of the build; `edgeslim bench ARTIFACT --on emulator` takes the time it needs"
 )
-
-
-@dataclass(frozen=True)
-class DeviceTimes:
-    """Estimates for some files of a build, and what kept others from having one."""
-
-    simulations: tuple[EmulatedInference, ...] = ()
-    missing: tuple[str, ...] = ()
-
-    def of(self, label: str) -> EmulatedInference | None:
-        """Return what is known of a file, None where nothing is."""
-        return next((one for one in self.simulations if one.label == label), None)
 
 
 def device_times(

@@ -59,6 +59,7 @@ def manifest_of(made: Built) -> Manifest:
         artifact=ArtifactName(name=_name(made), version=VERSION),
         compatible=Compatible(
             device=profile.name,
+            title=profile.title,
             architecture=profile.architecture,
             soc=profile.soc,
             profile_sha256=profile_sha256(profile),
@@ -87,6 +88,7 @@ def manifest_of(made: Built) -> Manifest:
             source=data.source,
             synthetic=data.synthetic,
             labelled=data.labelled,
+            how_read=data.how_read,
         ),
         models=tuple(_model_file(one, made) for one in made.judged),
         **accelerator,
@@ -97,6 +99,9 @@ def manifest_of(made: Built) -> Manifest:
         tool_versions={"python": platform.python_version(), **_versions()},
         agreement_between_formats_pct=agreement_between_formats(made.judged, model.task),
         error_by_depth=made.error_by_depth,
+        in_float=tuple(made.in_float),
+        costs=made.costs,
+        warnings=tuple(made.warnings),
         known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=tuple(
             told

@@ -17,7 +17,7 @@ from edgeslim.measure.operators.used import UsedTimes
 from edgeslim.model.graph import batched, copy_of
 from edgeslim.model.load import refuse_broken_weights
 from edgeslim.model.model import Model, Stages
-from edgeslim.pipeline.latency import DeviceTimes
+from edgeslim.pipeline.documents.times import DeviceTimes, Times
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 
@@ -109,9 +109,12 @@ class Built:
     profile: DeviceProfile
     judged: Sequence[Judged]
     delivery: Delivery
-    times: DeviceTimes  # on the device, estimated
+    times: Times
     error_by_depth: ErrorByDepth | None  # None where nothing was quantized
     operator_times: UsedTimes | None  # by which widths were chosen
     reasons: Sequence[str]  # why it is rejected; none for an accepted one
     not_judged: str | None  # why the images cannot say whether too much is lost
     provenance: Provenance
+    warnings: Sequence[str]  # without those of `times`
+    in_float: Sequence[str]  # in words, what the INT8 files compute in float
+    costs: str | None  # in words, what pruning and what INT8 costs; None where nothing was pruned

@@ -4,25 +4,18 @@ import shutil
 from pathlib import Path
 
 from edgeslim.artifact.archive import MEASUREMENTS, write_example
-from edgeslim.artifact.manifest import (
-    Manifest,
-)
-from edgeslim.artifact.records import save
+from edgeslim.artifact.manifest import Manifest
 from edgeslim.export.evaluation.ledger import save_spellings
 from edgeslim.measure.operators.used import FILE, save_used
 from edgeslim.model.numerics import Numerics
 from edgeslim.model.trials import save_trials
-from edgeslim.pipeline.documents import write_documents
-from edgeslim.pipeline.golden import (
-    golden_images,
-    write_golden,
-)
+from edgeslim.pipeline.documents.times import save_times
+from edgeslim.pipeline.documents.write import write_documents
+from edgeslim.pipeline.golden import golden_images, write_golden
 from edgeslim.pipeline.manifest import manifest_of
 from edgeslim.pipeline.result import Built
 from edgeslim.recipe import RECIPE_SCHEMA
 from edgeslim.strict_yaml import editor_line
-
-EMULATED = "emulated"  # the folder of what was counted, beside that of what was measured
 
 
 def stage(staging: Path, made: Built) -> Manifest:
@@ -44,9 +37,8 @@ def stage(staging: Path, made: Built) -> Manifest:
     if made.operator_times is not None:
         save_used(made.operator_times, staging / FILE)
     (staging / "recipe.yaml").write_text(editor_line(RECIPE_SCHEMA.name) + made.recipe.text())
-    write_documents(staging, made)
-    save(made.delivery.measurements, staging / MEASUREMENTS)
-    if made.times.simulations:
-        save(made.times.simulations, staging / MEASUREMENTS / EMULATED)
+    save_times(made.times, staging / MEASUREMENTS)
     save_trials(made.stages.final.trials, staging / MEASUREMENTS)
-    return manifest_of(made)
+    manifest = manifest_of(made)
+    write_documents(staging, made, manifest)
+    return manifest

@@ -11,7 +11,6 @@ from edgeslim.emulation.estimator import EnergyEstimate, Estimate
 from edgeslim.emulation.fits import FitReport, MemoryFit
 from edgeslim.emulation.inference import EmulatedInference
 from edgeslim.emulation.operator_profile import SUFFIX, OperatorCounts, OperatorProfile, missed_bytes
-from edgeslim.pipeline.latency import DeviceTimes
 from edgeslim.report.measurements import doubt_lines
 from edgeslim.table import Table
 from edgeslim.units import show_bytes, show_memory
@@ -44,16 +43,6 @@ def time(one: Estimate | None) -> str:
     if one is None:
         return "unknown"
     return f"{one.interval}{'' if one.decisive else ', not calibrated'}"
-
-
-def time_lines(times: DeviceTimes, title: str) -> list[str]:
-    """Return what the files of a build would take on the device, and why there is no figure where there is none."""
-    found = [(one, one.estimate) for one in times.simulations if one.estimate is not None]
-    if not found:
-        return list(times.missing)
-    threads = found[0][0].threads
-    shown = ", ".join(f"{one.label} {estimate.shown}" for one, estimate in found)
-    return [f"on a {title}, {threads} thread{'s' if threads > 1 else ''}: {shown}", *times.missing]
 
 
 def misses(counts: dict[str, int]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeslim.artifact.archive import MEASUREMENTS, check_integrity, open_artifact
+from edgeslim.artifact.archive import MEASUREMENTS, changed, open_artifact
 from edgeslim.artifact.manifest import LayerError, Manifest
 from edgeslim.backends import Inspected, backend_of_artifact
 from edgeslim.errors import EdgeslimError, IntegrityFailed
@@ -69,8 +69,8 @@ def inspect(path: str | Path) -> Inspection:
             rows = _depth_rows(manifest, plan, ledger)
             trials = load_trials(artifact.folder / MEASUREMENTS)
             accelerator = backend_of_artifact(manifest).inspected(artifact)
-            changed = _changed(artifact.folder)
-            return Inspection(ledger, errors.images if errors else 0, rows, trials, accelerator, changed)
+            files = changed(artifact.folder)
+            return Inspection(ledger, errors.images if errors else 0, rows, trials, accelerator, files)
         except EdgeslimError:
             raise
         except Exception as error:
@@ -78,14 +78,6 @@ def inspect(path: str | Path) -> Inspection:
                 f"{path}: its plan or a model file is damaged ({type(error).__name__}: {error}); "
                 "`edgeslim verify` names the file"
             ) from error
-
-
-def _changed(folder: Path) -> str | None:
-    try:
-        check_integrity(folder)
-    except IntegrityFailed as error:
-        return error.sentence
-    return None
 
 
 def _depth_rows(manifest: Manifest, plan: Numerics, ledger: Mapping[str, Sequence[Row]]) -> list[DepthRow]:

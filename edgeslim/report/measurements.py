@@ -11,28 +11,9 @@ from edgeslim.measure.cautions import told_once
 from edgeslim.measure.comparison import Comparison
 from edgeslim.measure.measurement import Caution, Measurement, Place
 from edgeslim.measure.probe import Finding
+from edgeslim.pipeline.documents.times import latency, place
 from edgeslim.table import Table
 from edgeslim.units import show_memory, show_rate, show_seconds
-
-
-def latency(one: Measurement) -> str:
-    """Return a median with half the width of its 95 % interval: "317 µs ±1 %"."""
-    low, high = one.median_interval_s
-    return f"{show_seconds(one.median_s)} ±{50 * (high - low) / one.median_s:.0f} %"
-
-
-def place(measured: Sequence[Measurement], device: str, *, here: bool) -> str:
-    """Say where figures were taken, and that it was not on the device where it was not."""
-    first = measured[0]
-    streams = f", {first.streams} streams" if first.streams > 1 else ""
-    threads = f"{first.threads} thread{'s' if first.threads > 1 else ''}{streams}"
-    counts = [len(one.processes) for one in measured]  # where a device was lost, some have one fewer
-    processes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
-    how = f"{first.scenario}, {threads}, {processes} fresh processes each"
-    machine = "this machine" if first.place.target == "local" else first.place.target
-    if here:
-        return f"{machine}, a {device} ({first.place.name}; {how})"
-    return f"{machine} ({first.place.name}; {how}), NOT on a {device}"
 
 
 def place_of(measured: Sequence[Measurement], artifact: Path) -> str:

@@ -1,138 +1,83 @@
-"""What a build made, as a person reads it; cli/ prints what these functions return."""
+"""The summary of a finished artifact, where it lies and what to type next; the words of its files are the same."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeslim.artifact.archive import archive_path
-from edgeslim.artifact.manifest import IntegerLayers, Manifest, ModelFile
-from edgeslim.backends import backend_of_artifact
-from edgeslim.devices.profile import DeviceProfile, is_this_machine
-from edgeslim.measure.measurement import Measurement
-from edgeslim.pipeline.latency import DeviceTimes
-from edgeslim.report.emulation import time_lines
-from edgeslim.report.measurements import latency, measurement_data, place
+from edgeslim.artifact.archive import MEASUREMENTS, archive_path, changed, open_artifact
+from edgeslim.artifact.manifest import Manifest
+from edgeslim.devices.profile import is_this_machine, known_devices, load_profile
+from edgeslim.errors import BadInput
+from edgeslim.pipeline.documents.summary import UNTIMED, summary, warnings_of
+from edgeslim.pipeline.documents.times import Times, load_times
+from edgeslim.report.measurements import measurement_data
 from edgeslim.table import Table
-from edgeslim.tasks.task import measured as measured_value
-from edgeslim.units import show_bytes, show_memory
-
-OTHERWISE = {  # what a layer is that is not INT8
-    "fp32": "kept in float",
-    "fp16": "in float with fp16 weights",
-    "w8": "in float with int8 weights",
-    "dynamic": "with int8 weights, what it reads ranged at run time where the runtime can",
-}
 
 
-def build_summary(
-    folder: Path,
-    manifest: Manifest,
-    profile: DeviceProfile,
-    measured: Sequence[Measurement],
-    warnings: Sequence[str],
-    times: DeviceTimes,
-    data_read: str | None = None,
-    in_float: Sequence[str] = (),
-    costs: str | None = None,
-) -> Table:
-    """Return what a build made: each file before (fp32) and after (INT8), then data, warnings and where it lies."""
-    here = {m.label: m for m in measured}
-    metric = manifest.models[0].quality.metric
-    kind = metric if manifest.data.labelled else f"{metric} as fp32"
-    quality = (f"{kind}, 95 % interval", "agrees with fp32")
-    columns = ("format", "precision", "size", *quality, "int8 layers", "median latency*", "peak RSS*")
-    models = sorted(manifest.models, key=lambda m: (m.format, ("fp32", "fp16", "int8").index(m.precision)))
-    rows = tuple(_row(model, here.get(f"{model.format} {model.precision}")) for model in models)
-    data = manifest.data
-    lines = [
-        f"* measured on {place(measured, profile.name, here=is_this_machine(profile))}" if measured else "",
-        *time_lines(times, profile.title),
-        f"data: {data.source}: {data.calibration} images calibrate, {data.selection} select, {data.evaluation} judge"
-        + (
-            "; SYNTHETIC: they say nothing about accuracy, and the accuracy gate was not applied"
-            if data.synthetic
-            else ""
-        ),
-        *([] if data_read is None else [data_read]),
-        f"model: {_change(manifest.model.original_parameters, manifest.model.parameters)} parameters, "
-        f"{_change(manifest.model.original_macs, manifest.model.macs)} MACs for an image",
-        *([] if costs is None else [costs]),
-        *(
-            f"{pair} agree on {share:.2f} % of the images"
-            for pair, share in manifest.agreement_between_formats_pct.items()
-        ),
-        *backend_of_artifact(manifest).lines(manifest),
-        *_not_int8(models),
-        *in_float,
-        f"primary: {manifest.primary or 'none'}",
-        *(f"warning: {warning}" for warning in warnings),
-        f"artifact: {folder}",
-        f"archive:  {archive_path(folder)}",
-        *_next_commands(folder, manifest, profile),
-    ]
-    return Table(
-        f"{manifest.artifact.name} {manifest.artifact.version}: {manifest.status}",
-        columns,
-        rows,
-        tuple(line for line in lines if line),
-        whole=frozenset(columns) - {columns[3], columns[6]},  # the interval and the latency, which may break
-        bold=frozenset(place for place, model in enumerate(models) if model.path == manifest.primary),
-        ends=frozenset(place for place, model in enumerate(models) if model.precision == "int8"),
-    )
+@dataclass(frozen=True)
+class Shown:
+    """What an artifact's folder or archive says of itself: its manifest, and the times that lie beside it.
+
+    `untimed`: why there are no times; `changed`: which files are not what the manifest lists, None where all are.
+    """
+
+    path: Path
+    manifest: Manifest
+    times: Times | None
+    untimed: str
+    changed: str | None
+
+    def __repr__(self) -> str:
+        """Name what it is of."""
+        return f"Shown({self.manifest!r} in {self.path})"
 
 
-def _next_commands(folder: Path, manifest: Manifest, profile: DeviceProfile) -> list[str]:
+def show(path: str | Path) -> Shown:
+    """Return what the build of an artifact's folder or archive found, from what lies there alone.
+
+    Files that were changed are named. Raises as `open_artifact`.
+    """
+    path = Path(path)
+    with open_artifact(path) as artifact:
+        times, untimed = _times(artifact.folder, artifact.manifest)
+        return Shown(path, artifact.manifest, times, untimed, changed(artifact.folder))
+
+
+def _times(folder: Path, manifest: Manifest) -> tuple[Times | None, str]:
+    """Return the times that lie beside an artifact, or why there are none."""
+    try:
+        return load_times(folder / MEASUREMENTS, [model.label for model in manifest.models]), UNTIMED
+    except BadInput as error:  # one damaged record, of no hash, hides nothing that is hashed
+        return None, str(error)
+
+
+def shown_table(shown: Shown) -> Table:
+    """Return the summary with where the artifact lies and what to type next."""
+    found, path = summary(shown.manifest, shown.times, shown.untimed), shown.path
+    lies = [f"artifact: {path}", f"archive:  {archive_path(path)}"] if path.is_dir() else [f"archive: {path}"]
+    return replace(found, notes=(*found.notes, *lies, *_next_commands(shown)))
+
+
+def _next_commands(shown: Shown) -> list[str]:
     """Return what to type next, in lines that can be copied."""
-    path = shlex.quote(str(folder))
-    bench = f"edgeslim bench {path}" + ("" if is_this_machine(profile) else " --on ssh://USER@BOARD")
-    commands = [f"edgeslim inspect {path}"] if manifest.status == "rejected" else []
-    commands += [bench] if profile.transport != "none" else []
-    commands += [f"edgeslim verify {shlex.quote(str(archive_path(folder)))}"]
-    return [f"{'next: ' if place == 0 else '      '}{command}" for place, command in enumerate(commands)]
+    path, device = shown.path, shown.manifest.compatible.device
+    profile = load_profile(device) if device in known_devices() else None
+    here = (shown.times is not None and shown.times.here) if profile is None else is_this_machine(profile)
+    packed = archive_path(path) if path.is_dir() else path
+    commands = [f"inspect {shlex.quote(str(path))}"] if shown.manifest.status == "rejected" else []
+    if profile is None or profile.transport != "none":
+        commands.append(f"bench {shlex.quote(str(path))}" + ("" if here else " --on ssh://USER@BOARD"))
+    commands.append(f"verify {shlex.quote(str(packed))}")
+    return [f"{'next: ' if place == 0 else '      '}edgeslim {command}" for place, command in enumerate(commands)]
 
 
-def _row(model: ModelFile, measured: Measurement | None) -> tuple[str, ...]:
-    """Return what is known of one file."""
-    quality, layers = model.quality, model.integer_layers
-    return (
-        model.format,
-        model.precision,
-        show_bytes(model.bytes),
-        f"{measured_value(quality.value, quality.unit)} ({quality.ci95[0]:.4g} to {quality.ci95[1]:.4g})",
-        "" if quality.agreement_with_fp32_pct is None else f"{quality.agreement_with_fp32_pct:.2f} %",
-        _proven(layers) if model.precision == "int8" else "",
-        latency(measured) if measured else "not measured",
-        show_memory(measured.peak_rss_bytes) if measured else "not measured",
-    )
-
-
-def _proven(layers: IntegerLayers | None) -> str:
-    """Return how many of all layers a runtime showed to run on integers."""
-    return "not seen" if layers is None else f"{layers.proven} of {layers.layers}"
-
-
-def _not_int8(models: Sequence[ModelFile]) -> list[str]:
-    """Return a line that names every layer that is not INT8, with what it is and why; none where all are."""
-    others = next((model.integer_layers.others for model in models if model.integer_layers), ())
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for one in others:
-        kinds.setdefault((one.precision, one.why), []).append(one.layer)
-    told = [f"{', '.join(names)} {OTHERWISE[kind]} ({why})" for (kind, why), names in kinds.items()]
-    return [f"layers that are not int8: {'; '.join(told)}"] if told else []
-
-
-def _change(before: int, after: int) -> str:
-    return f"{after:,}" if before == after else f"{before:,} to {after:,}"
-
-
-def summary_data(
-    manifest: Manifest, measured: Sequence[Measurement], warnings: Sequence[str], times: DeviceTimes
-) -> dict[str, Any]:
-    """Return the build's summary as JSON can hold it."""
+def shown_data(shown: Shown) -> dict[str, Any]:
+    """Return the summary as JSON can hold it; what is null is not known."""
+    manifest, times = shown.manifest, shown.times
     section = manifest.accelerator
     return {
+        "folder": str(shown.path) if shown.path.is_dir() else None,
         "status": manifest.status,
         "reasons": list(manifest.reasons),
         "primary": manifest.primary,
@@ -141,8 +86,12 @@ def summary_data(
         "models": [model.model_dump(mode="json") for model in manifest.models],
         "data": manifest.data.model_dump(mode="json"),
         **({} if section is None else {section.KEY: section.model_dump(mode="json")}),
-        "measurements": [measurement_data(one) for one in measured],
-        "on_the_device": [asdict(one) for one in times.simulations],
-        "not_on_the_device": list(times.missing),
-        "warnings": list(warnings),
+        "measurements": None if times is None else [measurement_data(one) for one in times.measured],
+        "on_the_device": None if times is None else [asdict(one) for one in times.device.simulations],
+        "not_on_the_device": None if times is None else list(times.device.missing),
+        "warnings": list(warnings_of(manifest, times)),
+        "data_read": manifest.data.how_read,
+        "in_float": list(manifest.in_float),
+        "costs": manifest.costs,
+        "changed": shown.changed,
     }

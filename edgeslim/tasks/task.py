@@ -69,6 +69,11 @@ def points(value: float, unit: str, *, signed: bool = False) -> str:
     return f"{value:{sign}.2f} points" if unit == "%" else f"{value:{sign}.4g} {unit}"
 
 
+def with_interval(value: float, unit: str, interval: tuple[float, float]) -> str:
+    """Return a score in words with its 95 % interval: "92.50 % (91.9 to 93.1)"."""
+    return f"{measured(value, unit)} ({interval[0]:.4g} to {interval[1]:.4g})"
+
+
 def measured(value: float, unit: str) -> str:
     """Return a score in words: "92.50 %"."""
     return f"{value:.2f} %" if unit == "%" else f"{value:.4g} {unit}"

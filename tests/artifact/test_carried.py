@@ -61,7 +61,7 @@ def test_the_example_prints_the_labels_numpy_expects(packed, image, arguments):
             ["{image}", "--model", "golden/images.npy"],
             "golden/images.npy is no model of this artifact; it holds models/",
         ),
-        (["{folder}/README.md"], "README.md: cannot be read as an image"),
+        (["{folder}/CONTENTS.md"], "CONTENTS.md: cannot be read as an image"),
         (["/nowhere.png"], "/nowhere.png: cannot be read as an image"),
     ],
 )

@@ -17,6 +17,7 @@ CALLS = {
     "build": (("model.py:make", *PI, "--out", "artifact"), "edgeslim.build"),
     "bench": (("artifact",), "edgeslim.bench"),
     "compare": (("a", "b"), "edgeslim.compare"),
+    "show": (("artifact",), "edgeslim.show"),
     "inspect": (("artifact",), "edgeslim.inspect"),
     "verify": (("artifact",), "edgeslim.verify"),
     "check": (("model.py:make", *PI), "edgeslim.check"),

@@ -237,6 +237,10 @@ def test_an_accuracy_below_the_demand_is_exit_code_3_and_the_artifact_is_marked_
     summary = json.loads(done.stdout)
     assert summary["status"] == "rejected"
     assert json.loads((tmp_path / "artifact" / "manifest.json").read_text())["status"] == "rejected"
+    (reason,) = summary["reasons"]
+    shown = edgeslim("show", str(tmp_path / "artifact"))
+    assert f"rejected: {reason}" in " ".join(shown.stdout.split())
+    assert f"- rejected: {reason}" in (tmp_path / "artifact" / "README.md").read_text()
 
 
 def test_a_size_out_of_reach_is_exit_code_3_with_the_smallest_network_written(images: Path, tmp_path: Path) -> None:

@@ -217,6 +217,32 @@ def test_an_edited_scale_shows_in_the_ledger(copy: Path) -> None:
     assert [row for row in rows["models/model_int8.tflite"] if row["state"] == "differs"] == []
 
 
+def test_show_says_again_what_the_build_said(built: Built) -> None:
+    shown = edgeslim("show", str(built.folder), "--json")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert json.loads(shown.stdout) == built.summary
+    packed = json.loads(edgeslim("show", f"{built.folder}.tar.gz", "--json").stdout)
+    assert packed["measurements"] is None, "an archive knows times"
+    assert (packed["models"], packed["costs"]) == (built.summary["models"], built.summary["costs"])
+
+
+def test_readme_and_model_card_hold_the_figures_and_times_lie_beside_the_archive(built: Built) -> None:
+    readme, card, beside = (
+        (built.folder / name).read_text() for name in ("README.md", "MODEL_CARD.md", "measurements/README.md")
+    )
+    for label, one in models(built).items():
+        quality, cells = one["quality"], r"\** \| \**".join(label.split())
+        figures = f"{quality['value']:.2f} % ({quality['ci95'][0]:.4g} to {quality['ci95'][1]:.4g})"
+        (row,) = re.findall(rf"^\| \**{cells}.*$", readme, re.MULTILINE)
+        assert figures in row
+        assert row in card, "the model card has other figures"
+        assert " us " not in row, "a time is in the archive, and differs in every run"
+        assert re.search(rf"^\| \**{cells}.* [um]?s ±", beside, re.MULTILINE), f"the time of {label} is nowhere"
+    assert f"- {built.summary['costs']}" in readme
+    assert "Licence." in card, "what the network is for is no longer in the model card"
+    assert "NOT on a raspberry-pi-4" in beside
+
+
 def test_bench_measures_every_file_and_says_where(built: Built) -> None:
     kept = built.folder / "measurements"
     before = set(kept.iterdir())  # files that the build measured; counts, where it could emulate the device
@@ -226,7 +252,8 @@ def test_bench_measures_every_file_and_says_where(built: Built) -> None:
     each = {f"{name}_{precision}.json" for name in FORMATS for precision in ("fp32", "int8")}
     (folder,) = set(kept.iterdir()) - before
     own = {file.name for file in kept.iterdir() if file.is_file()}
-    assert own == {"pruning_trials.json", *each}, "what the build measured was changed"
+    told = {"README.md", "times_of_the_build.json", "pruning_trials.json"}
+    assert own == {*told, *each}, "what the build measured was changed"
     assert {file.name for file in folder.iterdir()} == each
     assert f"raw times: {folder}" in done.stdout.replace("\n", "")
 

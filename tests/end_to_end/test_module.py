@@ -12,7 +12,7 @@ from edgeslim.formats import FORMATS, RUNTIMES
 from edgeslim.pipeline.preflight.past_builds import past_builds
 from edgeslim.pipeline.result import BuildReport
 from edgeslim.recipe import StepCall
-from edgeslim.report.summary import build_summary
+from edgeslim.report.summary import shown_table
 from tests.support.builds import write_smooth_noise
 from tests.support.installed import skip_without
 from tests.support.small_models import COLOR, LABELS, headed, randomized
@@ -79,7 +79,7 @@ def test_a_layer_that_is_not_int8_counts_in_every_format_and_is_named(half: Buil
     told = [one.integer_layers for one in manifest.models if one.precision == "int8"]
     assert [(one.proven, one.planned, one.layers) for one in told] == [(1, 1, 2)] * 3
     assert {one.others for one in told} == {(OtherLayer(layer="4", precision="fp16", why="--half-weights"),)}
-    summary = build_summary(half.artifact.folder, manifest, half.profile, (), (), half.times)
+    summary = shown_table(edgeslim.show(half.artifact.folder))
     cells = {(row[0], row[1]): row[summary.columns.index("int8 layers")] for row in summary.rows}
     assert cells == {(name, one): "1 of 2" * (one == "int8") for name in FORMATS for one in ("fp32", "int8")}
     assert "layers that are not int8: 4 in float with fp16 weights (--half-weights)" in summary.notes

@@ -11,9 +11,9 @@ from edgeslim.emulation.estimator import calibrated_for
 from edgeslim.errors import BadInput, Refused
 from edgeslim.measure.operators.used import UsedTimes
 from edgeslim.pipeline import latency
-from edgeslim.pipeline.latency import DeviceTimes, beyond_latency, device_times, paradox, require_judge
+from edgeslim.pipeline.documents.times import DeviceTimes, time_lines
+from edgeslim.pipeline.latency import beyond_latency, device_times, paradox, require_judge
 from edgeslim.progress import silent
-from edgeslim.report.emulation import time_lines
 from tests.support.emulated_core import skip_without_emulator
 from tests.support.judged_files import RECIPE, judged
 

@@ -7,7 +7,7 @@ import pytest
 
 from edgeslim.errors import BadInput
 from edgeslim.model.load import load_model
-from edgeslim.pipeline.documents import provenance, spdx
+from edgeslim.pipeline.documents.provenance import provenance, spdx
 from edgeslim.pipeline.result import Provenance
 from tests.support import TESTS
 from tests.support.builds import edgeslim
