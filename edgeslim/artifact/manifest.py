@@ -279,6 +279,21 @@ class Manifest(Part):
         """What the device's accelerator adds; None for a CPU."""
         return self.compiled or self.gpu
 
+    @property
+    def answering(self) -> ModelFile | None:
+        """The model file that answers as the primary one does: itself, or what it was compiled from."""
+        path, section = self.primary, self.accelerator
+        if section is not None and section.compiled_from is not None and section.compiled_from[0] == path:
+            path = section.compiled_from[1]
+        return next((model for model in self.models if model.path == path), None)
+
+    @property
+    def primary_bytes(self) -> int:
+        """Bytes of the primary file and its companions, 0 where there is none."""
+        compiled = {} if self.accelerator is None else self.accelerator.sizes
+        sizes = {model.path: model.bytes for model in self.models} | compiled
+        return 0 if self.primary is None else sizes[self.primary]
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         paths = [model.path for model in self.models]

@@ -183,7 +183,13 @@ def bench(
 )
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--fail-if", "conditions", multiple=True, metavar="CONDITION", help="Exit with 3: 'p90>+5%'; repeatable.")
+@click.option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Exit with 3: 'p90>+5%', 'size>+5%', 'score<-0.5'; repeatable.",
+)
 @ON
 @THREADS
 @PROCESSES
@@ -195,7 +201,8 @@ def bench(
 def compare(a: Path, b: Path, conditions: tuple[str, ...], as_json: bool, quiet: bool, **wishes: Any) -> None:
     """Compare B with A: two saved measurements (.json), or two artifacts, measured now and interleaved.
 
-    Of an artifact its primary file is taken. Figures that were not taken alike are refused (exit code 2).
+    Of an artifact its primary file is taken: its size, its score and the verdict as the manifest has them, and its
+    times. Times that were not taken alike are refused (exit code 2).
     """
     from edgeslim.measure.comparison import Condition, violated
     from edgeslim.report.measurements import comparison_data, comparison_table

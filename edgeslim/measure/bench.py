@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeslim.artifact.archive import check_integrity, open_artifact
+from edgeslim.artifact.archive import Artifact, check_integrity, open_artifact
 from edgeslim.artifact.manifest import Manifest
 from edgeslim.deploy.device import Device, open_device
 from edgeslim.errors import BadInput, DeviceFailed
-from edgeslim.measure.comparison import Comparison
+from edgeslim.measure.artifact_changes import compare_manifests
+from edgeslim.measure.comparison import METRICS, Comparison
 from edgeslim.measure.comparison import compare as compared
 from edgeslim.measure.entries import Entry, entries_of, golden_doubt, keep, measurable
 from edgeslim.measure.harness import Unfinished, Workload, measure, outputs_on
@@ -157,25 +158,37 @@ def compare(
 ) -> Comparison:
     """Compare b with a: two saved measurements (.json), or the primary files of two artifacts, measured interleaved.
 
-    Raises BadInput where the two were not taken alike, and what `bench` raises.
+    Of artifacts their sizes, scores and verdicts too. A primary file that runs on an accelerator which edgeslim cannot
+    time is compared by these alone, and no device is asked. Raises BadInput where the two were not taken alike, and
+    what `bench` raises.
     """
     a, b = Path(a), Path(b)
     if a.suffix == b.suffix == ".json":
         return compared(load(a), load(b), paired=False)
     stages = StagedProgress(progress)
     stages.begin("comparing")
-    with open_artifact(a) as first, open_artifact(b) as second, open_device(on, library) as device:
-        entries: list[Entry] = []
-        for path, artifact in ((a, first), (b, second)):
+    with open_artifact(a) as first, open_artifact(b) as second:
+        sides = {f"{a}": first, f"{b}{' (again)' if a == b else ''}": second}  # one label is one candidate
+        untimed = []
+        for name, artifact in sides.items():
             check_integrity(artifact.folder)
-            require_architecture(device, artifact.manifest, any_device=any_device)
-            if artifact.manifest.primary is None:
-                raise BadInput(f"{path} has no primary file to compare: it was rejected")
-            if all(model.path != artifact.manifest.primary for model in artifact.manifest.models):
-                raise BadInput(f"{path}: its primary file runs on the device's accelerator, which edgeslim cannot time")
-            (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
-            again = " (again)" if entries and a == b else ""  # one label is one candidate
-            label = f"{path}: {entry.candidate.label}{again}"
-            entries.append(replace(entry, candidate=replace(entry.candidate, label=label)))
-        one, other = bench_entries(entries, device, workload or Workload(), progress=stages)
-    return compared(one, other, paired=True)
+            if artifact.manifest.answering is None:
+                raise BadInput(f"{name} has no primary file to compare: it was rejected")
+            if artifact.manifest.answering.path != artifact.manifest.primary:
+                untimed.append(f"{name}: its primary file runs on the device's accelerator, which edgeslim cannot time")
+        said = compare_manifests(first.manifest, second.manifest)
+        if untimed:
+            one, other = (f"{name}: {artifact.manifest.primary}" for name, artifact in sides.items())
+            return Comparison(one, other, False, {}, dict.fromkeys(METRICS, "; ".join(untimed)), (), said)
+        with open_device(on, library) as device:
+            for artifact in sides.values():
+                require_architecture(device, artifact.manifest, any_device=any_device)
+            entries = [_primary_entry(name, artifact) for name, artifact in sides.items()]
+            before, after = bench_entries(entries, device, workload or Workload(), progress=stages)
+    return replace(compared(before, after, paired=True), artifacts=said)
+
+
+def _primary_entry(name: str, artifact: Artifact) -> Entry:
+    """Return the file of an artifact that the device should run, named after the artifact."""
+    (entry,) = entries_of(artifact.folder, artifact.manifest, artifact.manifest.primary)
+    return replace(entry, candidate=replace(entry.candidate, label=f"{name}: {entry.candidate.label}"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeslim.errors import BadInput, InvalidMeasurement
+from edgeslim.measure.artifact_changes import ArtifactChanges, ScoreChange, SizeChange, beyond
 from edgeslim.measure.cautions import told_once
 from edgeslim.measure.measurement import FEWEST_FOR_P99, FEWEST_PROCESSES, Kind, Measurement, bootstrap_interval
 
@@ -18,9 +19,12 @@ SIGNIFICANCE = 0.05
 OTHER_SEED = 20_261
 EXACT_UP_TO = 100  # processes in all; beyond it the exact test takes long and the normal one is as good
 METRICS = ("median", "p90", "p99", "first", "init", "peak_rss", "fps", "energy")
+SIZE, SCORE = "size", "score"  # of two artifacts
 UNBELIEVABLE: tuple[Kind, ...] = ("golden", "fallback", "partial")
 
-_CONDITION = re.compile(rf"({'|'.join(METRICS)})\s*(>\s*\+|<\s*-)\s*(\d+(?:\.\d+)?)\s*%")
+_AMOUNT = r"\s*(>\s*\+|<\s*-)\s*(\d+(?:\.\d+)?)"
+_PERCENT = re.compile(rf"({'|'.join([*METRICS, SIZE])}){_AMOUNT}\s*%")
+_POINTS = re.compile(rf"({SCORE}){_AMOUNT}")
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,21 @@ class Change:
         end = "" if self.different else ", no difference"
         return f"{_percent(self.ratio)} (95 % interval {low} to {high}; p {self.p_value:.3f}){end}"
 
+    def beyond(self, percent: float, *, above: bool) -> bool:
+        """Tell whether it grew by more than so many percent, or fell by more."""
+        return beyond(self.ratio, percent, above=above)
+
+    def limit(self, percent: float) -> str:
+        """Return a limit of it in words."""
+        return f"{percent:+g} %"
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Measurement b against a: a change for each figure that both have, `paired` where they ran interleaved.
 
-    `missing` says for each other figure why there is none; `notes` what else a reader must know.
+    `missing` says for each other figure why there is none; `notes` what else a reader must know. `artifacts`: what
+    their manifests say, where two artifacts are compared.
     """
 
     a: str
@@ -71,29 +84,43 @@ class Comparison:
     changes: Mapping[str, Change]
     missing: Mapping[str, str]
     notes: tuple[str, ...]
+    artifacts: ArtifactChanges | None = None
+
+    def change(self, metric: str) -> Change | SizeChange | ScoreChange | str:
+        """Return the change of a figure, or why there is none."""
+        if metric in self.changes:
+            return self.changes[metric]
+        if metric in self.missing:
+            return self.missing[metric]
+        if self.artifacts is None:
+            return "saved measurements hold none, artifacts do"
+        return self.artifacts.size if metric == SIZE else self.artifacts.score or str(self.artifacts.no_score)
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What fails a comparison: a figure that changed by more than so many percent, `above` or below."""
+    """What fails a comparison: a figure that changed by more than an amount, `above` or below.
+
+    The amount is in percent; that of a score is in its own unit, points of a share.
+    """
 
     metric: str
     above: bool
-    percent: float
+    amount: float
 
     @staticmethod
     def parse(text: str) -> "Condition":
-        """Read "p90>+5%" or "fps<-3%"; BadInput for anything else."""
-        found = _CONDITION.fullmatch(text.strip())
+        """Read "p90>+5%", "fps<-3%" or "score<-0.5"; BadInput for anything else."""
+        found = _PERCENT.fullmatch(text.strip()) or _POINTS.fullmatch(text.strip())
         if found is None:
             raise BadInput(
                 f"--fail-if `{text}`: expected METRIC>+PERCENT% or METRIC<-PERCENT%, METRIC one of "
-                f"{', '.join(METRICS)}; for example p90>+5%"
+                f"{', '.join([*METRICS, SIZE])}, or {SCORE}<-POINTS; for example p90>+5% or {SCORE}<-0.5"
             )
-        above, percent = found[2].startswith(">"), float(found[3])
-        if not above and percent >= 100:
+        above, amount = found[2].startswith(">"), float(found[3])
+        if not above and amount >= 100 and found[1] != SCORE:
             raise BadInput(f"--fail-if `{text}`: nothing falls by 100 % or more; for example fps<-5%")
-        return Condition(found[1], above, percent if above else -percent)
+        return Condition(found[1], above, amount if above else -amount)
 
 
 def compare(a: Measurement, b: Measurement, *, paired: bool) -> Comparison:
@@ -152,16 +179,15 @@ def violated(conditions: Sequence[Condition], found: Comparison) -> list[str]:
 
     BadInput for a figure that one of the two does not have.
     """
-    absent = {one.metric: found.missing[one.metric] for one in conditions if one.metric in found.missing}
-    if absent:
-        reasons = "; ".join(f"there is no {metric} to judge: {why}" for metric, why in absent.items())
-        raise BadInput(f"--fail-if: {reasons}")
-    sentences = []
+    sentences, absent = [], []
     for one in conditions:
-        change = found.changes[one.metric]
-        limit = 1 + one.percent / 100
-        if change.different and (change.ratio > limit if one.above else change.ratio < limit):
-            sentences.append(f"{one.metric}: {change}; the limit is {one.percent:+g} %")
+        change = found.change(one.metric)
+        if isinstance(change, str):
+            absent.append(f"there is no {one.metric} to judge: {change}")
+        elif change.different and change.beyond(one.amount, above=one.above):
+            sentences.append(f"{one.metric}: {change}; the limit is {change.limit(one.amount)}")
+    if absent:
+        raise BadInput(f"--fail-if: {'; '.join(absent)}")
     return sentences
 
 

@@ -7,13 +7,18 @@ from typing import Any
 
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import known_devices, load_profile
+from edgeslim.measure.artifact_changes import ArtifactChanges
 from edgeslim.measure.cautions import told_once
 from edgeslim.measure.comparison import Comparison
 from edgeslim.measure.measurement import Caution, Measurement, Place
 from edgeslim.measure.probe import Finding
 from edgeslim.pipeline.documents.times import latency, place
 from edgeslim.table import Table
-from edgeslim.units import show_memory, show_rate, show_seconds
+from edgeslim.tasks.task import between, points, with_interval
+from edgeslim.units import show_bytes, show_memory, show_rate, show_seconds
+
+DIFFERS = {True: "differs", False: "no difference"}
+OTHER_IMAGES = "score: as if other images had judged each; where they are the same, the interval is too wide"
 
 
 def place_of(measured: Sequence[Measurement], artifact: Path) -> str:
@@ -149,7 +154,7 @@ def _loud(state: str, bad: str) -> str:
 def comparison_table(found: Comparison) -> Table:
     """Return each figure of both, by the name that --fail-if takes, its change and whether it is a difference."""
     columns = ("figure", "before", "after", "change", "95 % interval", "p", "outcome")
-    rows = tuple(
+    rows = [
         (
             name,
             _shown(name, change.a),
@@ -157,14 +162,45 @@ def comparison_table(found: Comparison) -> Table:
             f"{100 * (change.ratio - 1):+.1f} %",
             " to ".join(f"{100 * (ratio - 1):+.1f} %" for ratio in change.interval),
             f"{change.p_value:.3f}",
-            "differs" if change.different else "no difference",
+            DIFFERS[change.different],
         )
         for name, change in found.changes.items()
-    )
+    ]
+    of_artifacts, told = ([], []) if found.artifacts is None else _manifest_rows(found.artifacts)
     how = "interleaved, process by process" if found.paired else "from two runs"
-    without = (f"no {name}: {why}" for name, why in found.missing.items())
-    notes = (f"compared {how}", *without, *(f"note: {note}" for note in found.notes))
-    return Table(f"{found.b} against {found.a}", columns, rows, notes, whole=frozenset(columns))
+    missing: dict[str, list[str]] = {}
+    for name, why in found.missing.items():
+        missing.setdefault(why, []).append(name)
+    notes = (
+        *([f"compared {how}"] if found.changes else []),
+        *(f"no {', '.join(names)}: {why}" for why, names in missing.items()),
+        *told,
+        *(f"note: {note}" for note in found.notes),
+    )
+    whole = frozenset(columns) - {"before", "after"}  # a score with its interval may break
+    return Table(f"{found.b} against {found.a}", columns, (*of_artifacts, *rows), notes, whole=whole)
+
+
+def _manifest_rows(found: ArtifactChanges) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return verdict, size and score of two artifacts as rows of a comparison, and what is to be said of them."""
+    size, score, notes = found.size, found.score, list(found.reasons)
+    before, after = found.verdicts
+    rows: list[tuple[str, ...]] = [
+        ("verdict", before, after, "", "", "", DIFFERS[before != after]),
+        ("size", show_bytes(size.a), show_bytes(size.b), str(size), "", "", DIFFERS[size.different]),
+    ]
+    if score is None:
+        return rows, [*notes, f"no score: {found.no_score}"]
+    row = (
+        f"score ({score.metric})",
+        with_interval(score.a, score.unit, score.a_interval),
+        with_interval(score.b, score.unit, score.b_interval),
+        points(score.difference, score.unit, signed=True),
+        between(score.interval, score.unit),
+        "",
+        DIFFERS[score.different],
+    )
+    return [*rows, row], [*notes, OTHER_IMAGES]
 
 
 def _shown(metric: str, value: float) -> str:

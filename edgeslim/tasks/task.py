@@ -74,6 +74,12 @@ def with_interval(value: float, unit: str, interval: tuple[float, float]) -> str
     return f"{measured(value, unit)} ({interval[0]:.4g} to {interval[1]:.4g})"
 
 
+def between(interval: tuple[float, float], unit: str) -> str:
+    """Return the interval of a difference of scores: "-1.51 to -0.21 points"."""
+    low, high = (points(bound, unit, signed=True) for bound in interval)
+    return f"{low.partition(' ')[0]} to {high}"
+
+
 def measured(value: float, unit: str) -> str:
     """Return a score in words: "92.50 %"."""
     return f"{value:.2f} %" if unit == "%" else f"{value:.4g} {unit}"

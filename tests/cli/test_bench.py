@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from edgeslim.artifact.archive import MEASUREMENTS, archive_path
+from edgeslim.artifact.archive import MEASUREMENTS, archive_path, pack
 from edgeslim.artifact.records import save
 from edgeslim.deploy.memory_limit import NO_GROUP, OUT_OF_MEMORY
 from edgeslim.errors import DEVICE_STATUSES
@@ -314,6 +314,31 @@ def test_two_artifacts_are_compared_interleaved_on_a_device(packed, artifact, pi
     code, out, err = edgeslim("compare", packed, artifact, "--on", pi.address, "--quiet", "--fail-if", "median>+3%")
     assert (code, err) == (0, "")
     assert "compared interleaved, process by process" in out
+    assert "no score: synthetic images judged" in out
+    verdict, size = (next(line for line in out.splitlines() if f"│ {name} " in line) for name in ("verdict", "size"))
+    assert (verdict.count("accepted"), "no difference" in verdict) == (2, True)
+    assert (size.count(" B "), "no difference" in size) == (2, True)
+
+
+def test_a_larger_artifact_that_was_rejected_ends_with_3_where_its_size_is_limited(packed, pi, tmp_path, edgeslim):
+    from tests.support.small_artifact import stage
+
+    manifest = stage(tmp_path / "staged")
+    with (tmp_path / "staged" / "models" / "tiny_int8.onnx").open("ab") as file:
+        file.write(b"\x72\x04more")  # a metadata field of ONNX's, of four bytes
+    larger, *others = manifest.models
+    models = (larger.model_copy(update={"bytes": larger.bytes + 6}), *others)
+    changes = {"models": models, "status": "rejected", "reasons": ("it is too large",)}
+    new = pack(tmp_path / "staged", manifest.model_copy(update=changes), tmp_path / "new").folder
+    command = ("compare", packed, new, "--on", pi.address, "--quiet", "--json")
+    code, out, err = edgeslim(*command, "--fail-if", "size>+0.1%", "--fail-if", "median>+50%")
+    found = json.loads(out)
+    assert (code, len(found["violated"])) == (3, 1), err
+    assert found["violated"][0].startswith("size: +")
+    told = found["artifacts"]
+    assert told["size"]["b"] - told["size"]["a"] == 6
+    assert (told["verdicts"], told["reasons"]) == (["accepted", "rejected"], ["after: rejected: it is too large"])
+    assert (told["score"], told["no_score"]) == (None, "synthetic images judged, which say nothing about it")
 
 
 def test_the_slower_of_two_artifacts_ends_with_3(packed, artifact, pi, edgeslim):

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeslim.artifact.archive import MEASUREMENTS, archive_path, open_artifact
+from edgeslim.artifact.archive import MEASUREMENTS, archive_path, open_artifact, pack
+from edgeslim.artifact.manifest import read_manifest
 from edgeslim.artifact.records import save
+from edgeslim.artifact.sections import CompiledFile, Simulated
 from edgeslim.deploy.device import open_device
 from edgeslim.deploy.memory_limit import OUT_OF_MEMORY
 from edgeslim.errors import BadInput, DeviceFailed, IntegrityFailed, InvalidMeasurement, ToolFailed
+from edgeslim.measure.artifact_changes import compare_manifests
 from edgeslim.measure.bench import CutOff, bench, compare, metered, require_architecture
 from edgeslim.measure.comparison import METRICS
 from edgeslim.measure.entries import entries_of
@@ -333,6 +336,40 @@ def test_two_artifacts_are_compared_by_their_primary_files_in_pairs(artifact, pa
     assert set(found.changes) == set(METRICS) - {"energy"}
     assert not found.changes["median"].different, "the same record differs from itself"
     assert not kept(artifact), "a comparison is no measurement of the artifact"
+    assert found.artifacts == compare_manifests(read_manifest(packed), read_manifest(artifact))
+
+
+def test_a_file_that_nothing_here_can_time_is_compared_by_its_manifest_alone(tmp_path):
+    found = compare(
+        npu_artifact(tmp_path / "old", 1000), npu_artifact(tmp_path / "new", 1500), on="ssh://nobody@nowhere"
+    )
+    assert found.changes == {}
+    assert set(found.missing) == set(METRICS)
+    assert "runs on the device's accelerator, which edgeslim cannot time" in found.missing["median"]
+    assert found.b == f"{tmp_path / 'new' / 'packed'}: models/tiny_vela.tflite"
+    assert (found.artifacts.size.a, found.artifacts.size.b) == (1000, 1500), "not those of what the device loads"
+
+
+def npu_artifact(folder, size_bytes):
+    """The small artifact as if its INT8 file were compiled for an NPU, into so many bytes."""
+    from tests.support.small_artifact import stage
+
+    manifest = stage(folder / "staged")
+    for name in ("models/tiny_vela.tflite", "compiler/vela.ini"):
+        (folder / "staged" / name).parent.mkdir(exist_ok=True)
+        (folder / "staged" / name).write_bytes(bytes(size_bytes))
+    section = CompiledFile(
+        path="models/tiny_vela.tflite", made_from=manifest.primary, bytes=size_bytes, compiler="ethos-u-vela",
+        compiler_version="5.2.0", accelerator_config="ethos-u65-256", system_config="a", memory_mode="b",
+        config="compiler/vela.ini", config_sha256="0" * 64, goal="Size", npu_operators={}, cpu_operators=(),
+        npu_pct=100.0, reports=(),
+        simulated=Simulated(
+            inference_s=0.001, cycles=1, sram_bytes=0, flash_bytes=0, dram_bytes=0, sram_moved_bytes=0,
+            flash_moved_bytes=0, dram_moved_bytes=0, known_error="none known",
+        ),
+    )  # fmt: skip
+    manifest = manifest.model_copy(update={"compiled": section, "primary": section.path})
+    return pack(folder / "staged", manifest, folder / "packed").folder
 
 
 def test_an_artifact_against_itself_is_measured_twice(artifact, pi):

@@ -254,12 +254,15 @@ def test_what_may_lie_behind_a_difference_of_two_runs_is_noted():
 @pytest.mark.parametrize(
     ("text", "condition"),
     [
-        ("p90>+5%", Condition("p90", above=True, percent=5.0)),
-        ("fps<-3%", Condition("fps", above=False, percent=-3.0)),
-        (" peak_rss > +2.5 % ", Condition("peak_rss", above=True, percent=2.5)),
-        ("energy<-99.9%", Condition("energy", above=False, percent=-99.9)),
-        ("init>+0%", Condition("init", above=True, percent=0.0)),
-        ("first>+150%", Condition("first", above=True, percent=150.0)),
+        ("p90>+5%", Condition("p90", above=True, amount=5.0)),
+        ("fps<-3%", Condition("fps", above=False, amount=-3.0)),
+        (" peak_rss > +2.5 % ", Condition("peak_rss", above=True, amount=2.5)),
+        ("energy<-99.9%", Condition("energy", above=False, amount=-99.9)),
+        ("init>+0%", Condition("init", above=True, amount=0.0)),
+        ("first>+150%", Condition("first", above=True, amount=150.0)),
+        ("size>+5%", Condition("size", above=True, amount=5.0)),
+        ("score<-0.5", Condition("score", above=False, amount=-0.5)),
+        ("score > +100", Condition("score", above=True, amount=100.0)),
     ],
 )
 def test_a_condition_is_read(text, condition):
@@ -267,10 +270,25 @@ def test_a_condition_is_read(text, condition):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "p90", "p90>5%", "p90>+5", "p95>+5%", "p90=+5%", "p90>-5%", "fps<+3%", "p90>+5%!", "p90>+1e3%"]
+    "text",
+    [
+        "",
+        "p90",
+        "p90>5%",
+        "p90>+5",
+        "p95>+5%",
+        "p90=+5%",
+        "p90>-5%",
+        "fps<+3%",
+        "p90>+5%!",
+        "p90>+1e3%",
+        "size>+5",
+        "score<-1%",
+    ],
 )
 def test_what_is_no_condition_is_refused_with_an_example(text):
-    with pytest.raises(BadInput, match=r"expected METRIC>\+PERCENT% or METRIC<-PERCENT%.*median.*energy.*p90>\+5%$"):
+    wanted = r"expected METRIC>\+PERCENT% or METRIC<-PERCENT%.*median.*energy, size, or score<-POINTS"
+    with pytest.raises(BadInput, match=wanted + r"; for example p90>\+5% or score<-0\.5$"):
         Condition.parse(text)
 
 
@@ -309,6 +327,13 @@ def test_a_condition_on_a_figure_that_is_not_there_is_bad_input():
     wanted = [Condition.parse("p99>+5%"), Condition.parse("energy>+5%")]
     with pytest.raises(BadInput, match=r"there is no p99 to judge: before, .*; there is no energy to judge: before, "):
         violated(wanted, found)
+
+
+@pytest.mark.parametrize("text", ["size>+5%", "score<-0.5"])
+def test_measurements_have_neither_size_nor_score(text):
+    found = compare(measured([1.0] * 9), measured([1.0] * 9), paired=True)
+    with pytest.raises(BadInput, match="to judge: saved measurements hold none, artifacts do"):
+        violated([Condition.parse(text)], found)
 
 
 def test_the_ratio_of_pairs_need_not_be_that_of_the_medians():

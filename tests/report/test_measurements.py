@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from edgeslim.artifact.manifest import MANIFEST, manifest_text
-from edgeslim.measure.comparison import METRICS, compare
+from edgeslim.measure.artifact_changes import ArtifactChanges, ScoreChange, SizeChange
+from edgeslim.measure.comparison import METRICS, Comparison, compare
 from edgeslim.measure.probe import Finding
 from edgeslim.report import tables
 from edgeslim.report.measurements import (
@@ -215,6 +216,34 @@ def test_a_comparison_says_what_and_how_was_compared_and_what_could_not_be():
     assert "no energy: before, it was not measured" in text, "a figure is silently missing"
     again = rendered(comparison_table(compare(measured(QUIET), measured(QUIET), paired=True)))
     assert "compared interleaved, process by process" in again, "not how"
+
+
+def test_a_comparison_of_artifacts_shows_verdict_size_and_score_before_the_times():
+    score = ScoreChange("top-1 accuracy", "%", 94.55, 93.7, (94.09, 94.98), (93.21, 94.16), -0.85, (-1.5, -0.2), True)
+    said = ArtifactChanges(
+        SizeChange(1000, 1500, 1.5, True), score, None, ("accepted", "rejected"), ("after: rejected: it errs",)
+    )
+    found = replace(compare(measured(QUIET, "old"), measured(QUIET, "new"), paired=True), artifacts=said)
+    table = comparison_table(found)
+    assert cells(table)[1:5] == [
+        ["verdict", "accepted", "rejected", "", "", "", "differs"],
+        ["size", "1 KB", "1.5 KB", "+50.0 %", "", "", "differs"],
+        [
+            "score (top-1 accuracy)", "94.55 % (94.09 to 94.98)", "93.70 % (93.21 to 94.16)", "-0.85 points",
+            "-1.50 to -0.20 points", "", "differs",
+        ],
+        ["median", "1 ms", "1 ms", "+0.0 %", "+0.0 % to +0.0 %", "1.000", "no difference"],
+    ]  # fmt: skip
+    assert "after: rejected: it errs" in table.notes
+    assert "score: as if other images had judged each; where they are the same, the interval is too wide" in table.notes
+
+
+def test_a_comparison_without_times_says_once_why_there_are_none():
+    why = "its primary file runs on the device's accelerator"
+    said = ArtifactChanges(SizeChange(9, 9, 1.0, False), None, "synthetic images judged", ("accepted", "accepted"))
+    found = Comparison("old", "new", False, {}, dict.fromkeys(METRICS, why), (), said)
+    table = comparison_table(found)
+    assert table.notes == (f"no {', '.join(METRICS)}: {why}", "no score: synthetic images judged")
 
 
 def test_a_path_with_brackets_stays_in_the_title():
