@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 import edgeslim
-from edgeslim.cli.completion import words
+from edgeslim.cli import words
 from edgeslim.cli.emulate import (
     EMULATOR,
     RAM,
@@ -34,9 +34,12 @@ KINDS = get_args(Kind)
 FAIL_ON = "golden,fallback"
 OFFLINE_S, SUSTAINED_S = 2.0, 120.0
 
-ON = click.option("--on", default="local", show_default=True, help="local, ssh://user@host:port or fake:FOLDER.")
+ON = click.option(
+    "--on", type=words.BOARD, default="local", show_default=True, help="local, ssh://user@host:port or fake:FOLDER."
+)
 ON_ANY = click.option(
     "--on",
+    type=words.BOARD_OR_EMULATOR,
     default="local",
     show_default=True,
     help="local, ssh://user@host:port, emulator, emulator:DEVICE or fake:FOLDER.",
@@ -88,7 +91,7 @@ MIN_DURATION = click.option(
 @click.option(
     "--meter",
     metavar="METER",
-    shell_complete=words(("auto", *METERS, "csv:")),
+    type=words.METER,
     help=f"Measure power too: auto, {', '.join(METERS)}, or csv:FILE.",
 )
 @heading("On an emulator")
@@ -97,6 +100,7 @@ MIN_DURATION = click.option(
 @heading("Output")
 @click.option(
     "--fail-on",
+    type=words.listed(*KINDS, "none"),
     default=FAIL_ON,
     show_default=True,
     metavar="KINDS",
@@ -237,7 +241,7 @@ def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comp
 
 
 @click.command(cls=Command, examples=("edgeslim probe ssh://pi@board --device raspberry-pi",))
-@click.argument("target")
+@click.argument("target", type=words.BOARD)
 @DEVICE
 @LIBRARY
 @AS_JSON

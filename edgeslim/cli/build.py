@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import edgeslim
-from edgeslim.cli.completion import rewrites, words
+from edgeslim.cli import words
 from edgeslim.cli.help import Command, heading
 from edgeslim.cli.options import (
     AS_JSON,
@@ -27,12 +27,14 @@ from edgeslim.cli.options import (
 from edgeslim.cli.progress import progress_on
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, try_diagnostic
-from edgeslim.recipe import PRUNING_UNITS, RECIPE_SCHEMA
+from edgeslim.recipe import RECIPE_SCHEMA
 from edgeslim.strict_yaml import editor_line
 
 if TYPE_CHECKING:
     from edgeslim.formats import FormatName
     from edgeslim.recipe import Recipe
+
+MODEL = click.argument("model", type=words.MODEL, required=False)
 
 
 @click.command(
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
         "edgeslim build model.py:make -d rpi5 --data images/ --max-drop 0.5 --dry-run",
     ),
 )
-@click.argument("model", required=False)
+@MODEL
 @heading("Model and data")
 @DEVICE
 @WEIGHTS
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
 @click.option(
     "--prune",
     metavar="UNIT=SHARE",
-    shell_complete=words([f"{unit}=" for unit in PRUNING_UNITS]),
+    type=words.PRUNING,
     help="Keep this share of the macs, parameters, channels or latency.",
 )
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
@@ -91,9 +93,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--rewrite",
+    type=words.REWRITE,
     multiple=True,
     metavar="WHAT",
-    shell_complete=rewrites,
     help="For an NPU: auto (default: what its rules ask for), none, NAME=yes or NAME=no; may be repeated.",
 )
 @heading("Output")
@@ -222,7 +224,7 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
         "edgeslim check model.py:make -d nxp-imx93 --data images/ --json",
     ),
 )
-@click.argument("model", required=False)
+@MODEL
 @DEVICE
 @WEIGHTS
 @images_options
@@ -260,7 +262,7 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
         "edgeslim sensitivity model.py:make -d rpi5 --data images/ --out curves",
     ),
 )
-@click.argument("model", required=False)
+@MODEL
 @heading("Model and data")
 @DEVICE
 @WEIGHTS

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 import click
 
-from edgeslim.cli.completion import words
+from edgeslim.cli import words
 from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, echo, print_json, show
 from edgeslim.errors import BadInput
-from edgeslim.kept import KINDS, clear, kept
+from edgeslim.kept import clear, kept
 from edgeslim.resources import default_store
 from edgeslim.table import Table
 from edgeslim.units import show_bytes
@@ -23,7 +23,7 @@ DAY_S = 86400.0
     "kinds",
     multiple=True,
     metavar="KIND",
-    shell_complete=words(KINDS),
+    type=words.KIND,
     help="Only of this kind; may be repeated.",
 )
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Only what was not used for so long.")

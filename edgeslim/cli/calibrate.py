@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 import edgeslim
+from edgeslim.cli import words
 from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, show
 from edgeslim.cli.progress import progress_on
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command, examples=("edgeslim calibrate --on ssh://pi@board -d raspberry-pi-4 --out my-board.yaml",))
-@click.option("--on", required=True, help="The board: ssh://user@host:port, or local.")
+@click.option("--on", type=words.BOARD, required=True, help="The board: ssh://user@host:port, or local.")
 @DEVICE
 @click.option(
     "--runtime",

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 import edgeslim
+from edgeslim.cli import words
 from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, QUIET, print_json, quantity, show
 from edgeslim.cli.progress import progress_on
@@ -102,7 +103,7 @@ def require_believed(found: Sequence["Measurement | EmulatedInference | MemoryFi
     cls=Command, examples=("edgeslim profile ARTIFACT", "edgeslim profile ARTIFACT --on emulator:raspberry-pi-5")
 )
 @click.argument("artifact", type=click.Path(path_type=Path))
-@click.option("--on", default=EMULATOR, show_default=True, help="emulator, or emulator:DEVICE.")
+@click.option("--on", type=words.EMULATOR, default=EMULATOR, show_default=True, help="emulator, or emulator:DEVICE.")
 @click.option("--file", metavar="PATH", help="An ONNX file of the artifact (default: its INT8 one).")
 @TIME_LIMIT
 @AS_JSON

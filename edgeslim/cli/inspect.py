@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import edgeslim
-from edgeslim.cli import completion
+from edgeslim.cli import words
 from edgeslim.cli.help import Command
 from edgeslim.cli.options import AS_JSON, echo, print_json, show, tell
 from edgeslim.devices.new_profile import write_new_profile
@@ -91,7 +91,7 @@ def verify(artifact: Path, expect: str | None, as_json: bool) -> None:
 @click.command(
     cls=Command, examples=("edgeslim devices", "edgeslim devices raspberry-pi --all", "edgeslim devices --new my-board")
 )
-@click.argument("name", required=False, shell_complete=completion.devices)
+@click.argument("name", type=words.DEVICE, required=False)
 @click.option("--validate", type=click.Path(path_type=Path), help="Check a profile file of your own.")
 @click.option("--new", metavar="NAME", help="Write NAME.yaml here, a commented profile to fill in for another board.")
 @click.option("--all", "everything", is_flag=True, help="Every fact about a device, with its source.")

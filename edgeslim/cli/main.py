@@ -24,6 +24,7 @@ from edgeslim.cli.bench import bench, compare, probe
 from edgeslim.cli.build import build, check, sensitivity
 from edgeslim.cli.cache import cache
 from edgeslim.cli.calibrate import calibrate
+from edgeslim.cli.complete import VARIABLE, answer
 from edgeslim.cli.emulate import profile
 from edgeslim.cli.help import Commands
 from edgeslim.cli.inspect import devices, doctor, inspect, show_artifact, verify
@@ -81,6 +82,8 @@ for command in (
 
 def run() -> NoReturn:
     """Be the program: keep stdout for results, and run the command line."""
+    if VARIABLE in os.environ:
+        _complete(os.environ[VARIABLE])
     keep_stdout()
     sys.unraisablehook = _interrupted_again(sys.unraisablehook)
     warnings.showwarning = _shown(warnings.showwarning)
@@ -96,6 +99,15 @@ def run() -> NoReturn:
         raise
     finally:
         sys.stdout = sys.stderr  # for what the user's code asked to be called at the end
+
+
+def _complete(instruction: str) -> NoReturn:
+    """Answer a shell that asks while a command is typed, and end."""
+    try:
+        sys.exit(answer(commands, instruction))
+    except EdgeslimError as error:
+        tell("error", str(error))
+        sys.exit(error.exit_code)
 
 
 def _leave_interrupted() -> NoReturn:

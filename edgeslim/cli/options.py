@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from edgeslim.cli import completion
+from edgeslim.cli import words
 from edgeslim.errors import BadInput
 from edgeslim.report.tables import rendered
 from edgeslim.table import Table
@@ -63,7 +63,7 @@ FORMATS = click.option(
     "--format",
     "formats",
     multiple=True,
-    shell_complete=completion.formats,
+    type=words.FORMAT,
     help="onnx, openvino or tflite; may be repeated. Default: all.",
 )
 SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
@@ -72,28 +72,28 @@ TRUST_LABELS = click.option(
 )
 WEIGHTS = click.option(
     "--weights",
-    shell_complete=completion.words(("random", "default"), files=True),
+    type=words.WEIGHTS,
     help="random, default (torchvision's local cache), or a .safetensors or .pt file.",
 )
 DEVICE = click.option(
     "--device",
     "-d",
     required=True,
-    shell_complete=completion.devices,
+    type=words.DEVICE,
     help="A device's name or alias, or a profile file.",
 )
 _IMAGES = (
-    click.option("--data", help="A folder of images by class, an .npz of images and labels, or `synthetic`."),
-    click.option("--calibration", metavar="DATA", help="Images that calibrate, in place of a part of --data."),
-    click.option("--selection", metavar="DATA", help="Images by which widths and float layers are chosen, likewise."),
-    click.option("--evaluation", metavar="DATA", help="Images that judge and choose nothing, likewise."),
+    ("--data", None, "A folder of images by class, an .npz of images and labels, or `synthetic`."),
+    ("--calibration", "DATA", "Images that calibrate, in place of a part of --data."),
+    ("--selection", "DATA", "Images by which widths and float layers are chosen, likewise."),
+    ("--evaluation", "DATA", "Images that judge and choose nothing, likewise."),
 )
 
 
 def images_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say where its images are."""
-    for option in reversed(_IMAGES):
-        command = option(command)
+    for name, metavar, told in reversed(_IMAGES):
+        command = click.option(name, type=words.DATA, metavar=metavar, help=told)(command)
     return command
 
 

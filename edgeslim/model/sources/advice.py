@@ -1,12 +1,10 @@
 """What to type in place of words that name no model."""
 
-import ast
 import re
 from difflib import get_close_matches
 from pathlib import Path
 
-from edgeslim.errors import MissingPackage
-from edgeslim.model.sources.torchvision import torchvision_models
+from edgeslim.model.sources.known import factories_in, torchvision_classifiers
 
 EXPECTED = "expected FILE.py:FACTORY, torchvision:NAME, or nothing"
 WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
@@ -37,7 +35,7 @@ def advice(source: str) -> str:
         return f"`{source}` is a folder; {EXPECTED}; images are given with --data"
     if HUB.fullmatch(source) and ":" not in source:
         return f"`{source}` looks like a name on a model hub. {FACTORY}"
-    close = get_close_matches(source.lower(), _torchvision_names(), n=3, cutoff=0.8)
+    close = get_close_matches(source.lower(), torchvision_classifiers(), n=3, cutoff=0.8)
     meant = f"; did you mean {' or '.join(f'`torchvision:{name}`' for name in close)}?" if close else ""
     return f"`{source}` is no model; {EXPECTED}{meant}"
 
@@ -47,21 +45,9 @@ def _without_factory(path: Path) -> str:
     if not path.is_file():
         return f"{path} does not exist; {EXPECTED}"
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+        offered = [f"{path}:{name}" for name in factories_in(path)]
     except (SyntaxError, ValueError) as error:
         return f"{path} is no Python that can be read ({error}); {EXPECTED}"
-    makers = [one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.ClassDef)]
-    offered = [f"{path}:{name}" for name in makers if not name.startswith("_")]
     if not offered:
         return f"{path} defines no function or class that could make the model; {EXPECTED}"
     return f"`{path}` names a file without what makes the model in it; type {' or '.join(offered[:5])}"
-
-
-def _torchvision_names() -> list[str]:
-    """Return the names of torchvision's classifiers; none where it is not installed."""
-    try:
-        models = torchvision_models()
-    except MissingPackage:
-        return []
-    names: list[str] = models.list_models(module=models)
-    return names
