@@ -88,7 +88,7 @@ def check_destination(destination: Path, *, overwrite: bool = False) -> None:
         raise BadInput(f"{archive}: is not a plain file; the artifact's archive goes there, choose another name")
     if (destination.exists() or archive.exists()) and not overwrite:
         there = destination if destination.exists() else archive
-        raise BadInput(f"{there}: exists; choose another name, or ask to overwrite it")
+        raise BadInput(f"{there}: exists", "choose another name (--out), or ask to overwrite it (--overwrite)")
     if destination.exists() and any(destination.iterdir()) and not _is_artifact(destination):
         raise BadInput(f"{destination}: holds files that are no edgeslim artifact, so it is not overwritten")
     try:
@@ -137,7 +137,7 @@ def open_artifact(path: Path) -> Iterator[Artifact]:
         yield Artifact(path, read_manifest(path))
         return
     if not path.exists():
-        raise BadInput(f"{path}: no such artifact; expected its folder or its .tar.gz")
+        raise BadInput(f"{path}: no such artifact", "name its folder or its .tar.gz; `edgeslim build` makes one")
     with work_folder() as temporary:
         folder = unpack(path, temporary)
         yield Artifact(folder, read_manifest(folder))

@@ -239,6 +239,7 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
     split, how good the float model is on some of them, and what a build would take.
     """
     from edgeslim.errors import Refused
+    from edgeslim.pipeline.rules import way_out
     from edgeslim.report.check import check_lines, check_table
 
     found = edgeslim.check(model, device=device, formats=formats or None, **wishes)
@@ -252,7 +253,7 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
         for line in check_lines(found):
             echo(line)
     if not found.possible:
-        raise Refused(f"{shown} cannot be built for {device}:", found.reasons)
+        raise Refused(f"{shown} cannot be built for {device}:", found.reasons, way_out(load_profile(device)))
 
 
 @click.command(

@@ -179,9 +179,7 @@ def main() -> NoReturn:
     except EdgeslimError as error:
         _fail(error, error.message, error.exit_code, error.next_step)
     except click.ClickException as error:
-        error.show()
-        LOG.error("%s", error.format_message())
-        _end(error, error.format_message(), USAGE)
+        _misused(error)
     except SystemExit as error:
         _fail(error, "code of the model's ended the program before it was done", BadModel.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:
@@ -194,6 +192,16 @@ def main() -> NoReturn:
             report.write(f"edgeslim {sys.argv[1:]}\n{traceback.format_exc()}")
         _fail(error, f"a bug in edgeslim; please report it with {report.name}", 1)
     sys.exit(0)
+
+
+def _misused(error: click.ClickException) -> NoReturn:
+    """End for words that no command takes; none at all are answered with the help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        _end(error, "no command was named", USAGE)
+    context = getattr(error, "ctx", None)
+    help_of = "" if context is None else f"`{context.command_path} --help` shows every option, with examples"
+    _fail(error, error.format_message(), USAGE, help_of)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:  # noqa: ARG001 - the signature of a signal handler

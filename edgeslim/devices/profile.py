@@ -300,7 +300,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
         if text in profile.aliases:
             return profile
         names += [profile.name, *profile.aliases]
-    raise BadProfile(f"unknown device `{text}`{near_misses(text, names)} (`edgeslim devices` lists them all)")
+    raise BadProfile(f"unknown device `{text}`{near_misses(text, names)}", "`edgeslim devices` lists them all")
 
 
 def _places() -> dict[str, Path]:

@@ -123,7 +123,7 @@ def _require_place(out: Path, *, overwrite: bool) -> None:
     if not out.parent.is_dir():
         raise BadInput(f"{out}: the folder {out.parent} is missing")
     if out.is_dir() or (out.exists() and not overwrite):
-        raise BadInput(f"{out}: exists; choose another name, or ask to overwrite it")
+        raise BadInput(f"{out}: exists", "choose another name (--out), or ask to overwrite it (--overwrite)")
     if not os.access(out.parent, os.W_OK):
         raise BadInput(f"{out}: the folder {out.parent} cannot be written to")
 

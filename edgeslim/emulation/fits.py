@@ -24,7 +24,7 @@ from edgeslim.measure.harness import fetched
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
-from edgeslim.units import show_bytes
+from edgeslim.units import show_memory
 from edgeslim.work_folders import work_folder
 
 FORMAT: Literal["edgeslim-fit/1"] = "edgeslim-fit/1"
@@ -109,7 +109,7 @@ def fits(
     path = Path(path)
     require_ram(ram_bytes)
     stages = StagedProgress(progress)
-    stages.begin(f"running with {show_bytes(ram_bytes)} of memory")
+    stages.begin(f"running with {show_memory(ram_bytes)} of memory")
     with measurable(path) as (manifest, entries):
         profile = load_profile(device or manifest.compatible.device)
         found: list[MemoryFit] = []

@@ -39,6 +39,7 @@ from edgeslim.pipeline.latency import Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.past_builds import note_build, work_of
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
+from edgeslim.pipeline.rules import way_out
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
@@ -180,6 +181,7 @@ def build(
             in_float=_in_float(stages.final, recipe.formats) if delivery.on_cpu else (),
             costs=None if lost is None else str(lost),
         )
+        helps = advice(built, lost)  # it looks at the files, which are gone behind this
         artifact = pack(work / "staging", stage(work / "staging", built), destination, overwrite=overwrite)
     note_build(default_store(), work_of(stages.given, profile, recipe, images), time.monotonic() - began_s)
     report = BuildReport(
@@ -192,7 +194,7 @@ def build(
         images.how_read,
         tuple(built.in_float),
         built.costs,
-        advice(built, lost),
+        helps,
     )
     if failures:
         raise Incomplete(report, reasons)
@@ -222,7 +224,7 @@ def _require_possible(
     model: Model, profile: DeviceProfile, steps: Sequence[Any], formats: Sequence[FormatName]
 ) -> None:
     if impossible := preflight(model, profile, steps, formats).reasons:
-        raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible)
+        raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible, way_out(profile))
 
 
 def _require_understood(model: Model, context: Context, *, trust_labels: bool) -> None:

@@ -82,8 +82,9 @@ def require_judge(profile: DeviceProfile, runtimes: Collection[str], threads: in
     if not calibrated_for(profile, runtime):
         raise BadInput(
             f"--max-latency can be judged on a {profile.name} only, which this machine is not, or with a profile whose "
-            f"estimator was fitted on {runtime} there (`edgeslim calibrate --on ssh://USER@BOARD`); to ask for a share "
-            "of the dense INT8 network's time, as measured here: --prune latency=0.5"
+            f"estimator was fitted on {runtime} there",
+            f"edgeslim calibrate --on ssh://USER@BOARD --device {profile.name} --out my-board.yaml fits one\n"
+            "--prune latency=0.5 asks for a share of the dense INT8 network's time, as measured here",
         )
     require_tools()
     speedup(estimator_of(profile), threads)

@@ -185,6 +185,13 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def way_out(profile: DeviceProfile) -> str:
+    """Return what to do about a device that nothing is built for; of others the reasons say it themselves."""
+    return (
+        "`edgeslim devices` lists the others, with their class" if backend_of(profile).profile_faults(profile) else ""
+    )
+
+
 def refusals(model: Model, profile: DeviceProfile, formats: Collection[FormatName], value_bytes: int = 1) -> list[str]:
     """Return every reason why the device cannot have this model in these formats, all rules asked."""
     asked = Request(model, profile, formats, value_bytes)

@@ -33,7 +33,7 @@ from edgeslim.model.model import Model
 from edgeslim.model.numerics import PRECISIONS
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.pipeline.latency import operator_latency
-from edgeslim.pipeline.rules import refusals
+from edgeslim.pipeline.rules import refusals, way_out
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
 from edgeslim.resources import default_store, whole_file
@@ -171,7 +171,7 @@ def sensitivity(
     stages.begin("loading the model")
     model = load_model(source, weights, seed, preprocessing=preprocessing, labels=labels, task=task)
     if reasons := refusals(model, profile, formats=()):
-        raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons)
+        raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons, way_out(profile))
     stages.begin("reading the images")
     images = load_data(
         model,

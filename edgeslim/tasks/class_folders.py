@@ -42,13 +42,14 @@ def class_folders(folder: Path, names: Sequence[str], classes: int) -> ClassFold
         return ClassFolders(numbers, None, f"{len(folders)} folders, by the numbers of the model's classes")
     if len(unknown) < len(folders):
         raise BadData(
-            f"class folder `{unknown[0]}` is no class of the model, though others are"
-            f"{near_misses(unknown[0], names)}; its classes are {', '.join(names[:20])}"
+            f"class folder `{unknown[0]}` is no class of the model, though others are{near_misses(unknown[0], names)}",
+            f"name each folder as a class of the model is called: {', '.join(names[:20])}",
         )
     if len(folders) != classes:
         raise BadData(
             f"{len(folders)} class folders for a model of {classes} classes, and their names are not the model's: "
-            "alphabetical order would label them wrongly"
+            "alphabetical order would label them wrongly",
+            "name each folder as the model's class is called, or by the number of the class",
         )
     own = tuple(one.name for one in folders)
     why = "none of them is one of the model's labels" if names else "the model names no labels"

@@ -18,9 +18,9 @@ from edgeslim.tasks.task import ModelFacts
 BY_CHANCE = 0.05  # answers that guessing gives with a larger probability say nothing of the labels
 SHOWN = 5
 CURE = (
-    "Name the classes in the order of the model's outputs (LABELS in its file; class folders are then matched by "
-    "name), or label images with the numbers of its outputs (as names of folders too). With --trust-labels they are "
-    "taken as they are"
+    "name the classes in the order of the model's outputs (LABELS in its file; class folders are then matched by "
+    "name), or label images with the numbers of its outputs (as names of folders too)\n"
+    "--trust-labels takes them as they are"
 )
 
 SIGNIFICANT = 1e-3  # another order that is better with a smaller probability by chance is another order
@@ -76,12 +76,14 @@ def require_fitting(outputs: Sequence[NDArray[Any]], targets: NDArray[np.int64],
         raise BadData(
             f"the labels of {data.source} are in another order than the classes of {facts.source}: as they are, "
             f"{found.right_as_given} of {found.images} images are answered right; with classes exchanged, as fitted on "
-            f"other images, {found.right} (p = {found.p:.1g}): {', '.join(changed[:SHOWN])}{more}. {CURE}"
+            f"other images, {found.right} (p = {found.p:.1g}): {', '.join(changed[:SHOWN])}{more}",
+            CURE,
         )
     right = int((answers == labels).sum())
     if binom.sf(right - 1, len(labels), 1 / classes) > BY_CHANCE:
         raise BadData(
             f"{facts.source} answers {right} of {len(labels)} images of {data.source} as they are labelled, as it "
             f"might by chance (1 in {classes}), before anything was done to it: its weights are not trained, its "
-            f"preprocessing is another, or the labels mean other classes. {CURE}"
+            f"preprocessing is another, or the labels mean other classes",
+            CURE,
         )

@@ -214,8 +214,8 @@ def load_data(
         return synthetic_data(preprocessing, seed)
     if source is None and not own and not bundled:
         raise BadData(
-            "quantization is calibrated on images: pass --data FOLDER or FILE.npz (or --data synthetic, "
-            "which says nothing about accuracy and is labelled so)"
+            "quantization is calibrated on images, and there are none",
+            "pass --data FOLDER or FILE.npz (or --data synthetic, which says nothing of accuracy and is labelled so)",
         )
     given = _bundled_sets(preprocessing) if bundled and source is None else {}
     of_bundle = bool(given) and not own
@@ -257,7 +257,10 @@ def _read(
         _check_labels(labels, classes, source)
         return Found(name, files.images, labels, files.notes), folders
     if path.suffix != ".npz":
-        raise BadData(f"{source} is neither a folder of images nor an .npz file")
+        raise BadData(
+            f"{source} is neither a folder of images nor an .npz file",
+            "name a folder of images, by class or without, or an .npz of images and labels",
+        )
     images, labels = _read_npz(path, preprocessing)
     _check_labels(labels, classes, source)
     return Found(path.name, images, labels), None
@@ -266,8 +269,8 @@ def _read(
 def _check_labels(labels: NDArray[np.int64] | None, classes: int, source: str) -> None:
     if labels is not None and len(labels) and (labels.min() < 0 or labels.max() >= classes):
         raise BadData(
-            f"{source} has labels from {labels.min()} to {labels.max()}; the model has {classes} classes "
-            f"(0 to {classes - 1})"
+            f"{source} has labels from {labels.min()} to {labels.max()}; the model has {classes} classes",
+            f"label each image with the number of the model's output that is its class, 0 to {classes - 1}",
         )
 
 

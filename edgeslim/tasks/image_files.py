@@ -62,7 +62,7 @@ def read_files(
     if bad and not skip_bad:
         shown = "\n".join(f"  - {line}" for line in list(bad.values())[:SHOWN])
         raise BadData(
-            f"{len(bad)} of {len(told)} images under {within} cannot be used (--skip-bad leaves them out):\n{shown}"
+            f"{len(bad)} of {len(told)} images under {within} cannot be used:\n{shown}", "--skip-bad leaves them out"
         )
     used = [one for place, one in enumerate(found) if place not in bad]
     images, numbers = [path for path, _ in used], [number for _, number in used]

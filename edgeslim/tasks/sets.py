@@ -78,10 +78,12 @@ def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: P
     if rest is not None and not missing:
         raise BadData(f"{rest.source} is read for nothing: all three sets have a source of their own; leave out --data")
     if rest is None and "evaluation" in missing:
-        raise BadData("no images judge: name them with --evaluation, or name --data, of which a part then judges")
+        raise BadData("no images judge", "name them with --evaluation, or name --data, of which a part then judges")
     donor = next((one for one in (rest, given.get("calibration"), given.get("selection")) if one is not None), None)
     if missing and donor is None:
-        raise BadData("quantization is calibrated on images: name them with --calibration, or with --data")
+        raise BadData(
+            "quantization is calibrated on images, and there are none", "name them with --calibration, or with --data"
+        )
     cut = missing if rest is not None or not missing else [name for name in SETS if name != "evaluation"]
     sources = {**given, **{name: donor for name in cut if donor is not None}}
     sets = _cut(donor, cut, preprocessing, seed) if donor is not None and cut else {}
@@ -106,7 +108,8 @@ def _cut(found: Found, names: Sequence[SetName], preprocessing: Preprocessing, s
         which = {1: "all of which calibrate", 2: "of which a half calibrates", 4: "of which a quarter calibrates"}
         raise BadData(
             f"{found.source} has {count} images, {which.get(part, f'of which one in {part} calibrates')}; "
-            f"at least {part * CALIBRATION_LEAST} are needed"
+            f"at least {part * CALIBRATION_LEAST} are needed",
+            "give more, or name others with --calibration: they need no labels",
         )
     order = np.random.default_rng(seed).permutation(count)
     sets, begin = {}, 0

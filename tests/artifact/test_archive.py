@@ -271,7 +271,7 @@ def test_a_file_or_link_in_the_way_is_refused(tmp_path, overwrite):
 
 
 def test_an_existing_artifact_is_refused_unless_it_may_be_overwritten(packed):
-    with pytest.raises(BadInput, match="exists; choose another name, or ask to overwrite it"):
+    with pytest.raises(BadInput, match=r"exists\nhelp: choose another name .*, or ask to overwrite it"):
         check_destination(packed.folder)
     check_destination(packed.folder, overwrite=True)
 
@@ -349,7 +349,7 @@ def test_a_killed_build_leaves_the_old_artifact_or_the_new_one(staged, packed, t
         os.kill(builder.pid, signal.SIGKILL)
     aside = [part / "previous" for part in tmp_path.glob(".tiny.*.partial")]
     check_integrity(destination if destination.exists() else next(old for old in aside if old.exists()))
-    with pytest.raises(BadInput, match="exists; choose another name"):
+    with pytest.raises(BadInput, match="exists\nhelp: choose another name"):
         check_destination(destination)  # which puts the old one back where a rename was missing
     check_integrity(destination)
     pack(staged[0], staged[1], destination, overwrite=True)

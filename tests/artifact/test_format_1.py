@@ -68,7 +68,7 @@ def test_it_is_measured_and_looked_into(folder: Path) -> None:
 
 
 def test_it_is_an_artifact_that_may_be_overwritten(folder: Path) -> None:
-    with pytest.raises(BadInput, match="exists; choose another name"):
+    with pytest.raises(BadInput, match="exists\nhelp: choose another name"):
         check_destination(folder)
     check_destination(folder, overwrite=True)
 

@@ -1,6 +1,7 @@
 """Every command ends with the exit code of what happened, and with --json in one document that says so."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from edgeslim.cli.main import commands
 from edgeslim.errors import DeviceFailed, EdgeslimError, MissingPackage
+from edgeslim.resources import bundled
 from tests.support.in_process import PI, run
 
 # A call of every command that gets as far as its work, and the function that does it.
@@ -86,3 +88,34 @@ def test_an_interrupt_inside_an_exec_of_text_has_our_exit_code_too(tmp_path: Pat
     command = [sys.executable, "-m", "module"]  # only then does Python remember it
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "error: interrupted; nothing half-written was left\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("build", "--devize", "x"), r"No such option .* help: `.*edgeslim build --help` shows every option"),
+        (("compare", "a"), r"Missing argument 'B'\. help: `.*edgeslim compare --help` shows every option"),
+        (
+            ("check", "--device", "raspbery-pi"),
+            r"did you mean `raspberry-pi`.* help: `edgeslim devices` lists them all",
+        ),
+        (("verify", "nosuch"), r"nosuch: no such artifact help: name its folder or its \.tar\.gz"),
+        (("check", *PI, "--data", "nosuch"), r"neither a folder .* help: name a folder of images"),
+    ],
+)
+def test_the_errors_of_the_first_minutes_say_what_to_do(monkeypatch, capsys, words, told):
+    code, _, err = run(monkeypatch, capsys, *words)
+    assert code == 2
+    assert re.search(f"error: .*{told}", err), err
+
+
+def test_no_command_at_all_is_answered_with_the_help(monkeypatch, capsys):
+    code, _, err = run(monkeypatch, capsys)
+    assert (code, "Commands:" in err, "error:" in err) == (2, True, False), err
+
+
+def test_a_device_that_nothing_is_built_for_is_refused_with_where_the_others_are(monkeypatch, capsys, tmp_path):
+    profile = (bundled("device_profiles") / "raspberry-pi-4.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(profile.replace("device_class: cpu", "device_class: gpu"))
+    code, _, err = run(monkeypatch, capsys, "check", "--device", str(tmp_path / "mine.yaml"))
+    assert (code, err.endswith("help: `edgeslim devices` lists the others, with their class")) == (3, True), err

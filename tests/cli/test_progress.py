@@ -120,13 +120,14 @@ def test_the_log_has_every_step_warning_and_error_with_its_time(monkeypatch, cap
     for _ in range(2):
         code, _, err = call(monkeypatch, capsys, "bench", tmp_path / "nothing", "--log-file", log)
     lines = log.read_text().splitlines()
-    assert len(lines) == 8, "the second command adds to what is there"
+    assert len(lines) == 10, "the second command adds to what is there"
     assert [re.sub(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ", "", line) for line in lines[:2]] == [
         f"INFO edgeslim bench {tmp_path / 'nothing'} --log-file {log}",
         "INFO measuring",
     ]
     assert "ERROR" in lines[2]
-    assert lines[3].endswith(f"INFO ended with exit code {code}")
+    assert lines[3].endswith("INFO name its folder or its .tar.gz; `edgeslim build` makes one")
+    assert lines[4].endswith(f"INFO ended with exit code {code}")
     assert "error:" in err
 
 

@@ -172,7 +172,7 @@ def test_a_board_is_told_by_the_hash_of_its_serial_number_and_not_by_the_number(
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--out", "there.yaml"), 2, "there.yaml: exists; choose another name, or ask to overwrite it"),
+        (("--out", "there.yaml"), 2, "there.yaml: exists help: choose another name"),
         (("--out", "nowhere/mine.yaml"), 2, "the folder nowhere is missing"),
         (("--out", "mine.txt"), 2, "expected a name that ends in .yaml"),
         (

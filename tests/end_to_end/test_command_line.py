@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -133,7 +134,7 @@ def test_an_existing_output_is_refused_before_any_work_and_left_alone(monkeypatc
     (tmp_path / "there" / "precious.txt").write_text("mine")
     code, _, err = run(monkeypatch, capsys, "build", *PI, "--out", str(tmp_path / "there"))
     assert code == 2
-    assert "exists; choose another name, or ask to overwrite it" in err
+    assert "exists help: choose another name (--out), or ask to overwrite it (--overwrite)" in err
     code, _, err = run(monkeypatch, capsys, "build", *PI, "--out", str(tmp_path / "there"), "--overwrite")
     assert code == 2
     assert "holds files that are no edgeslim artifact" in err
@@ -253,6 +254,7 @@ def test_a_size_out_of_reach_is_exit_code_3_with_the_smallest_network_written(im
     assert "tflite int8 takes" in said
     assert "1 KB are allowed (--max-size)" in said
     assert "--max-drop)" not in said, "what binds is named alone"
+    assert re.search(r"help: --max-size \d+KB would take it help: a larger --max-drop lets pruning take more$", said)
     manifest = json.loads((tmp_path / "artifact" / "manifest.json").read_text())
     assert manifest["status"] == "rejected"
     trials = json.loads((tmp_path / "artifact" / "measurements" / "pruning_trials.json").read_text())

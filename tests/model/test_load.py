@@ -152,7 +152,7 @@ def test_a_task_that_there_is_not_is_refused_with_near_misses(tmp_path):
         ("from torch import nn\ndef make(): return nn.Flatten()\n", 'define, for example: PREPROCESSING = {"width"'),
         (
             "from torch import nn\nPREPROCESSING = {'width': 8}\ndef make(): return nn.Flatten()\n",
-            r"mine\.py \[PREPROCESSING\]: preprocessing: `height` is missing; for example: PREPROCESSING =",
+            r"mine\.py \[PREPROCESSING\]: preprocessing: `height` is missing\nhelp: define, for example: PREP",
         ),
         (
             "from torch import nn\nPREPROCESSING = None\ndef make(): return nn.Flatten()\n",
@@ -290,7 +290,7 @@ def test_an_unknown_torchvision_name_comes_with_its_near_misses():
 
 @needs_torchvision
 def test_torchvision_without_weights_says_what_they_may_be():
-    refused("torchvision:squeezenet1_1", match=r"needs --weights: default .*, random, or a file")
+    refused("torchvision:squeezenet1_1", match=r"needs --weights\nhelp: --weights default .*, random, or a file")
 
 
 @pytest.fixture
@@ -301,7 +301,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @needs_torchvision
 def test_published_weights_that_are_not_in_the_cache_are_named_and_not_downloaded(cache):
-    fetch = r"downloads nothing: fetch https://download\.pytorch\.org/models/squeezenet1_1-\w+\.pth and pass"
+    fetch = r"downloads nothing\nhelp: fetch https://download\.pytorch\.org/models/squeezenet1_1-\w+\.pth and pass"
     refused("torchvision:squeezenet1_1", "default", match=fetch)
     assert list(cache.rglob("*")) == [], "something was downloaded"
 

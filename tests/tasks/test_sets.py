@@ -66,7 +66,7 @@ def test_each_set_can_be_named_and_the_largest_are_cut_short_by_the_seed(tmp_pat
 @pytest.mark.parametrize(
     ("named", "words"),
     [
-        (("calibration",), "no images judge: name them with --evaluation, or name --data"),
+        (("calibration",), "no images judge\nhelp: name them with --evaluation, or name --data"),
         (("evaluation",), "name them with --calibration, or with --data"),
         (("calibration", "calibration twice", "evaluation"), r"share \d+ images; what calibrates, selects and judges"),
     ],

@@ -153,8 +153,8 @@ def preprocessing_of(said: Mapping[str, Any], of: str, where: str) -> Preprocess
         '"std": [0.229, 0.224, 0.225], "color_order": "RGB", "interpolation": "bilinear"}'
     )
     if where not in said:
-        raise BadModel(f"{of} does not say how images become inputs; define, for example: {example}")
+        raise BadModel(f"{of} does not say how images become inputs", f"define, for example: {example}")
     try:
         return Preprocessing.from_dict(said[where])
     except (ValueError, TypeError) as error:
-        raise BadModel(f"{of} [{where}]: {error}; for example: {example}") from error
+        raise BadModel(f"{of} [{where}]: {error}", f"define, for example: {example}") from error

@@ -23,7 +23,7 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
     if name not in known:
         raise BadModel(f"torchvision has no classifier `{name}`{near_misses(name, known)}")
     if weights is None:
-        raise BadModel(f"{source} needs --weights: default (torchvision's local cache), random, or a file")
+        raise BadModel(f"{source} needs --weights", "--weights default (torchvision's local cache), random, or a file")
     torch.manual_seed(seed)
     published = models.get_model_weights(name).DEFAULT
     asked: dict[str, Any] = {}
@@ -111,6 +111,7 @@ def _cached(published: Any) -> Path:
     if not file.is_file():
         raise BadModel(
             f"the weights {published} are not in the local cache ({file.name} under {file.parent}), and edgeslim "
-            f"downloads nothing: fetch {published.url} and pass --weights FILE"
+            "downloads nothing",
+            f"fetch {published.url} and pass --weights FILE",
         )
     return Path(file)
