@@ -148,12 +148,14 @@ def without_step(recipe: Recipe, step: str) -> Recipe:
 def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
     """Return the recipe with its pruning as wished: None, its own · False, none · "macs=0.5", a share to keep.
 
-    BadInput for another wish.
+    True and "auto": its own, BadInput where it has none, and for another wish.
     """
     if prune is None:
         return recipe
-    if isinstance(prune, bool):
-        return with_step_settings(recipe, "prune") if prune else without_step(recipe, "prune")
+    if prune is False:
+        return without_step(recipe, "prune")
+    if prune in (True, "auto"):
+        return with_step_settings(recipe, "prune")
     unit, _, share = str(prune).partition("=")
     try:
         if unit not in PRUNING_UNITS:
@@ -161,8 +163,8 @@ def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
         return with_step_settings(recipe, "prune", **{f"keep_{unit}": float(share)})
     except ValueError as error:
         raise BadInput(
-            f"pruning by `{prune}`: expected UNIT=SHARE, a share to keep, UNIT one of {', '.join(PRUNING_UNITS)}: "
-            "macs=0.5"
+            f"pruning by `{prune}`: expected auto, or UNIT=SHARE, a share to keep, UNIT one of "
+            f"{', '.join(PRUNING_UNITS)}: macs=0.5"
         ) from error
 
 

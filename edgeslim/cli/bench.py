@@ -9,6 +9,7 @@ import click
 
 import edgeslim
 from edgeslim.cli import words
+from edgeslim.cli.defaults import WithDefaults
 from edgeslim.cli.emulate import (
     EMULATOR,
     RAM,
@@ -19,7 +20,7 @@ from edgeslim.cli.emulate import (
     require_believed,
     require_useful,
 )
-from edgeslim.cli.help import Command, heading
+from edgeslim.cli.help import heading
 from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, quantity, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, Refused
@@ -51,14 +52,14 @@ THREADS = click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime."
 )
 LIBRARY = click.option("--library", metavar="PATH", help="A runtime's library on the device, in place of our choice.")
-ANY_DEVICE = click.option("--any-device", is_flag=True, help="Also on a device of another architecture.")
+ANY_DEVICE = click.option("--any-device/--no-any-device", help="Also on a device of another architecture.")
 MIN_DURATION = click.option(
     "--min-duration", metavar="TIME", help="Time each process at least so long (default 300ms)."
 )
 
 
 @click.command(
-    cls=Command,
+    cls=WithDefaults,
     examples=(
         "edgeslim bench ARTIFACT --on ssh://pi@board",
         "edgeslim bench ARTIFACT --on ssh://pi@board --scenario sustained --meter auto",
@@ -144,7 +145,7 @@ def bench(
             artifact, device or None, wishes["threads"], time_limit, kinds, as_json=as_json, quiet=quiet
         )
         return
-    refuse_what_is_of_an_emulator(time_limit, ram)
+    refuse_what_is_of_an_emulator(context)
     if plot is not None:
         _require_svg(plot)
     cut: CutOff | None = None
@@ -179,7 +180,7 @@ def bench(
 
 
 @click.command(
-    cls=Command,
+    cls=WithDefaults,
     examples=(
         "edgeslim compare OLD.json NEW.json --fail-if 'p90>+5%'",
         "edgeslim compare OLD_ARTIFACT NEW_ARTIFACT --on ssh://pi@board",
@@ -240,7 +241,7 @@ def _compared(a: Path, b: Path, *, quiet: bool, wishes: dict[str, Any]) -> "Comp
         )
 
 
-@click.command(cls=Command, examples=("edgeslim probe ssh://pi@board --device raspberry-pi",))
+@click.command(cls=WithDefaults, examples=("edgeslim probe ssh://pi@board --device raspberry-pi",))
 @click.argument("target", type=words.BOARD)
 @DEVICE
 @LIBRARY

@@ -8,7 +8,8 @@ import click
 
 import edgeslim
 from edgeslim.cli import words
-from edgeslim.cli.help import Command, heading
+from edgeslim.cli.defaults import WithDefaults
+from edgeslim.cli.help import heading
 from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
@@ -38,7 +39,7 @@ MODEL = click.argument("model", type=words.MODEL, required=False)
 
 
 @click.command(
-    cls=Command,
+    cls=WithDefaults,
     examples=(
         "edgeslim build --device raspberry-pi",
         "edgeslim build model.py:make -d rpi5 --weights net.safetensors --data images/",
@@ -55,7 +56,9 @@ MODEL = click.argument("model", type=words.MODEL, required=False)
 @heading("What to build")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @FORMATS
-@click.option("--logits", "cut_probabilities", is_flag=True, help="Cut a final softmax, log-softmax or sigmoid.")
+@click.option(
+    "--logits/--no-logits", "cut_probabilities", default=None, help="Cut a final softmax, log-softmax or sigmoid."
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads of the runtimes (default 1).")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all that is random (default 0).")
 @heading("Demands")
@@ -67,8 +70,8 @@ MODEL = click.argument("model", type=words.MODEL, required=False)
 @click.option("--max-latency", metavar="TIME", help="What an inference may take on the device: 30ms.")
 @click.option("--max-size", metavar="SIZE", help="What the primary INT8 file may take: 5MB.")
 @click.option(
-    "--strict",
-    is_flag=True,
+    "--strict/--no-strict",
+    default=None,
     help="Fail when a file departs from the plan without a stated reason, or too few images judge.",
 )
 @heading("Pruning and quantization")
@@ -76,7 +79,7 @@ MODEL = click.argument("model", type=words.MODEL, required=False)
     "--prune",
     metavar="UNIT=SHARE",
     type=words.PRUNING,
-    help="Keep this share of the macs, parameters, channels or latency.",
+    help="Keep this share of the macs, parameters, channels or latency; auto (default): as the recipe says.",
 )
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
 @click.option(
@@ -102,8 +105,10 @@ MODEL = click.argument("model", type=words.MODEL, required=False)
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="The artifact's folder (default artifacts/MODEL-DEVICE)."
 )
-@click.option("--overwrite", is_flag=True, help="Replace an artifact that is there.")
-@click.option("--no-estimate", is_flag=True, help="Do not estimate what the primary file takes on the device.")
+@click.option("--overwrite/--no-overwrite", help="Replace an artifact that is there.")
+@click.option(
+    "--estimate/--no-estimate", default=True, help="Estimate what the primary file takes on the device (default)."
+)
 @click.option("--origin", metavar="TEXT", help="Where the network came from, for model card and manifest.")
 @click.option(
     "--licence", metavar="SPDX", help="Its licence, likewise: Apache-2.0, `MIT OR Apache-2.0`, LicenseRef-OURS."
@@ -141,7 +146,7 @@ def build(
                 skip_bad=wishes["skip_bad"],
                 trust_labels=wishes["trust_labels"],
                 operator_times=wishes["operator_times"],
-                estimate=not wishes["no_estimate"],
+                estimate=wishes["estimate"],
                 origin=wishes["origin"],
                 licence=wishes["licence"],
                 progress=progress,
@@ -200,8 +205,8 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
         "max_drop_points": wishes["max_drop"],
         "max_latency_s": quantity(wishes["max_latency"], "seconds", "--max-latency"),
         "max_size_bytes": quantity(wishes["max_size"], "bytes", "--max-size"),
-        "cut_probabilities": wishes["cut_probabilities"] or None,
-        "strict": wishes["strict"] or None,
+        "cut_probabilities": wishes["cut_probabilities"],
+        "strict": wishes["strict"],
         "threads": wishes["threads"],
         "seed": wishes["seed"],
     }
@@ -218,7 +223,7 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
 
 
 @click.command(
-    cls=Command,
+    cls=WithDefaults,
     examples=(
         "edgeslim check model.py:make --device raspberry-pi",
         "edgeslim check model.py:make -d nxp-imx93 --data images/ --json",
@@ -257,7 +262,7 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
 
 
 @click.command(
-    cls=Command,
+    cls=WithDefaults,
     examples=(
         "edgeslim sensitivity --device raspberry-pi",
         "edgeslim sensitivity model.py:make -d rpi5 --data images/ --out curves",

@@ -8,7 +8,7 @@ import click
 
 import edgeslim
 from edgeslim.cli import words
-from edgeslim.cli.help import Command
+from edgeslim.cli.defaults import WithDefaults
 from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from edgeslim.emulation.calibrate import Calibration
 
 
-@click.command(cls=Command, examples=("edgeslim calibrate --on ssh://pi@board -d raspberry-pi-4 --out my-board.yaml",))
+@click.command(
+    cls=WithDefaults, examples=("edgeslim calibrate --on ssh://pi@board -d raspberry-pi-4 --out my-board.yaml",)
+)
 @click.option("--on", type=words.BOARD, required=True, help="The board: ssh://user@host:port, or local.")
 @DEVICE
 @click.option(
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--processes", type=click.IntRange(5), default=5, show_default=True, help="For each of the 24 models.")
 @click.option("--accept", metavar="KINDS", default="", help="Cautions that may pass: noisy, throttled, clocks.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option("--overwrite/--no-overwrite", help="Replace a file that is there.")
 @AS_JSON
 @QUIET
 def calibrate(

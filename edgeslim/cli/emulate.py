@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 import edgeslim
 from edgeslim.cli import words
-from edgeslim.cli.help import Command
+from edgeslim.cli.defaults import WithDefaults, from_command_line
 from edgeslim.cli.options import AS_JSON, QUIET, print_json, quantity, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, Refused
@@ -38,18 +37,17 @@ TIME_LIMIT = click.option(
 def require_useful(context: click.Context) -> None:
     """Raise BadInput for an option that was given and means nothing on an emulator."""
     for one in context.command.params:
-        given = context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
-        if given and one.name not in USEFUL:
+        if from_command_line(context, str(one.name)) and one.name not in USEFUL:
             raise BadInput(
                 f"{one.opts[0]} means nothing on an emulator: instructions are counted there, nothing is timed"
             )
 
 
-def refuse_what_is_of_an_emulator(time_limit: str | None, ram: str | None) -> None:
-    """Raise BadInput for an option that means nothing on any other device."""
-    if time_limit is not None:
+def refuse_what_is_of_an_emulator(context: click.Context) -> None:
+    """Raise BadInput for an option that was given and means nothing on any other device."""
+    if from_command_line(context, "time_limit"):
         raise BadInput(f"--time-limit is of --on {EMULATOR}; elsewhere --max-duration ends the timing")
-    if ram is not None:
+    if from_command_line(context, "ram"):
         raise BadInput(f"--ram is of the emulated machine: --on {EMULATOR}")
 
 
@@ -100,7 +98,7 @@ def require_believed(found: Sequence["Measurement | EmulatedInference | MemoryFi
 
 
 @click.command(
-    cls=Command, examples=("edgeslim profile ARTIFACT", "edgeslim profile ARTIFACT --on emulator:raspberry-pi-5")
+    cls=WithDefaults, examples=("edgeslim profile ARTIFACT", "edgeslim profile ARTIFACT --on emulator:raspberry-pi-5")
 )
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--on", type=words.EMULATOR, default=EMULATOR, show_default=True, help="emulator, or emulator:DEVICE.")

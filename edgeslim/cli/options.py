@@ -66,9 +66,9 @@ FORMATS = click.option(
     type=words.FORMAT,
     help="onnx, openvino or tflite; may be repeated. Default: all.",
 )
-SKIP_BAD = click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be read.")
+SKIP_BAD = click.option("--skip-bad/--no-skip-bad", help="Leave out images that cannot be read.")
 TRUST_LABELS = click.option(
-    "--trust-labels", is_flag=True, help="Do not hold the labels against what the model answers before the work."
+    "--trust-labels/--no-trust-labels", help="Do not hold the labels against what the model answers before the work."
 )
 WEIGHTS = click.option(
     "--weights",

@@ -1,5 +1,9 @@
-"""What the words of options and arguments may be, as far as that is known: shells complete them by it."""
+"""What the words of options and arguments may be, as far as that is known, and which of them are paths.
 
+Shells complete them by it, and a project's file says them with paths that are relative to it.
+"""
+
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -7,22 +11,32 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from edgeslim.devices.profile import all_profiles
+from edgeslim.devices.profile import all_profiles, is_file_name
 from edgeslim.formats import FORMATS
 from edgeslim.kept import KINDS
 from edgeslim.measure.meters import METERS
 from edgeslim.recipe import PRUNING_UNITS
 
 Known = Callable[[str], Iterable[str]]  # what has been typed -> the words that may begin so
+Moved = Callable[[str, Path], str]  # a text in a file of a folder -> the same where the command is called
 
 
 class Word(click.ParamType):  # type: ignore[type-arg] # generic from click 8.5 on
-    """A text that is completed to the words that are known, with `or_file` to files where none of them begins so."""
+    """A text that is completed to the words that are known, with `or_file` to files where none of them begins so.
+
+    `moved` says what a project's file means by it; by default, with `or_file`, what is no known word is a path.
+    """
 
     name = "text"
 
-    def __init__(self, known: Known, *, or_file: bool = False) -> None:
-        self.known, self.or_file = known, or_file
+    def __init__(self, known: Known, *, or_file: bool = False, moved: Moved | None = None) -> None:
+        self.known, self.or_file, self._moved = known, or_file, moved
+
+    def moved(self, text: str, folder: Path) -> str:
+        """Return what a text in a file of a folder is where the command is called: a path there leads from here."""
+        if self._moved is not None:
+            return self._moved(text, folder)
+        return moved_path(text, folder) if self.or_file and text not in self.known(text) else text
 
     def shell_complete(
         self,
@@ -33,6 +47,27 @@ class Word(click.ParamType):  # type: ignore[type-arg] # generic from click 8.5 
         """Return what may follow."""
         found = [CompletionItem(word) for word in self.known(incomplete) if word.startswith(incomplete)]
         return found or ([CompletionItem(incomplete, type="file")] if self.or_file else [])
+
+
+def moved_path(path: str, folder: Path) -> str:
+    """Return a path that is relative to a folder as one that is relative to the current one."""
+    return path if Path(path).is_absolute() else os.path.relpath(folder / path)
+
+
+def _moved_device(text: str, folder: Path) -> str:
+    return moved_path(text, folder) if is_file_name(text) else text
+
+
+def _moved_model(text: str, folder: Path) -> str:
+    return moved_path(text, folder) if ".py" in (Path(text).suffix, Path(text.rpartition(":")[0]).suffix) else text
+
+
+def _moved_address(text: str, folder: Path) -> str:
+    """Return an address whose part after the colon may be a path: fake:FOLDER, emulator:FILE, csv:FILE."""
+    kind, _, place = text.partition(":")
+    if kind in ("fake", "csv") or (kind == "emulator" and is_file_name(place)):
+        return f"{kind}:{moved_path(place, folder)}"
+    return text
 
 
 def _devices(_: str) -> Iterator[str]:
@@ -99,15 +134,15 @@ def listed(*words: str) -> Word:
     return Word(known)
 
 
-MODEL = Word(_models)
-DEVICE = Word(_devices, or_file=True)
+MODEL = Word(_models, moved=_moved_model)
+DEVICE = Word(_devices, or_file=True, moved=_moved_device)
 WEIGHTS = Word(_one_of("random", "default"), or_file=True)
 DATA = Word(_one_of("synthetic"), or_file=True)
 FORMAT = Word(_one_of(*FORMATS))
-PRUNING = Word(_one_of(*(f"{unit}=" for unit in PRUNING_UNITS)))
+PRUNING = Word(_one_of("auto", *(f"{unit}=" for unit in PRUNING_UNITS)))
 REWRITE = Word(_rewrites)
-BOARD = Word(_boards)
-EMULATOR = Word(_emulators)
-BOARD_OR_EMULATOR = Word(_boards_and_emulators)
-METER = Word(_one_of("auto", *METERS, "csv:"))
+BOARD = Word(_boards, moved=_moved_address)
+EMULATOR = Word(_emulators, moved=_moved_address)
+BOARD_OR_EMULATOR = Word(_boards_and_emulators, moved=_moved_address)
+METER = Word(_one_of("auto", *METERS, "csv:"), moved=_moved_address)
 KIND = Word(_one_of(*KINDS))

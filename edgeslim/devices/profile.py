@@ -291,7 +291,7 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
     file which section and key is wrong and what was expected.
     """
     text = str(name_or_path)
-    if text.endswith((".yaml", ".yml")) or os.sep in text:
+    if is_file_name(text):
         return read_over_base(Path(text), DeviceProfile, _places())
     if text in known_devices():
         return read_strictly(bundled("device_profiles") / f"{text}.yaml", DeviceProfile, BadProfile)
@@ -301,6 +301,11 @@ def load_profile(name_or_path: str | Path) -> DeviceProfile:
             return profile
         names += [profile.name, *profile.aliases]
     raise BadProfile(f"unknown device `{text}`{near_misses(text, names)}", "`edgeslim devices` lists them all")
+
+
+def is_file_name(device: str) -> bool:
+    """Tell whether a word for a device names a profile's file, and no device that is known."""
+    return device.endswith((".yaml", ".yml")) or os.sep in device
 
 
 def _places() -> dict[str, Path]:
