@@ -37,7 +37,7 @@ def test_options_take_what_the_file_says_and_the_command_says_so(project, asked)
     assert code == 0, err
     for line in ("max_drop_points: 0.5\n", "- onnx\nmax_drop", "strict: true\n", "threads: 2\n"):
         assert line in out, line
-    words = "--device raspberry-pi --format onnx --max-drop 0.5 --strict --threads 2"
+    words = "--device raspberry-pi --format onnx --threads 2 --max-drop 0.5 --strict"
     assert err == f"defaults of edgeslim.toml: {words}"
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_said_of_it_where_nobody_wants_to_read(project, asked):
     (project / "edgeslim.toml").write_text('device = "raspberry-pi"\n[build]\nmax-drop = 0.25\n')
     assert asked("build", "--dry-run", "-q")[2] == ""
     code, out, err = asked("build", "--dry-run", "--json")
-    assert (code, err, json.loads(out)["max_drop_points"]) == (0, "", 0.25)
+    assert (code, err, json.loads(out)["recipe"]["max_drop_points"]) == (0, "", 0.25)
 
 
 def test_paths_are_relative_to_the_file(project, asked, monkeypatch):
