@@ -25,7 +25,23 @@ model.network(next(data.selection.tensors()))
 """
 # What loads a library, and which. Nothing in the environment helps: no switch, no consent file.
 EXAMPLE = "import contextlib, run\nwith contextlib.suppress(Exception): run.run('{}', 'no such file', None)"
+NAMED = "from edgeslim.model.load import load_model; load_model({!r}, 'random')"
+CLASSIFIER = """
+import json, pathlib, shutil
+from edgeslim.model.load import load_model
+pathlib.Path("bees").mkdir()
+config = {"model_type": "resnet", "architectures": ["ResNetForImageClassification"], "depths": [1],
+          "hidden_sizes": [8], "embedding_size": 8, "layer_type": "basic", "num_labels": 3}
+size = {"height": 32, "width": 32}
+pathlib.Path("bees/config.json").write_text(json.dumps(config))
+pathlib.Path("bees/preprocessor_config.json").write_text(json.dumps({"image_processor_type": "ViTImageProcessor",
+                                                                     "size": size}))
+assert load_model("bees", "random").outputs[0].shape == (1, 3)
+shutil.rmtree("bees")
+"""
 LOADED = {
+    "model/sources/timm.py": ("timm", NAMED.format("timm:test_resnet")),
+    "model/sources/huggingface.py": ("transformers", CLASSIFIER),
     "export/onnx.py": ("onnxruntime", "import edgeslim.export.onnx"),
     "export/openvino.py": ("openvino", "import edgeslim.export.openvino"),
     "export/tflite.py": ("litert_torch", "import edgeslim.export.tflite"),

@@ -122,7 +122,8 @@ def build(
 ) -> None:
     """Build MODEL for a device: compress, export, run each export, pack.
 
-    MODEL is FILE.py:FACTORY or torchvision:NAME; without it the bundled default is built.
+    MODEL is FILE.py:NAME, torchvision:NAME, timm:NAME, or the folder of an image classifier of Hugging Face's; without
+    it the bundled default is built.
     """
     recipe = _recipe(device, wishes)
     if dry_run:

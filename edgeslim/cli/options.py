@@ -73,7 +73,7 @@ TRUST_LABELS = click.option(
 WEIGHTS = click.option(
     "--weights",
     type=words.WEIGHTS,
-    help="random, default (torchvision's local cache), or a .safetensors or .pt file.",
+    help="random, default (the local cache of torchvision or timm), or a .safetensors or .pt file.",
 )
 DEVICE = click.option(
     "--device",

@@ -11,13 +11,18 @@ from torch import nn
 from edgeslim.errors import BadModel
 from edgeslim.model.model import Model
 from edgeslim.model.sources.bundled import bundled_model
+from edgeslim.model.sources.huggingface import CONFIG, from_huggingface
 from edgeslim.model.sources.module import from_module
 from edgeslim.model.sources.outputs import with_outputs
 from edgeslim.model.sources.python_file import from_python_file
+from edgeslim.model.sources.timm import from_timm
 from edgeslim.model.sources.torchvision import from_torchvision
 from edgeslim.tasks.images import Data
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.tasks.sets import named_sets
+
+# What the words for a network begin with that a library knows by name.
+NAMED = {"torchvision:": from_torchvision, "timm:": from_timm}
 
 Source = str | Path | nn.Module | None
 
@@ -28,6 +33,8 @@ def name_of(source: Source) -> str:
         return "default"
     source = f"module:{type(source).__name__}" if isinstance(source, nn.Module) else str(source)
     file, _, name = source.rpartition(":")
+    if not file and Path(source).is_dir():
+        name = Path(source).resolve().name
     plain = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(file).stem if file.endswith(".py") else name).strip("-.")
     return plain or "model"
 
@@ -43,9 +50,10 @@ def load_model(
 ) -> Model:
     """Return the model that `source` and `weights` name, or that a module with its weights is.
 
-    `source`: None (the bundled default) · "torchvision:NAME" · "FILE.py:FACTORY" · a module, which is left alone; it
-    says nothing of itself, so `preprocessing` (as PREPROCESSING of a file), `labels` and `task` do.
-    `weights`: "random" · "default" (torchvision: from its local cache, never downloaded) · a file:
+    `source`: None (the bundled default) · "torchvision:NAME" · "timm:NAME" · the folder of an image classifier of
+    Hugging Face's · "FILE.py:NAME" · a module, which is left alone; it says nothing of itself, so `preprocessing` (as
+    PREPROCESSING of a file), `labels` and `task` do.
+    `weights`: "random" · "default" (torchvision, timm: from their local cache, never downloaded) · a file:
     safetensors, or a .pt state dict read with `weights_only=True`.
     Raises BadModel with what is wrong and what was expected.
     """
@@ -54,13 +62,24 @@ def load_model(
         return _checked(from_module(source, weights, preprocessing, labels, task), seed)
     if not (preprocessing is None and labels is None and task is None):
         raise BadModel("`preprocessing`, `labels` and `task` are for a module; a file says them itself")
+    return _checked(_read(None if source is None else str(source), weights, seed), seed)
+
+
+def needs_weights(source: Source) -> bool:
+    """Tell whether words name a network whose weights must be said, for they are none of its file's."""
+    return str(source).startswith(tuple(NAMED))
+
+
+def _read(source: str | None, weights: str | None, seed: int) -> Model:
+    """Return the model that words name, from the source of their kind."""
     if source is None:
-        model = bundled_model(weights, seed)
-    elif str(source).startswith("torchvision:"):
-        model = from_torchvision(str(source), weights, seed)
-    else:
-        model = from_python_file(str(source), weights, seed)
-    return _checked(model, seed)
+        return bundled_model(weights, seed)
+    for prefix, named in NAMED.items():
+        if source.startswith(prefix):
+            return named(source, weights, seed)
+    if (Path(source) / CONFIG).is_file():
+        return from_huggingface(source, weights, seed)
+    return from_python_file(source, weights, seed)
 
 
 def load_data(

@@ -30,13 +30,17 @@ RAM_WANTED_BYTES = 3e9  # the default build; a network of the size of resnet50 t
 DISK_WANTED_BYTES = 2e9  # the exports of both precisions in all formats, once in the work folder and once packed
 
 _PROBE = "import sys; sys.modules['openvino_telemetry'] = None; "  # importing openvino would report to its maker
-# torchvision is loaded as edgeslim loads it: a CPU-only torch lacks operators that its plain import asks for.
+# Loaded as edgeslim loads them: a CPU-only torch lacks operators that torchvision's plain import asks for.
 _IMPORTS = {
     "torchvision": "from edgeslim.model.sources.torchvision import torchvision_models; torchvision_models()",
+    "timm": "from edgeslim.model.sources.timm import timm_package; timm_package()",
+    "transformers": "from edgeslim.model.sources.huggingface import transformers_package; transformers_package()",
     **{package: check for name in known_backends() for package, check in backend_named(name).CHECKS.items()},
 }
 _OTHER_EXTRAS = {
     "torchvision": ("torchvision",),
+    "timm": ("timm",),
+    "huggingface": ("transformers",),
     **{extra: packages for name in known_backends() for extra, packages in backend_named(name).EXTRAS.items()},
 }
 

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 ColorOrder = Literal["RGB", "BGR", "GRAY"]
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 LARGEST_SIDE = 16384  # pixels
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 _GREY_MODES = {"1", "L", "LA", "La"}
 _COLOR_MODES = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV", "LAB"}
 _DEEP_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
@@ -53,7 +57,7 @@ class Preprocessing:
             raise ValueError(f"preprocessing: `color_order` is {self.color_order!r}; expected RGB, BGR or GRAY")
         if self.interpolation not in _FILTERS:
             raise ValueError(
-                f"preprocessing: `interpolation` is {self.interpolation!r}; expected {' or '.join(_FILTERS)}"
+                f"preprocessing: `interpolation` is {self.interpolation!r}; expected {', '.join(_FILTERS)}"
             )
         if self.channels != (1 if self.color_order == "GRAY" else 3):
             raise ValueError(f"preprocessing: `channels` is {self.channels}, which does not fit {self.color_order}")

@@ -9,12 +9,14 @@ from torch import nn
 import edgeslim
 from edgeslim.artifact.manifest import OtherLayer
 from edgeslim.formats import FORMATS, RUNTIMES
+from edgeslim.model.sources.huggingface import transformers_package
 from edgeslim.pipeline.preflight.past_builds import past_builds
 from edgeslim.pipeline.result import BuildReport
 from edgeslim.recipe import StepCall
 from edgeslim.report.summary import shown_table
 from tests.support.builds import write_smooth_noise
 from tests.support.installed import skip_without
+from tests.support.packages import needs
 from tests.support.small_models import COLOR, LABELS, headed, randomized
 
 
@@ -83,3 +85,31 @@ def test_a_layer_that_is_not_int8_counts_in_every_format_and_is_named(half: Buil
     cells = {(row[0], row[1]): row[summary.columns.index("int8 layers")] for row in summary.rows}
     assert cells == {(name, one): "1 of 2" * (one == "int8") for name in FORMATS for one in ("fp32", "int8")}
     assert "layers that are not int8: 4 in float with fp16 weights (--half-weights)" in summary.notes
+
+
+@needs("transformers", "huggingface")
+def test_a_classifier_of_transformers_becomes_an_artifact(tmp_path: Path) -> None:
+    skip_without("onnxruntime")
+    transformers = transformers_package()
+    torch.manual_seed(1)
+    config = transformers.ResNetConfig(
+        embedding_size=16, hidden_sizes=[16], depths=[1], layer_type="basic", id2label=dict(enumerate(LABELS))
+    )
+    network = randomized(transformers.ResNetForImageClassification(config))
+    network.save_pretrained(tmp_path / "boots")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "boots")
+    report = edgeslim.build(
+        tmp_path / "boots",
+        device="raspberry-pi",
+        data="synthetic",
+        formats=["onnx"],
+        prune=False,
+        out=tmp_path / "artifact",
+        estimate=False,
+    )
+    manifest = report.artifact.manifest
+    assert (manifest.model.source, manifest.task.labels) == ("boots", LABELS)
+    assert manifest.preprocessing.resize == (32, 32)
+    golden = manifest.models[0].outputs[0]
+    assert (golden.name, golden.shape) == ("logits", (1, 4))
+    assert edgeslim.verify(tmp_path / "artifact").name == "boots-raspberry-pi-4"

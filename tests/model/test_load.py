@@ -1,6 +1,5 @@
 """Models in: what loads, and every way in which a model can be wrong with the words that say so."""
 
-import importlib.util
 import os
 import pickle
 import re
@@ -19,6 +18,7 @@ from edgeslim.model.load import load_model
 from edgeslim.model.sources.torchvision import torchvision_models
 from edgeslim.tasks.task import Output
 from tests.support import TESTS
+from tests.support.packages import needs
 from tests.support.small_models import CLASSES, LABELS, SIDE, plain, randomized
 
 HERE = TESTS / "support" / "small_models.py"
@@ -26,11 +26,7 @@ PREPROCESSING = (
     '{"width": 8, "height": 8, "channels": 1, "resize": 8, "mean": [0.5], "std": [0.5], "color_order": "GRAY", '
     '"interpolation": "bilinear"}'
 )
-# Found, not imported: on a torch of another kind than its wheel was built for, only edgeslim's way in works.
-needs_torchvision = pytest.mark.skipif(
-    importlib.util.find_spec("torchvision") is None,
-    reason="torchvision is not installed; pip install 'edgeslim[torchvision]'",
-)
+needs_torchvision = needs("torchvision", "torchvision")
 
 
 def source(factory: str) -> str:
@@ -84,14 +80,13 @@ def test_a_random_network_keeps_its_signal():
     [
         ("gone.py:make", "gone.py does not exist or is no file"),
         (f"{HERE}", r"names a file without what makes the model in it; type \S+small_models\.py:\w+ or \S+"),
-        ("gone.py", "gone.py does not exist; expected FILE.py:FACTORY, torchvision:NAME, or nothing"),
+        ("gone.py", "gone.py does not exist; expected FILE.py:NAME, torchvision:NAME, timm:NAME, "),
         ("resnet50", r"`resnet50` is no model; expected .*; did you mean `torchvision:resnet50`"),
-        ("banana", r"`banana` is no model; expected FILE\.py:FACTORY, torchvision:NAME, or nothing$"),
+        ("banana", r"`banana` is no model; expected FILE\.py:NAME, .* an image classifier's folder, or nothing$"),
         ("weights.pt", r"`weights\.pt` holds weights, not a network; .*: model\.py:make --weights weights\.pt"),
         ("sample.pt", r"`sample\.pt` holds weights, not a network"),
         ("runs/yolov8n.pt", "is a checkpoint of Ultralytics' package, whose objects edgeslim does not load"),
-        ("microsoft/resnet-18", r"looks like a name on a model hub\. edgeslim downloads nothing(.|\n)*from_pretrained"),
-        (str(HERE.parent), "is a folder; expected .*; images are given with --data"),
+        (str(HERE.parent), r"is a folder without config\.json; expected .*; images are given with --data"),
         (source("plian"), r"small_models\.py defines no `plian`; did you mean `plain`"),
         (source("raises"), r"small_models\.py:raises raised RuntimeError: no weights today"),
         (source("no_module"), r"no_module returned a str, expected a torch\.nn\.Module"),
@@ -107,7 +102,7 @@ def test_a_random_network_keeps_its_signal():
         (source("broken"), r"weight `0\.weight` of small_models\.py:broken holds NaN or infinite values"),
         (
             "model.onnx",
-            r"model\.onnx is a file in the ONNX format; edgeslim takes PyTorch modules: FILE\.py:FACTORY or",
+            r"model\.onnx is a file in the ONNX format; edgeslim takes PyTorch modules: FILE\.py:NAME, ",
         ),
         ("model.pt2:make", r"is a file in the torch\.export format"),
         ("model.tflite", "is a file in the TFLite format"),
@@ -279,13 +274,18 @@ def test_a_whole_saved_network_is_refused_as_code(tmp_path):
 
 
 def test_default_weights_of_a_file_are_refused():
-    refused(source("plain"), "default", match="--weights default is for torchvision models")
+    refused(source("plain"), "default", match="--weights default is for torchvision and timm")
 
 
 @needs_torchvision
 def test_an_unknown_torchvision_name_comes_with_its_near_misses():
     refused("torchvision:resnet5", "random", match="no classifier `resnet5`; did you mean .*`resnet50`")
     refused("torchvision:fasterrcnn_resnet50_fpn", "random", match="torchvision has no classifier")
+
+
+@needs("timm", "timm")
+def test_a_name_that_timm_alone_knows_is_answered_with_what_to_type():
+    refused("mobilenetv3_small_050", match=r"is no model; expected .*; did you mean `timm:mobilenetv3_small_050`")
 
 
 @needs_torchvision

@@ -121,11 +121,8 @@ def test_where_there_is_no_linux_the_machine_is_one_limited_finding(tmp_path: Pa
 
 
 def test_here_every_extra_and_every_format_is_diagnosed(findings: dict[str, Diagnosis]) -> None:
-    extras = {f"extra {form.extra}" for form in FORMATS.values()} | {
-        "extra torchvision",
-        "extra ethos-u",
-        "extra micro",
-    }
+    others = ("torchvision", "timm", "huggingface", "ethos-u", "micro")
+    extras = {f"extra {name}" for name in (*(form.extra for form in FORMATS.values()), *others)}
     agents = {f"agent for {name}" for name in ARCHITECTURES}
     expected = extras | agents | {f"format {name}" for name in FORMATS}
     expected |= {"Python", "torch", "ssh", "emulated core", "emulated machine", "CPU", "RAM", "disk"}

@@ -44,7 +44,7 @@ def test_settings_survive_a_dictionary(preprocessing):
         (changed(COLOR, channels=1), "`channels` is 1, which does not fit RGB"),
         (changed(GREY, channels=3), "`channels` is 3, which does not fit GRAY"),
         (changed(COLOR, color_order="GBR"), "`color_order` is 'GBR'; expected RGB, BGR or GRAY"),
-        (changed(COLOR, interpolation="nearest"), "`interpolation` is 'nearest'; expected bilinear or bicubic"),
+        (changed(COLOR, interpolation="lanczos"), "`interpolation` is 'lanczos'; expected nearest, bilinear, bicubic"),
         (changed(COLOR, resize=5), "`resize` is 5, below the 8x6"),
         (changed(COLOR, resize=[9, 5]), "`resize` is (9, 5), below the 8x6"),
         (changed(COLOR, resize=[7, 6]), "`resize` is (7, 6), below the 8x6"),
@@ -88,11 +88,12 @@ def test_the_shorter_side_is_resized_and_the_centre_is_cropped(size, resized):
     np.testing.assert_array_equal(np.rint(preprocess(image, plain) * 255), cropped)
 
 
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(30, 20), (20, 30), (10, 8), (5, 5)])
-def test_both_sides_are_resized_whatever_the_shape_and_the_centre_is_cropped(size):
+def test_both_sides_are_resized_whatever_the_shape_and_the_centre_is_cropped(size, interpolation):
     image = pixels(size[1], size[0], 3)
-    by_hand = np.asarray(Image.fromarray(image).resize((10, 8), Image.Resampling.BILINEAR))
-    both = Preprocessing(8, 6, 3, (10, 8), (0.0,) * 3, (1.0,) * 3, "RGB")
+    by_hand = np.asarray(Image.fromarray(image).resize((10, 8), Image.Resampling[interpolation.upper()]))
+    both = Preprocessing(8, 6, 3, (10, 8), (0.0,) * 3, (1.0,) * 3, "RGB", interpolation)
     np.testing.assert_array_equal(np.rint(preprocess(image, both) * 255), by_hand[1:7, 1:9])
     np.testing.assert_array_equal(preprocess_batch(image[None], both), preprocess(image, both)[None])
 

@@ -4,16 +4,14 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 
+from edgeslim.errors import MissingPackage
 from edgeslim.model.sources.known import factories_in, torchvision_classifiers
+from edgeslim.model.sources.timm import timm_package
 
-EXPECTED = "expected FILE.py:FACTORY, torchvision:NAME, or nothing"
+EXPECTED = "expected FILE.py:NAME, torchvision:NAME, timm:NAME, an image classifier's folder, or nothing"
 WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 ULTRALYTICS = re.compile(r"(yolo[_-]?v?\d|rtdetr|fastsam|mobile_sam|sam\d?_)[a-z0-9._-]*\.pt", re.IGNORECASE)
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-FACTORY = """\
-edgeslim downloads nothing and takes PyTorch modules. Get it once, then give a file that makes it:
-    from transformers import AutoModelForImageClassification
-    def make(): return AutoModelForImageClassification.from_pretrained("FOLDER ON DISK")  # and PREPROCESSING = {...}"""
 
 
 def advice(source: str) -> str:
@@ -32,12 +30,27 @@ def advice(source: str) -> str:
             f"model.py:make --weights {source}"
         )
     if path.is_dir():
-        return f"`{source}` is a folder; {EXPECTED}; images are given with --data"
+        return (
+            f"`{source}` is a folder without config.json; {EXPECTED} (config.json, model.safetensors, "
+            "preprocessor_config.json); images are given with --data"
+        )
     if HUB.fullmatch(source) and ":" not in source:
-        return f"`{source}` looks like a name on a model hub. {FACTORY}"
-    close = get_close_matches(source.lower(), torchvision_classifiers(), n=3, cutoff=0.8)
-    meant = f"; did you mean {' or '.join(f'`torchvision:{name}`' for name in close)}?" if close else ""
+        return _of_a_hub(source)
+    close = _close_to(source.lower())
+    meant = f"; did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
     return f"`{source}` is no model; {EXPECTED}{meant}"
+
+
+def _of_a_hub(source: str) -> str:
+    """Return what to type for a name on a model hub, whose files somebody must bring."""
+    owner, _, name = source.partition("/")
+    ways = [f"then name the folder: {name}"]
+    if owner == "timm":
+        ways.append(f"timm:{name} --weights {name}/model.safetensors")
+    return (
+        f"`{source}` looks like a name on Hugging Face's hub, and edgeslim downloads nothing. Bring it once "
+        f"(hf download {source} --local-dir {name}), {', or '.join(ways)}"
+    )
 
 
 def _without_factory(path: Path) -> str:
@@ -51,3 +64,21 @@ def _without_factory(path: Path) -> str:
     if not offered:
         return f"{path} defines no function or class that could make the model; {EXPECTED}"
     return f"`{path}` names a file without what makes the model in it; type {' or '.join(offered[:5])}"
+
+
+def _close_to(name: str) -> list[str]:
+    """Return what the libraries that are installed call nearly so, as one types it."""
+    known = dict.fromkeys(torchvision_classifiers(), "torchvision:")
+    if name not in known:
+        known = dict.fromkeys(_timm_names(), "timm:") | known
+    return [f"{known[one]}{one}" for one in get_close_matches(name, known, n=3, cutoff=0.8)]
+
+
+def _timm_names() -> list[str]:
+    """Return the names of timm's networks; none where it is not installed."""
+    try:
+        timm = timm_package()
+    except MissingPackage:
+        return []
+    names: list[str] = timm.list_models()
+    return names

@@ -72,7 +72,7 @@ def with_outputs(model: Model) -> Model:
     returned = _returned(model)
     parts = parts_of(returned)
     taken = _taken(model, parts)
-    if [id(one) for one in tree_leaves(returned)] != [id(one.value) for one in taken]:
+    if not _is_plain(returned) or len(taken) < len(tree_leaves(returned)):
         model.network.register_forward_hook(partial(_only, tuple(one.place for one in taken)))
     names = tuple(one.name for one in taken if one.name is not None)
     named = replace(
@@ -82,6 +82,13 @@ def with_outputs(model: Model) -> Model:
     )
     _refuse_odd(named, taken)
     return named
+
+
+def _is_plain(returned: Any) -> bool:
+    """Tell whether the process that writes a file knows how outputs are packed, as it knows no class of others."""
+    if type(returned) not in (tuple, list, dict):
+        return isinstance(returned, Tensor)
+    return all(_is_plain(one) for one in (returned.values() if isinstance(returned, dict) else returned))
 
 
 def _only(places: Sequence[str], _module: nn.Module, _given: Any, returned: Any) -> Any:

@@ -30,7 +30,7 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
     if suffix in FOREIGN_FORMATS:
         raise BadModel(
             f"{source} is a file in the {FOREIGN_FORMATS[suffix]} format; edgeslim takes PyTorch modules: "
-            "FILE.py:FACTORY or torchvision:NAME"
+            "FILE.py:NAME, torchvision:NAME, timm:NAME, or an image classifier's folder"
         )
     file, colon, factory = source.rpartition(":")
     if not colon or not file.endswith(".py"):
@@ -46,7 +46,7 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
             raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
         network, held = _network(namespace[factory], f"{path.name}:{factory}", source)
     if weights == "default":
-        raise BadModel("--weights default is for torchvision models; pass a file, `random`, or nothing")
+        raise BadModel("--weights default is for torchvision and timm; pass a file, `random`, or nothing")
     held = held if weights is None else weights
     if weights not in (None, "random"):
         held = load_weights(network, Path(str(weights)))

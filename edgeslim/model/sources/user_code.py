@@ -1,5 +1,6 @@
-"""Code of the user's: the file of a model, its factory, its forward. What it prints or ends is no result of ours."""
+"""Code of others: a user's file, its factory and forward, libraries. What it prints, logs or ends is no result."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -38,3 +39,14 @@ def running_code_of(what: str, when: str = "") -> Iterator[None]:
         raise BadModel(f"{what} raised {name}{when}: {error}") from error
     finally:
         os._exit = leave
+
+
+@contextmanager
+def nothing_logged() -> Iterator[None]:
+    """Let a library log nothing, not even of others that it loads: what goes wrong, it raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

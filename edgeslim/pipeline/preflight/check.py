@@ -13,7 +13,7 @@ from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.export.operator_facts import fact_name, operator_facts
 from edgeslim.formats import FormatName
 from edgeslim.model.graph import layers_of, macs_of
-from edgeslim.model.load import Source, load_data, load_model
+from edgeslim.model.load import Source, load_data, load_model, needs_weights
 from edgeslim.model.model import BUNDLED, Model
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.expectation import Expected
@@ -127,7 +127,7 @@ def check(
     read.
     """
     profile = load_profile(device)
-    if weights is None and str(source).startswith("torchvision:"):
+    if weights is None and needs_weights(source):
         weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
     model = load_model(source, weights, preprocessing=preprocessing, labels=labels, task=task)
     recipe = backend_of(profile).default_recipe(profile)
