@@ -207,7 +207,7 @@ def test_a_folder_with_sides_of_another_size_is_scaled_whole(folder):
 
 def test_without_timm_it_is_said_which_extra_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingPackage, match=r"timm is not installed; install it with: pip install 'edgeslim\[timm\]'"):
+    with pytest.raises(MissingPackage, match=r"timm is not installed\nhelp: pip install 'edgeslim\[timm\]'"):
         load_model(f"timm:{TINY}", "random")
 
 
