@@ -13,12 +13,14 @@ from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 ROWS = 60  # of the terminal; the screen itself is as long as what is written
 # Colour; cursor up, down or to the left edge; a line or the rest of it erased; modes (the cursor hidden, and so on).
 CONTROL = re.compile(r"\x1b\[(?P<words>[0-9;?]*)(?P<kind>[A-Za-z])|\x1b\]8;[^\x1b\x07]*(?:\x1b\\|\x07)|[\r\n]|[^\x1b]")
 UNFINISHED = re.compile(r"\x1b(?:\[[0-9;?]*|\]8;[^\x1b\x07]*\x1b?)?$")
+GAP = re.compile(r"^ +| {2,}")
 CELL = 0.602  # width of a cell by the height of a letter, in those fonts
 # As rich writes it, without the fonts that it would fetch.
 PICTURE = """\
@@ -162,5 +164,7 @@ def drawn(screen: Screen, columns: int) -> str:
     """Return a screen as SVG: the same screen gives the same text, and nothing in it is fetched from anywhere."""
     console = Console(width=columns, record=True, file=StringIO(), color_system="truecolor", force_terminal=True)
     for line in screen.coloured():
+        for gap in GAP.finditer(line.plain):  # each word has a place of its own, whatever the reader's font is
+            line.stylize(Style(meta={"gap": True}), *gap.span())
         console.print(line, overflow="ignore", crop=False, no_wrap=True)
     return console.export_svg(title="", code_format=PICTURE, font_aspect_ratio=CELL, unique_id="terminal")
