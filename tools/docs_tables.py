@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import estimator_page
+import support_tables
 from prune_table import Row, load
 
 from edgeslim import bounds as limits
@@ -188,7 +189,7 @@ TABLES: dict[str, Callable[[], str]] = {
             recipe,
             meters,
         ),
-        *(device_statuses, architectures),
+        *(device_statuses, architectures, *support_tables.TABLES),
     )
 }
 
