@@ -6,6 +6,7 @@ artifact. The network is trained here for a few seconds: in place of that stands
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from little_net import LABELS, PREPROCESSING
 from train import read, trained
@@ -23,7 +24,7 @@ def main() -> None:
 
     network = trained(*read(arguments.images / "train"), epochs=arguments.epochs)
     # What a file would say beside the network, a module is given with.
-    told = {"preprocessing": PREPROCESSING, "labels": LABELS, "device": "raspberry-pi"}
+    told: dict[str, Any] = {"preprocessing": PREPROCESSING, "labels": LABELS, "device": "raspberry-pi"}
 
     reasons = edgeslim.check(network, **told).reasons
     if reasons:

@@ -1,8 +1,10 @@
 """A small network for 28x28 grey images, and how images become its inputs: all that edgeslim wants of a model."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
-PREPROCESSING = {
+PREPROCESSING: dict[str, Any] = {
     "width": 28,
     "height": 28,
     "channels": 1,
