@@ -236,9 +236,8 @@ def test_code_that_a_folder_brings_is_never_run(folder):
 
 def test_without_transformers_it_is_said_which_extra_brings_it(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(
-        MissingPackage, match=r"transformers is not installed\nhelp: pip install 'edgeslim\[huggingface\]'"
-    ):
+    told = r"transformers is not installed\nhelp: pip install 'edgeslim\[huggingface\]'"
+    with pytest.raises(MissingPackage, match=told):
         load_model(folder)
 
 
