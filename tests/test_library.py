@@ -84,8 +84,8 @@ def test_a_module_is_a_model_with_what_is_said_of_it_and_is_left_alone():
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        ({}, "the Sequential given as a module does not say how images become inputs; define, for example: preproc"),
-        ({"preprocessing": {"width": 16}}, r"the Sequential given as a module \[preprocessing\]: .*missing.*example"),
+        ({}, "the Sequential given as a module does not say how images become inputs\nhelp: define, for example: "),
+        ({"preprocessing": {"width": 16}}, r"given as a module \[preprocessing\]: .*missing(.|\n)*example"),
         ({"preprocessing": COLOR, "weights": "random"}, "the Sequential brings its weights; load others into it"),
         ({"preprocessing": COLOR, "labels": 5}, "labels: expected a list of names"),
         ({"preprocessing": COLOR, "labels": "abcd"}, "labels: expected a list of names, one for each class"),
@@ -136,5 +136,5 @@ def test_a_module_that_torch_fx_traced_and_labels_of_numpy_are_taken_as_others_a
 
 
 def test_a_share_without_its_unit_is_refused():
-    with pytest.raises(BadInput, match=r"pruning by `0\.5`: expected UNIT=SHARE"):
+    with pytest.raises(BadInput, match=r"pruning by `0\.5`: expected auto, or UNIT=SHARE"):
         edgeslim.build(network(), preprocessing=PREPROCESSING, device="raspberry-pi", prune=0.5)
