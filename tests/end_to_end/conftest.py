@@ -16,7 +16,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("default") / "artifact"
     hook = tmp_path_factory.mktemp("hook")
     (hook / "sitecustomize.py").write_text(REFUSE)  # which Python imports at its start
-    done = edgeslim("build", "--device", "raspberry-pi", "--out", str(folder), "--json", PYTHONPATH=str(hook))
+    told = ("--json", "--log-file", str(folder.with_name("log.txt")))
+    done = edgeslim("build", "--device", "raspberry-pi", "--out", str(folder), *told, PYTHONPATH=str(hook))
     assert done.returncode == 0, done.stderr
     return Built(folder, json.loads(done.stdout), done.stderr)
 

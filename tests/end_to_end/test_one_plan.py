@@ -153,8 +153,10 @@ def test_layers_of_which_only_the_weights_are_narrow_compute_in_float_what_the_p
         found = ledger(numerics, files, name)
         assert {found[f"layer {one}"].state for one in numerics.narrow_layers} == {"same"}, name
         assert not [row for row in found.values() if row.unexplained], name
+        if name == "openvino" and this_machine().sums_saturate:
+            continue  # its sums are not the plan's there
         (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
-        assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name
+        assert sqnr_db(planned, outputs) >= 40, name
 
 
 def test_weights_of_seven_bits_are_the_same_in_every_file(images: Path, tmp_path: Path) -> None:
@@ -213,5 +215,7 @@ def test_what_lies_between_float_layers_is_float_in_every_file(images: Path, tmp
     planned = simulated(plan)
     for name, (path, _) in files.items():
         assert not [row for row in ledger(plan.numerics, files, name).values() if row.unexplained], name
+        if name == "openvino" and this_machine().sums_saturate:
+            continue  # its sums are not the plan's there
         (outputs,) = run_model(RUNTIMES[name], path, inputs(plan, name)[:16], precision="int8")
-        assert sqnr_db(planned, outputs) >= (30 if this_machine().sums_saturate else 40), name
+        assert sqnr_db(planned, outputs) >= 40, name
