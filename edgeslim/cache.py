@@ -5,7 +5,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,27 @@ def remember(store: Path | None, step: str, depends_on: Any, compute: Callable[[
         own_folder(own_folder(store) / step)
         _write(path, result)
     return result
+
+
+def note(store: Path, kind: str, of: Any, content: bytes) -> None:
+    """Keep a note of some kind in place of what was noted `of` the same, which is anything JSON can hold.
+
+    Where the store takes nothing, nothing is kept: a note is never more than a guess at what comes.
+    """
+    with suppress(OSError), whole_file(own_folder(own_folder(store) / kind) / note_file(store, kind, of).name) as part:
+        part.write_bytes(content)
+
+
+def note_file(store: Path, kind: str, of: Any) -> Path:
+    """Return the file of a note, whether it is there or not."""
+    return store / kind / f"{hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()}.json"
+
+
+def read_note(file: Path) -> bytes | None:
+    """Return what a note holds; None where there is none, or it is a link, another user's or cannot be read."""
+    with suppress(OSError):
+        return file.read_bytes() if is_own_file(file) else None
+    return None
 
 
 def is_of_another_version(file: Path) -> bool:

@@ -1,11 +1,9 @@
 """What a person sees of long work on stderr: a line a stage with its time, and on a terminal how long it will last."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import click
 from rich.console import Group
@@ -14,11 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from edgeslim.cache import note, note_file, read_note
 from edgeslim.cli.options import LOG, STDERR
 from edgeslim.progress import Progress, ProgressCallback
-from edgeslim.resources import default_store, own_folder, whole_file
+from edgeslim.resources import default_store
 
 BAR_WIDTH = 16
+STAGES = "stages"  # the folder of notes of how long they took
 
 
 @contextmanager
@@ -137,25 +137,20 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _file(of: Sequence[object]) -> Path:
-    named = json.dumps([str(one) for one in of])
-    return default_store() / "stages" / f"{hashlib.sha256(named.encode()).hexdigest()}.json"
-
-
 def _earlier(of: Sequence[object]) -> list[tuple[str, float]]:
     """Return what the stages took the last time; nothing where nobody knows, or the file is damaged."""
-    if not of:
-        return []
+    content = read_note(note_file(default_store(), STAGES, _words(of))) if of else None
     try:
-        return [(str(stage), float(seconds)) for stage, seconds in json.loads(_file(of).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
+        return [(str(stage), float(seconds)) for stage, seconds in json.loads(content or b"[]")]
+    except (ValueError, TypeError):
         return []
 
 
 def _keep(of: Sequence[object], took: Sequence[tuple[str, float]]) -> None:
-    """Keep what the stages took; where that cannot be written no more is lost than a guess."""
-    with suppress(OSError):
-        file = _file(of)
-        own_folder(own_folder(default_store()) / "stages")
-        with whole_file(file) as part:
-            part.write_text(json.dumps([(stage, round(seconds, 3)) for stage, seconds in took]), encoding="utf-8")
+    """Keep what the stages took."""
+    content = json.dumps([(stage, round(seconds, 3)) for stage, seconds in took])
+    note(default_store(), STAGES, _words(of), content.encode())
+
+
+def _words(of: Sequence[object]) -> list[str]:
+    return [str(one) for one in of]

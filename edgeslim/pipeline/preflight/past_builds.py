@@ -1,19 +1,19 @@
 """How long builds took on this machine: a note of each, by which the next one is foreseen."""
 
 import hashlib
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from edgeslim.cache import note, read_note
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.formats import FormatName
 from edgeslim.model.graph import macs_of
 from edgeslim.model.model import Model
 from edgeslim.recipe import Recipe
-from edgeslim.resources import is_own_file, own_folder, whole_file
 from edgeslim.tasks.images import Data
 
 FOLDER = "builds"
@@ -60,23 +60,16 @@ def work_of(model: Model, profile: DeviceProfile, recipe: Recipe, data: Data) ->
 
 def note_build(store: Path, work: Work, seconds: float) -> None:
     """Note how long a build took, in place of what was noted of the same work, where the store takes anything."""
-    key = hashlib.sha256(json.dumps(asdict(work), sort_keys=True).encode()).hexdigest()
-    try:
-        with whole_file(own_folder(own_folder(store) / FOLDER) / f"{key}.json") as part:
-            part.write_bytes(_READ.dump_json(PastBuild(work, seconds)))
-    except OSError:
-        return
+    note(store, FOLDER, asdict(work), _READ.dump_json(PastBuild(work, seconds)))
 
 
 def past_builds(store: Path) -> list[PastBuild]:
     """Return what was noted of builds here; what cannot be read as a note is none."""
     found = []
     for file in sorted((store / FOLDER).glob("*.json")):
-        try:
-            if is_own_file(file):
-                found.append(_READ.validate_json(file.read_bytes()))
-        except (OSError, ValidationError):
-            continue
+        with suppress(ValidationError):
+            content = read_note(file)
+            found += [] if content is None else [_READ.validate_json(content)]
     return found
 
 
