@@ -194,24 +194,21 @@ def _tell_dry_run(recipe: "Recipe", device: str, model: str | None, out: Path | 
 
 def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
-    from edgeslim.backends import backend_of
-    from edgeslim.compress import step_faults
-    from edgeslim.recipe import load_recipe, with_pruning, with_settings, with_step_settings
+    from edgeslim.pipeline.recipes import recipe_for
+    from edgeslim.recipe import with_pruning, with_step_settings
 
-    file = wishes["recipe_file"]
-    profile = load_profile(device)
-    recipe = load_recipe(file, step_faults) if file else backend_of(profile).default_recipe(profile)
-    given = {
-        "formats": wishes["formats"] or None,
-        "max_drop_points": wishes["max_drop"],
-        "max_latency_s": quantity(wishes["max_latency"], "seconds", "--max-latency"),
-        "max_size_bytes": quantity(wishes["max_size"], "bytes", "--max-size"),
-        "cut_probabilities": wishes["cut_probabilities"],
-        "strict": wishes["strict"],
-        "threads": wishes["threads"],
-        "seed": wishes["seed"],
-    }
-    recipe = with_settings(recipe, **{name: value for name, value in given.items() if value is not None})
+    recipe = recipe_for(
+        load_profile(device),
+        wishes["recipe_file"],
+        formats=wishes["formats"] or None,
+        max_drop_points=wishes["max_drop"],
+        max_latency_s=quantity(wishes["max_latency"], "seconds", "--max-latency"),
+        max_size_bytes=quantity(wishes["max_size"], "bytes", "--max-size"),
+        cut_probabilities=wishes["cut_probabilities"],
+        strict=wishes["strict"],
+        threads=wishes["threads"],
+        seed=wishes["seed"],
+    )
     if wishes["no_prune"] and wishes["prune"]:
         raise BadInput("--prune and --no-prune contradict each other")
     recipe = with_pruning(recipe, False if wishes["no_prune"] else wishes["prune"])

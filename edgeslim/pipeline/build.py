@@ -13,10 +13,10 @@ from typing import Any
 
 from edgeslim.artifact.archive import check_destination, pack
 from edgeslim.backends import backend_of
-from edgeslim.compress import fold, resolve_all, step_faults
+from edgeslim.compress import fold, resolve_all
 from edgeslim.compress.prune import step as prune
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
-from edgeslim.errors import BadInput, Refused, ToolFailed, try_diagnostic
+from edgeslim.errors import BadInput, ToolFailed, try_diagnostic
 from edgeslim.export import require_format
 from edgeslim.export.evaluation.error_by_depth import error_by_depth
 from edgeslim.export.evaluation.run import Judged, judge_all
@@ -34,16 +34,17 @@ from edgeslim.model.sources.outputs import TAKEN
 from edgeslim.pipeline.cut import without_probabilities
 from edgeslim.pipeline.documents.provenance import provenance, spdx
 from edgeslim.pipeline.documents.times import DeviceTimes, Times
-from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, worst_beyond_drop
+from edgeslim.pipeline.gates import advice, below_demand, costs, not_judged, primary_of, worst_beyond_drop
 from edgeslim.pipeline.latency import Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.past_builds import note_build, work_of
+from edgeslim.pipeline.recipes import recipe_for
 from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
-from edgeslim.pipeline.rules import way_out
+from edgeslim.pipeline.rules import require_possible
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
-from edgeslim.recipe import Recipe, load_recipe, with_pruning, with_settings
+from edgeslim.recipe import Recipe, with_pruning
 from edgeslim.resources import default_store
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
@@ -96,7 +97,7 @@ def build(
     licence = None if licence is None else spdx(licence)
     profile = load_profile(device)
     backend = backend_of(profile)
-    recipe = with_pruning(_recipe(recipe, profile, backend, formats=formats, max_drop_points=max_drop), prune)
+    recipe = with_pruning(recipe_for(profile, recipe, formats=formats, max_drop_points=max_drop), prune)
     steps = resolve_all(recipe.steps)
     _require_recipe(recipe, profile, backend)
     given = None if operator_times is None else load_used(Path(operator_times))
@@ -107,7 +108,7 @@ def build(
     told.begin("loading the model")
     said: dict[str, Any] = {"weights": weights, "preprocessing": preprocessing, "labels": labels, "task": task}
     model = load_model(source, seed=recipe.seed, **said) if start is None else started_from(start, source, **said)
-    _require_possible(model, profile, steps, recipe.formats)
+    require_possible(model, profile, preflight(model, profile, steps, recipe.formats).reasons)
     came_from = provenance(model, origin, licence)
     told.begin("reading the images")
     images = load_data(
@@ -141,7 +142,7 @@ def build(
         stages, judged = tried.stages, tried.judged
         told.begin(f"finishing for {profile.name}")
         delivery = backend.deliver(judged, stages, recipe, context, destination)
-        primary = next((one for one in judged if one.path == delivery.primary), None)
+        primary = primary_of(judged, delivery)
         times, too_slow, doubts = (
             times_on_device(primary, judged, recipe, context, time.monotonic() - began_s)
             if delivery.on_cpu and (estimate or recipe.max_latency_s is not None)
@@ -218,13 +219,6 @@ def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType)
         require_judge(profile, [FORMATS[name].runtime for name in recipe.formats], recipe.threads)
     for name in recipe.formats:
         require_format(name)
-
-
-def _require_possible(
-    model: Model, profile: DeviceProfile, steps: Sequence[Any], formats: Sequence[FormatName]
-) -> None:
-    if impossible := preflight(model, profile, steps, formats).reasons:
-        raise Refused(f"{model.source} cannot be built for {profile.name}:", impossible, way_out(profile))
 
 
 def _require_understood(model: Model, context: Context, *, trust_labels: bool) -> None:
@@ -329,14 +323,6 @@ def _work_folder() -> Iterator[Path]:
         raise ToolFailed(
             f"the disk of {tempfile.gettempdir()} is full; the work of a build needs room there: set TMPDIR"
         ) from error
-
-
-def _recipe(recipe: Recipe | str | Path | None, profile: DeviceProfile, backend: ModuleType, **wishes: Any) -> Recipe:
-    """Return a recipe or the device's, with what is wished in place of a part of it."""
-    if isinstance(recipe, str | Path):
-        recipe = load_recipe(recipe, step_faults)
-    chosen: Recipe = backend.default_recipe(profile) if recipe is None else recipe
-    return with_settings(chosen, **{name: value for name, value in wishes.items() if value is not None})
 
 
 def place_of(out: str | Path | None, source: Source, profile: DeviceProfile) -> Path:

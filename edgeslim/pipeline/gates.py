@@ -9,7 +9,7 @@ from types import ModuleType
 
 import torch
 
-from edgeslim.backends import backend_of
+from edgeslim.backends import Delivery, backend_of
 from edgeslim.compress.prune.step import AMOUNTS, PRUNED
 from edgeslim.compress.quantize.promote import LEAST_IMAGES
 from edgeslim.compress.quantize.step import PROMOTED
@@ -122,6 +122,11 @@ def below_demand(judged: Sequence[Judged], recipe: Recipe, data: Data, unjudged:
     return reasons
 
 
+def primary_of(judged: Sequence[Judged], delivery: Delivery) -> Judged | None:
+    """Return the file that the device should run, None where none of those that were run here is."""
+    return next((one for one in judged if one.path == delivery.primary), None)
+
+
 def advice(made: Built, parts: Costs | None) -> tuple[str, ...]:
     """Return what would help a rejected build, by what was measured, each thing once; only what can help this one.
 
@@ -136,17 +141,13 @@ def _worst(made: Built) -> tuple[Judged, float] | None:
     return None if made.not_judged else worst_beyond_drop(made.judged, made.recipe, made.data)
 
 
-def _primary(made: Built) -> Judged | None:
-    return next((one for one in made.judged if one.path == made.delivery.primary), None)
-
-
 def _too_large(made: Built) -> bool:
-    primary, most = _primary(made), made.recipe.max_size_bytes
+    primary, most = primary_of(made.judged, made.delivery), made.recipe.max_size_bytes
     return primary is not None and most is not None and primary.size_bytes > most
 
 
 def _too_slow(made: Built) -> bool:
-    primary, most = _primary(made), made.recipe.max_latency_s
+    primary, most = primary_of(made.judged, made.delivery), made.recipe.max_latency_s
     if primary is None or most is None:
         return False
     if is_this_machine(made.profile):
@@ -157,7 +158,7 @@ def _too_slow(made: Built) -> bool:
 
 def _wider_demands(made: Built) -> list[str]:
     """Return the least demands that these files meet, where whoever demands could wish for them."""
-    worst, primary = _worst(made), _primary(made)
+    worst, primary = _worst(made), primary_of(made.judged, made.delivery)
     options, met = [], 0
     if worst is not None and worst[1] <= MOST_ADVISED_POINTS:
         options.append(f"--max-drop {_rounded_up(worst[1]):g}")

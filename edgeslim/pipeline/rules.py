@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -190,6 +190,12 @@ def way_out(profile: DeviceProfile) -> str:
     return (
         "`edgeslim devices` lists the others, with their class" if backend_of(profile).profile_faults(profile) else ""
     )
+
+
+def require_possible(model: Model, profile: DeviceProfile, reasons: Sequence[str]) -> None:
+    """Raise Refused where there are reasons why a device cannot have a model."""
+    if reasons:
+        raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons, way_out(profile))
 
 
 def refusals(model: Model, profile: DeviceProfile, formats: Collection[FormatName], value_bytes: int = 1) -> list[str]:

@@ -33,7 +33,7 @@ from edgeslim.model.model import Model
 from edgeslim.model.numerics import PRECISIONS
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.pipeline.latency import operator_latency
-from edgeslim.pipeline.rules import refusals, way_out
+from edgeslim.pipeline.rules import refusals, require_possible
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
 from edgeslim.resources import default_store, whole_file
@@ -170,8 +170,7 @@ def sensitivity(
     stages = StagedProgress(progress, 5)
     stages.begin("loading the model")
     model = load_model(source, weights, seed, preprocessing=preprocessing, labels=labels, task=task)
-    if reasons := refusals(model, profile, formats=()):
-        raise Refused(f"{model.source} cannot be built for {profile.name}:", reasons, way_out(profile))
+    require_possible(model, profile, refusals(model, profile, formats=()))
     stages.begin("reading the images")
     images = load_data(
         model,

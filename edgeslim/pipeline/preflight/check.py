@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeslim.backends import backend_of
 from edgeslim.compress import resolve_all
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.devices.profile import DeviceProfile, load_profile
@@ -18,7 +17,8 @@ from edgeslim.model.model import BUNDLED, Model
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.expectation import Expected
 from edgeslim.pipeline.preflight.on_images import NOTHING, on_images
-from edgeslim.recipe import Recipe, with_settings
+from edgeslim.pipeline.recipes import recipe_for
+from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.tasks.task import Output, Score
@@ -130,8 +130,7 @@ def check(
     if weights is None and needs_weights(source):
         weights = "random"  # only the rule `weight_sums` looks at values, and random ones say what trained ones do
     model = load_model(source, weights, preprocessing=preprocessing, labels=labels, task=task)
-    recipe = backend_of(profile).default_recipe(profile)
-    recipe = with_settings(recipe, **({"formats": tuple(formats)} if formats else {}))
+    recipe = recipe_for(profile, formats=tuple(formats) if formats else None)
     named = any(one is not None for one in (data, calibration, selection, evaluation))
     images = None
     if named or model.source == BUNDLED:
