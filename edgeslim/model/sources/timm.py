@@ -78,7 +78,7 @@ def _made(timm: Any, name: str, source: str) -> Any:
 
 def _model(timm: Any, source: str, held: str, network: Any) -> Model:
     data = timm.data.resolve_data_config({}, model=network)
-    labels, told = _labels(timm, network), f"timm's configuration of {source.partition(':')[2]}"
+    labels, told = _labels(timm, network), f"timm's configuration of {source.removeprefix(PREFIX)}"
     return Model(
         source,
         held,

@@ -175,6 +175,7 @@ def test_a_folder_that_timm_saved_is_a_model_with_its_weights_and_labels(folder)
     model = load_model(folder)
     assert (model.source, model.weights_source, name_of(folder)) == ("bees", "model.safetensors", "bees")
     assert model.labels == ("ant", "bee", "cow", "dog", "eel")
+    assert (model.preprocessing_from, model.labels_from) == ("timm's configuration of bees",) * 2
     assert model.outputs == (Output("logits", (1, 5)),)
     torch.manual_seed(3)
     wanted = timm_package().create_model(TINY, num_classes=5).state_dict()
