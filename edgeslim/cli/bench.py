@@ -21,7 +21,7 @@ from edgeslim.cli.emulate import (
     require_useful,
 )
 from edgeslim.cli.help import heading
-from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, quantity, show
+from edgeslim.cli.options import AS_JSON, DEVICE, print_json, progress_options, quantity, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, Refused
 from edgeslim.measure.measurement import Kind
@@ -109,7 +109,7 @@ MIN_DURATION = click.option(
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
 @AS_JSON
-@QUIET
+@progress_options
 @click.pass_context
 def bench(
     context: click.Context,
@@ -202,7 +202,7 @@ def bench(
 @LIBRARY
 @ANY_DEVICE
 @AS_JSON
-@QUIET
+@progress_options
 def compare(a: Path, b: Path, conditions: tuple[str, ...], as_json: bool, quiet: bool, **wishes: Any) -> None:
     """Compare B with A: two saved measurements (.json), or two artifacts, measured now and interleaved.
 

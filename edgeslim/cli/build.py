@@ -14,13 +14,13 @@ from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
     FORMATS,
-    QUIET,
     SKIP_BAD,
     TRUST_LABELS,
     WEIGHTS,
     echo,
     images_options,
     print_json,
+    progress_options,
     quantity,
     show,
     tell,
@@ -115,7 +115,7 @@ MODEL = click.argument("model", type=words.MODEL, required=False)
 )
 @click.option("--dry-run", is_flag=True, help="Print the recipe with every setting, and stop.")
 @AS_JSON
-@QUIET
+@progress_options
 @click.option("-v", "--verbose", is_flag=True, help="Show how the model changed, step by step.")
 def build(
     model: str | None, device: str, dry_run: bool, as_json: bool, quiet: bool, verbose: bool, **wishes: Any
@@ -279,7 +279,7 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."
 )
 @AS_JSON
-@QUIET
+@progress_options
 def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool, quiet: bool, **wishes: Any) -> None:
     """Show where MODEL can give: what each group of channels loses at each width, and each layer as INT8.
 

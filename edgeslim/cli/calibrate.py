@@ -9,7 +9,7 @@ import click
 import edgeslim
 from edgeslim.cli import words
 from edgeslim.cli.defaults import WithDefaults
-from edgeslim.cli.options import AS_JSON, DEVICE, QUIET, print_json, show
+from edgeslim.cli.options import AS_JSON, DEVICE, print_json, progress_options, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--accept", metavar="KINDS", default="", help="Cautions that may pass: noisy, throttled, clocks.")
 @click.option("--overwrite/--no-overwrite", help="Replace a file that is there.")
 @AS_JSON
-@QUIET
+@progress_options
 def calibrate(
     on: str,
     device: str,

@@ -10,7 +10,7 @@ import click
 import edgeslim
 from edgeslim.cli import words
 from edgeslim.cli.defaults import WithDefaults, from_command_line
-from edgeslim.cli.options import AS_JSON, QUIET, print_json, quantity, show
+from edgeslim.cli.options import AS_JSON, print_json, progress_options, quantity, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput, DeviceFailed, InvalidMeasurement, Refused
 from edgeslim.measure.measurement import Kind
@@ -105,7 +105,7 @@ def require_believed(found: Sequence["Measurement | EmulatedInference | MemoryFi
 @click.option("--file", metavar="PATH", help="An ONNX file of the artifact (default: its INT8 one).")
 @TIME_LIMIT
 @AS_JSON
-@QUIET
+@progress_options
 def profile(artifact: Path, on: str, file: str | None, time_limit: str | None, as_json: bool, quiet: bool) -> None:
     """Say what every operator of ARTIFACT takes on an emulated device, and what to try first."""
     from edgeslim.report.emulation import profile_table

@@ -43,8 +43,8 @@ def _open_log(_context: click.Context, _option: click.Parameter, file: Path | No
 
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
-_LOG_FILE = click.option(
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress.")
+LOG_FILE = click.option(
     "--log-file",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -54,9 +54,9 @@ _LOG_FILE = click.option(
 )
 
 
-def QUIET(command: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802 - beside the options that it stands for
+def progress_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say where its progress goes."""
-    return _QUIET(_LOG_FILE(command))
+    return QUIET(LOG_FILE(command))
 
 
 FORMATS = click.option(
