@@ -1,6 +1,5 @@
 """Image classifiers of Hugging Face's transformers, each a folder on disk: config.json, weights and preprocessing."""
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from edgeslim.errors import BadModel, MissingPackage
+from edgeslim.errors import BadModel
 from edgeslim.model.model import Model
 from edgeslim.model.sources.timm import SAFETENSORS, from_timm_folder
-from edgeslim.model.sources.torchvision import make_torchvision_importable
+from edgeslim.model.sources.torchvision import import_library
 from edgeslim.model.sources.user_code import nothing_logged
 from edgeslim.model.sources.weights import load_weights
 from edgeslim.tasks.preprocessing import Interpolation, Preprocessing, preprocess
@@ -64,14 +63,8 @@ def from_huggingface(source: str, weights: str | None, seed: int) -> Model:
 
 
 def transformers_package() -> Any:
-    """Return `transformers`, importable on a CPU-only torch too."""
-    if importlib.util.find_spec("transformers") is None:
-        raise MissingPackage("transformers", "huggingface")
-    make_torchvision_importable()
-    with nothing_logged():
-        import transformers
-
-    return transformers
+    """Return `transformers`."""
+    return import_library("transformers", "huggingface")
 
 
 def _read_json(file: Path) -> dict[str, Any]:

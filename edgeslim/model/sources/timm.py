@@ -1,6 +1,5 @@
 """Classifiers of timm: those that it knows by name, and folders in which it saved one."""
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Any, get_args
 
 import torch
 
-from edgeslim.errors import BadModel, MissingPackage, near_misses
+from edgeslim.errors import BadModel, near_misses
 from edgeslim.model.model import Model
-from edgeslim.model.sources.torchvision import make_torchvision_importable
+from edgeslim.model.sources.torchvision import import_library
 from edgeslim.model.sources.user_code import nothing_logged
 from edgeslim.model.sources.weights import load_weights
 from edgeslim.tasks.preprocessing import Interpolation, Preprocessing
@@ -54,14 +53,8 @@ def from_timm_folder(folder: Path, weights: str | None, seed: int) -> Model:
 
 
 def timm_package() -> Any:
-    """Return `timm`, importable on a CPU-only torch too."""
-    if importlib.util.find_spec("timm") is None:
-        raise MissingPackage("timm", "timm")
-    make_torchvision_importable()
-    with nothing_logged():
-        import timm.data
-
-    return timm
+    """Return `timm`."""
+    return import_library("timm", "timm")
 
 
 def _made(timm: Any, name: str, source: str) -> Any:

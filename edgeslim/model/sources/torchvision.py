@@ -1,5 +1,6 @@
 """Classifiers of torchvision."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from edgeslim.errors import BadModel, MissingPackage, near_misses
 from edgeslim.model.model import Model
+from edgeslim.model.sources.user_code import nothing_logged
 from edgeslim.model.sources.weights import load_weights
 from edgeslim.tasks.preprocessing import Preprocessing
 
@@ -64,13 +66,21 @@ def _torchvision_preprocessing(transform: Any) -> Preprocessing:
 
 
 def torchvision_models() -> Any:
-    """Return `torchvision.models`, importable on a CPU-only torch too."""
-    if importlib.util.find_spec("torchvision") is None:
-        raise MissingPackage("torchvision", "torchvision")
-    make_torchvision_importable()
-    import torchvision.models
+    """Return `torchvision.models`."""
+    return import_library("torchvision.models", "torchvision")
 
-    return torchvision.models
+
+def import_library(module: str, extra: str) -> Any:
+    """Return a module of a library that builds on torchvision, or torchvision's, importable on a CPU-only torch too.
+
+    MissingPackage names the `extra` that brings it.
+    """
+    package = module.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise MissingPackage(package, extra)
+    make_torchvision_importable()
+    with nothing_logged():
+        return importlib.import_module(module)
 
 
 def make_torchvision_importable() -> None:

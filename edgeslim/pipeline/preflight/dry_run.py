@@ -40,7 +40,7 @@ class DryRun:
 
 
 def dry_run(recipe: Recipe, profile: DeviceProfile, source: str | None, out: Path) -> DryRun:
-    """Return what a build of a recipe would do; BadInput and Refused for steps as `resolve` has it."""
+    """Return what a build of a recipe would do; BadInput and Refused for steps as `resolve_all` has it."""
     runtimes = [FORMATS[name].runtime for name in recipe.formats]
     found = [foreseen(call, profile, runtimes) for call in recipe.steps]
     left = {(place, name): words for place, (_, told) in enumerate(found) for name, words in told.items()}
