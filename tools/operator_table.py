@@ -23,6 +23,7 @@ from operator_cases import CASES, SIDE, network_of
 from edgeslim.compress import fold
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.deploy.agent_session import GraphNode
+from edgeslim.devices.machine import this_machine
 from edgeslim.devices.profile import load_profile
 from edgeslim.export.evaluation.integer_layers import LAYER_OPERATORS
 from edgeslim.export.export_all import write_networks
@@ -130,6 +131,8 @@ def _in_float(executed: Sequence[GraphNode], plain: Counter[str]) -> bool:
 
 def main(operators: Sequence[str]) -> None:
     """Examine some operators, or all, and write the table."""
+    if this_machine().sums_saturate:
+        raise SystemExit("the table is made on a CPU with VNNI: without it OpenVINO's INT8 sums saturate")
     table = json.loads(FILE.read_text("utf-8")) if operators and FILE.exists() else {}
     for part in ("operators", "steps_apart"):
         table[part] = {name: found for name, found in table.get(part, {}).items() if name in CASES}

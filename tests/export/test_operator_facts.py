@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeslim.compress.quantize import step as quantize
+from edgeslim.devices.machine import this_machine
 from edgeslim.export.operator_facts import in_float, layers_read, operator_facts, steps_apart, tried_with
 from edgeslim.export.process import workers
 from edgeslim.formats import FORMATS
@@ -42,7 +43,10 @@ def test_what_is_told_of_an_operator_is_found_again(operator: str, tmp_path: Pat
         operator_table.examine("linear", images, plain)
         found, apart = operator_table.examine(operator, images, plain)
     assert abs(apart - steps_apart()[operator]) <= 1, "of what is float another processor may round otherwise"
-    assert found == {name: fact.kind for name, fact in operator_facts()[operator].items()}
+    told = {name: fact.kind for name, fact in operator_facts()[operator].items()}
+    if this_machine().sums_saturate:  # OpenVINO's sums are others there
+        del found["openvino"], told["openvino"]
+    assert found == told
 
 
 def test_what_layers_read_in_a_precision_is_found_again(tmp_path: Path) -> None:
