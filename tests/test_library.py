@@ -1,8 +1,10 @@
 """The library as people type it: words or paths, modules that are there already, results that are short to look at."""
 
+import html
 import inspect
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -15,6 +17,7 @@ from torch import nn
 import edgeslim
 from edgeslim import BadInput, BadModel, EdgeslimError, Preprocessing, Recipe
 from edgeslim.artifact.manifest import read_manifest
+from edgeslim.readable import Readable
 from edgeslim.resources import in_package
 from tests.support.packed_artifact import pack_small
 from tests.support.small_models import COLOR, headed, randomized
@@ -54,13 +57,26 @@ def test_words_that_name_no_artifact_are_told_as_such(name: str, tmp_path: Path)
             getattr(edgeslim, name)(given)
 
 
+def test_every_result_is_shown_as_the_command_line_shows_it():
+    others = {"probe", *(name for name in FUNCTIONS if name.startswith("load_"))}
+    for name in set(FUNCTIONS) - others:
+        result = get_type_hints(getattr(edgeslim, name))["return"]
+        assert issubclass(result, Readable), name
+        module, _, function = result._view.partition(":")
+        makes = getattr(import_module(f"edgeslim.report.{module}"), function)
+        (first, *rest) = inspect.signature(makes).parameters.values()
+        assert first.annotation is result, f"{name}: {result._view} shows another thing"
+        assert all(one.default is not one.empty for one in rest), name
+
+
 def test_an_artifact_is_verified_by_words_and_what_comes_back_is_short(tmp_path: Path):
     artifact = pack_small(tmp_path)
     verified = edgeslim.verify(str(artifact))
     for one in (read_manifest(artifact), verified, edgeslim.load_profile("raspberry-pi")):
         assert len(repr(one)) < 300
-        assert len(str(one)) < 300
     assert verified.files > 3
+    assert "files hashed" in str(verified)
+    assert html.escape(str(verified), quote=False) in verified._repr_html_()
     assert repr(edgeslim.load_profile("raspberry-pi")) == (
         "DeviceProfile(name='raspberry-pi-4', title='Raspberry Pi 4 Model B')"
     )

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "edgeslim"
 # Plain files; all may use them.
 GROUND = (
     "errors units progress strict_yaml formats recipe resources cache grid table bounds with_parent work_folders "
-    "sealed threads kept"
+    "sealed threads kept readable"
 )
 # What a room may import: these rooms, what those may import in turn, itself and the ground.
 MAY_IMPORT = {

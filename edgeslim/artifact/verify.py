@@ -16,6 +16,7 @@ from edgeslim.deploy.run_model import run_model
 from edgeslim.devices.machine import this_machine
 from edgeslim.errors import DeviceFailed, IntegrityFailed, MissingPackage
 from edgeslim.grid import Grid
+from edgeslim.readable import Readable
 from edgeslim.resources import sha256_of
 from edgeslim.tasks.preprocessing import preprocess_batch
 
@@ -39,7 +40,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Readable, view="inspection_tables:verify_text"):
     """What `verify` found; `files` is how many were hashed, `preprocessing_error` the largest against golden inputs."""
 
     name: str

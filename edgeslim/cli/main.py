@@ -20,14 +20,15 @@ from typing import Any, NoReturn
 
 import click
 
-from edgeslim.cli.bench import bench, compare, probe
-from edgeslim.cli.build import build, check, sensitivity
-from edgeslim.cli.cache import cache
-from edgeslim.cli.calibrate import calibrate
+from edgeslim.cli.commands.bench import bench, compare, probe
+from edgeslim.cli.commands.build import build, sensitivity
+from edgeslim.cli.commands.cache import cache
+from edgeslim.cli.commands.calibrate import calibrate
+from edgeslim.cli.commands.check import check, init
+from edgeslim.cli.commands.emulate import profile
+from edgeslim.cli.commands.inspect import devices, doctor, inspect, show_artifact, verify
 from edgeslim.cli.complete import VARIABLE, answer
-from edgeslim.cli.emulate import profile
 from edgeslim.cli.help import Commands
-from edgeslim.cli.inspect import devices, doctor, inspect, show_artifact, verify
 from edgeslim.cli.options import LOG, begin, keep_stdout, print_json, printed_json, tell
 from edgeslim.deploy.installed import version_of
 from edgeslim.errors import BadModel, DeviceFailed, EdgeslimError, Recomputed
@@ -69,6 +70,7 @@ for command in (
     inspect,
     verify,
     check,
+    init,
     sensitivity,
     devices,
     probe,

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from edgeslim.cli import words
 from edgeslim.errors import BadInput
-from edgeslim.report.tables import rendered
+from edgeslim.report.tables import UNKNOWN_WIDTH, rendered
 from edgeslim.table import Table
 from edgeslim.units import parse, plain
 
-PIPED_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 130
+PIPED_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNKNOWN_WIDTH
 STDOUT = Console(width=PIPED_WIDTH, highlight=False, markup=False)
 STDERR = Console(stderr=True, soft_wrap=True, markup=False)
 
@@ -59,6 +59,7 @@ def progress_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return QUIET(LOG_FILE(command))
 
 
+MODEL = click.argument("model", type=words.MODEL, required=False)
 FORMATS = click.option(
     "--format",
     "formats",

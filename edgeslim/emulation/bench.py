@@ -17,6 +17,7 @@ from edgeslim.errors import DeviceFailed, MissingPackage, Refused, ToolFailed
 from edgeslim.measure.entries import Entry, golden_doubt, keep, measurable
 from edgeslim.measure.placement import with_placement
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
+from edgeslim.readable import Readable
 
 SCHEME = "emulator"
 
@@ -35,7 +36,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class EmulationReport:
+class EmulationReport(Readable, view="emulation:emulation_table"):
     """What emulation found, a file each; `folder` holds it too, None for an archive, which keeps nothing."""
 
     device: DeviceProfile

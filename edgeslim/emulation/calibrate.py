@@ -29,6 +29,7 @@ from edgeslim.measure.operators.write import write_probe
 from edgeslim.measure.placement import with_placement
 from edgeslim.model.operator import Operator
 from edgeslim.progress import ProgressCallback, StagedProgress, Tell, silent
+from edgeslim.readable import Readable
 from edgeslim.resources import whole_file
 from edgeslim.strict_yaml import editor_line
 from edgeslim.work_folders import work_folder
@@ -58,7 +59,7 @@ OPERATORS = (
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Readable, view="emulation:calibration_lines"):
     """What a calibration found: the estimator, what it was done with, and where the overlay lies."""
 
     base: str

@@ -24,6 +24,7 @@ from edgeslim.measure.harness import fetched
 from edgeslim.measure.measurement import Caution, Kind
 from edgeslim.measure.placement import placement_doubts
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
+from edgeslim.readable import Readable
 from edgeslim.units import show_memory
 from edgeslim.work_folders import work_folder
 
@@ -80,7 +81,7 @@ _ADAPTER = TypeAdapter(MemoryFit)
 
 
 @dataclass(frozen=True)
-class FitReport:
+class FitReport(Readable, view="emulation:fit_table"):
     """What was found, a file each, and which files could not be asked; `folder` holds it too, None for an archive."""
 
     device: DeviceProfile

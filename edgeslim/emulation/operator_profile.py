@@ -20,6 +20,7 @@ from edgeslim.emulation.onnx_layers import Layer, layers_of
 from edgeslim.errors import BadInput, ToolFailed
 from edgeslim.measure.entries import Entry, entries_of
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
+from edgeslim.readable import Readable
 
 SUFFIX = "_token_"  # ONNX Runtime writes it and a number behind the name of a node it rewrites
 # How often the agent and ONNX Runtime ask for the time before the first operator of an inference, and after the last.
@@ -54,7 +55,7 @@ class OperatorCounts:
 
 
 @dataclass(frozen=True)
-class OperatorProfile:
+class OperatorProfile(Readable, view="emulation:profile_table"):
     """All operators of one file in the order they ran; `by` says what shares are of, `emulator` who counted."""
 
     file: str

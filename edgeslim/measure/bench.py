@@ -17,6 +17,7 @@ from edgeslim.measure.measurement import Caution, Measurement, load
 from edgeslim.measure.meters.find import Metering, find_meter
 from edgeslim.measure.placement import with_placement
 from edgeslim.progress import ProgressCallback, StagedProgress, Tell, silent
+from edgeslim.readable import Readable
 
 METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which an energy is believed
 
@@ -32,7 +33,7 @@ class CutOff(Unfinished):
 
 
 @dataclass(frozen=True)
-class BenchReport:
+class BenchReport(Readable, view="measurements:bench_view"):
     """What a bench measured, a file each; `folder` holds every raw time, None for an archive, which keeps nothing."""
 
     measurements: tuple[Measurement, ...]

@@ -11,6 +11,7 @@ from edgeslim.errors import BadInput, InvalidMeasurement
 from edgeslim.measure.artifact_changes import ArtifactChanges, ScoreChange, SizeChange, beyond
 from edgeslim.measure.cautions import told_once
 from edgeslim.measure.measurement import FEWEST_FOR_P99, FEWEST_PROCESSES, Kind, Measurement, bootstrap_interval
+from edgeslim.readable import Readable
 
 FEWEST_TO_CHOOSE = 3
 FEWEST_PAIRS = 6  # even if all of five pairs agree, the sign test's p is above 5 %
@@ -71,7 +72,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Readable, view="measurements:comparison_table"):
     """Measurement b against a: a change for each figure that both have, `paired` where they ran interleaved.
 
     `missing` says for each other figure why there is none; `notes` what else a reader must know. `artifacts`: what

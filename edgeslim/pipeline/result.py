@@ -18,12 +18,13 @@ from edgeslim.model.graph import batched, copy_of
 from edgeslim.model.load import refuse_broken_weights
 from edgeslim.model.model import Model, Stages
 from edgeslim.pipeline.documents.times import DeviceTimes, Times
+from edgeslim.readable import Readable
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 
 
 @dataclass(frozen=True)
-class BuildReport:
+class BuildReport(Readable, view="summary:build_view"):
     """What a build made and what it found; `warnings` are sentences for a person."""
 
     artifact: Artifact

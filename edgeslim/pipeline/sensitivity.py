@@ -36,6 +36,7 @@ from edgeslim.pipeline.latency import operator_latency
 from edgeslim.pipeline.rules import refusals, require_possible
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
+from edgeslim.readable import Readable
 from edgeslim.resources import default_store, whole_file
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
@@ -93,7 +94,7 @@ class LayerLoss:
 
 
 @dataclass(frozen=True)
-class SensitivityReport:
+class SensitivityReport(Readable, view="sensitivity:sensitivity_table"):
     """What was found, and on what: `kind` says whether points are of accuracy or of agreement with the dense network.
 
     `not_pruned`: why there are no groups, None where there are some. Times were measured on this machine, which is the

@@ -29,6 +29,12 @@ def check_table(report: CheckReport) -> Table:
     return Table("", ("of", "what was found"), tuple(rows), whole=frozenset({"of"}))
 
 
+def check_view(report: CheckReport) -> list[Table | str]:
+    """Return all that was found, and every reason against it."""
+    against = [f"cannot be built: {plain(one)}" for one in report.reasons]
+    return [check_table(report), *against, *check_lines(report)]
+
+
 def check_lines(report: CheckReport) -> list[str]:
     """Return what is to be said below it: what is rewritten, the remarks, and what was not asked; a line each."""
     lines = ["which layers lose too much as INT8 and stay float, only a build finds"] if report.promotes else []

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeslim.devices.emulation import MISSES
 from edgeslim.emulation.bench import EmulationReport, Skipped
+from edgeslim.emulation.calibrate import Calibration
 from edgeslim.emulation.estimator import EnergyEstimate, Estimate
 from edgeslim.emulation.fits import FitReport, MemoryFit
 from edgeslim.emulation.inference import EmulatedInference
@@ -197,3 +198,15 @@ def _golden(one: MemoryFit) -> str:
     if not one.fits:
         return "unknown"
     return "wrong" if one.failing(("golden",)) else f"{one.golden_samples} of {one.golden_samples}"
+
+
+def calibration_lines(found: Calibration) -> list[str]:
+    """Return what was fitted, how far off it is, and what to do with it, a line each."""
+    estimator, off = found.estimator, found.estimator.networks_left_out
+    return [
+        f"{estimator.times} times of {estimator.networks} models, {found.calibrated.runtime}, 1 thread:",
+        *(f"  {cost.name}: {cost.cycles:.3g} cycles" for cost in estimator.costs),
+        f"models left out of the fit: off by {off.mean:.1%} on average, {off.worst:.1%} at most",
+        *([f"accepted all the same: {', '.join(found.calibrated.accepted)}"] if found.calibrated.accepted else []),
+        f"written to {found.out}, over {found.base}: edgeslim bench ARTIFACT --on emulator:{found.out}",
+    ]

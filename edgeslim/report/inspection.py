@@ -12,6 +12,7 @@ from edgeslim.export.evaluation.ledger import Row, load_spellings, read_ledger
 from edgeslim.formats import FormatName
 from edgeslim.model.numerics import Numerics, load_numerics
 from edgeslim.model.trials import Trial, load_trials
+from edgeslim.readable import Readable
 
 UNREAD = "the build could not read it there"
 
@@ -27,7 +28,7 @@ class DepthRow:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Readable, view="inspection_tables:inspection_view"):
     """Ledger rows by INT8 file, the error by depth in graph order, what pruning tried, and the accelerator's own part.
 
     Without error in an artifact that was not quantized; without trials in one for which no width was sought, and in an

@@ -13,6 +13,16 @@ from edgeslim.table import Table
 from edgeslim.units import show_seconds
 
 
+def inspection_view(found: Inspection, *, everything: bool = False) -> list[Table | str]:
+    """Return what pruning tried, the error by depth, the accelerator's tables, and the ledger (of `everything`)."""
+    return [
+        trials_table(found.trials),
+        depth_table(found.error_by_depth, found.error_images),
+        *found.accelerator.tables,
+        *ledger_table(found.ledger, everything=everything),
+    ]
+
+
 def ledger_table(rows: Mapping[str, Sequence[Row]], *, everything: bool) -> list[Table | str]:
     """Return the ledger: a count for each file and the rows that depart from the plan, or all of them."""
     parts: list[Table | str] = []

@@ -8,10 +8,11 @@ import numpy as np
 
 from edgeslim.errors import BadInput
 from edgeslim.measure.measurement import Measurement
-from edgeslim.report.plots import require_matplotlib, save_figure
+from edgeslim.report.plots import require_drawable, save_figure
 from edgeslim.units import show_seconds
 
 ROW_INCHES, WIDE_RANGE = 0.85, 8.0
+MARGIN = 1.03  # what the axis is longer than what lies on it
 UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
 COLOURS = {"fp32": "#4477aa", "int8": "#ee7733"}
 OTHER = "#777777"
@@ -23,11 +24,12 @@ def distributions(measured: Sequence[Measurement], file: Path) -> None:
     """Draw a box for the raw times of each process, a row for each file, and below it the median with its interval.
 
     Boxes span the quartiles, whiskers the 5th to the 95th percentile, and a point is the slowest time of a process. The
-    axis is logarithmic where the medians lie far apart. The file's ending says the format, .svg for one; the same
-    measurements give the same bytes. Raises MissingPackage, and BadInput where the file cannot be written or the
+    axis ends behind the 99th percentile of every file, whose label counts what lies beyond; it is logarithmic where the
+    medians lie far apart. The file's ending says the format, .svg, .png or .pdf; the same measurements give the same
+    bytes. Raises MissingPackage, and BadInput where the file cannot be written or the
     measurements are none, or not of one machine and one way of running.
     """
-    require_matplotlib()
+    require_drawable(file)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -37,17 +39,19 @@ def distributions(measured: Sequence[Measurement], file: Path) -> None:
     figure = Figure((9, ROW_INCHES * len(measured) + 2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    end_s = max(_end_s(one) for one in measured)
     for row, one in enumerate(measured):
-        _draw_row(axes, row, one, factor)
+        _draw_row(axes, row, one, factor, end_s)
     _scale(axes, logarithmic=max(medians) > WIDE_RANGE * min(medians))
-    axes.set_yticks(range(len(measured)), [_label(one) for one in measured])
+    axes.set_xlim(right=MARGIN * factor * end_s)
+    axes.set_yticks(range(len(measured)), [_label(one, end_s) for one in measured])
     axes.set_ylim(len(measured) - 0.5, -0.5)
     axes.set_xlabel(f"time of an inference, {unit}", fontsize=9)
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", lw=0.3)
     axes.tick_params(labelsize=8)
     _draw_key(figure, {one.precision_requested for one in measured})
-    save_figure(figure, file, "--plot")
+    save_figure(figure, file)
 
 
 def _title(measured: Sequence[Measurement]) -> str:
@@ -65,14 +69,27 @@ def _title(measured: Sequence[Measurement]) -> str:
     return f"measured on {next(iter(ways))}"
 
 
-def _label(one: Measurement) -> str:
-    """Return what stands beside a row: name, median with its interval, and every kind of doubt."""
+def _end_s(one: Measurement) -> float:
+    """Return the time behind which a file needs no room: its 99th percentile, or what else is drawn of it."""
+    boxes = (np.percentile(run.samples_s, 95) for run in one.processes)
+    return float(max(np.percentile(_times(one), 99), *boxes, one.median_interval_s[1]))
+
+
+def _times(one: Measurement) -> list[float]:
+    return [time for run in one.processes for time in run.samples_s]
+
+
+def _label(one: Measurement, end_s: float) -> str:
+    """Return what stands beside a row: name, median with its interval, how much lies beyond the axis, all doubts."""
+    times = _times(one)
+    beyond = sum(time > end_s for time in times)
+    cut = f"\n{beyond:,} of {len(times):,} beyond, to {show_seconds(max(times))}" if beyond else ""
     doubts = "".join(f"\n{kind}" for kind in dict.fromkeys(caution.kind for caution in one.cautions))
     low, high = (show_seconds(bound) for bound in one.median_interval_s)
-    return f"{one.label}\n{show_seconds(one.median_s)} ({low} to {high}){doubts}"
+    return f"{one.label}\n{show_seconds(one.median_s)} ({low} to {high}){cut}{doubts}"
 
 
-def _draw_row(axes: Any, row: int, one: Measurement, factor: float) -> None:
+def _draw_row(axes: Any, row: int, one: Measurement, factor: float, end_s: float) -> None:
     colour = COLOURS.get(one.precision_requested, OTHER)
     step = BOXES_HEIGHT / len(one.processes)
     heights = [row + BOXES_TOP + step * (number + 0.5) for number in range(len(one.processes))]
@@ -91,8 +108,10 @@ def _draw_row(axes: Any, row: int, one: Measurement, factor: float) -> None:
         whiskerprops=line,
         capprops=line,
     )
-    slowest = [factor * max(run.samples_s) for run in one.processes]
-    axes.plot(slowest, heights, ".", color=colour, markersize=3.5)
+    slowest = [(max(run.samples_s), height) for run, height in zip(one.processes, heights, strict=True)]
+    for time, height in slowest:
+        if time <= end_s:
+            axes.plot(factor * time, height, ".", color=colour, markersize=3.5)
     low, high = (factor * bound for bound in one.median_interval_s)
     axes.plot([low, high], [row + MEDIAN_AT] * 2, color="black", linewidth=2, solid_capstyle="butt")
     axes.plot(factor * one.median_s, row + MEDIAN_AT, "d", color="black", markersize=5)

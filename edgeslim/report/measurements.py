@@ -8,6 +8,7 @@ from typing import Any
 from edgeslim.artifact.archive import open_artifact
 from edgeslim.devices.profile import known_devices, load_profile
 from edgeslim.measure.artifact_changes import ArtifactChanges
+from edgeslim.measure.bench import BenchReport
 from edgeslim.measure.cautions import told_once
 from edgeslim.measure.comparison import Comparison
 from edgeslim.measure.measurement import Caution, Measurement, Place
@@ -73,6 +74,12 @@ def measurement_table(
     doubts = doubt_lines([(one.label, one.cautions) for one in measured])
     lines = (f"measured on {where}", *agents, *powers, *doubts, *notes, *kept)
     return Table("", columns, rows, lines, whole=frozenset({"file", "median"}))
+
+
+def bench_view(report: BenchReport) -> Table:
+    """Return the figures of a bench."""
+    places = dict.fromkeys(one.place.name for one in report.measurements)
+    return measurement_table(report.measurements, " and ".join(places), report.folder)
 
 
 def doubt_lines(found: Sequence[tuple[str, Sequence[Caution]]]) -> list[str]:

@@ -15,6 +15,7 @@ from edgeslim.tasks.task import points
 from edgeslim.units import show_seconds
 
 ROW_INCHES, CELL_INCHES, NAME_INCHES = 0.5, 1.45, 2.6
+ENDINGS = (".svg", ".png", ".pdf")
 LEAST_SHOWN = 1e-5  # what is less has the colour of nothing
 HEAT, DARK_FROM = "YlOrRd", 0.6
 
@@ -25,12 +26,19 @@ def require_matplotlib() -> None:
         raise MissingPackage("matplotlib", "plot")
 
 
+def require_drawable(file: Path) -> None:
+    """Raise MissingPackage where nothing can be drawn, and BadInput for a file of another kind than is drawn."""
+    require_matplotlib()
+    if file.suffix not in ENDINGS:
+        raise BadInput(f"--plot {file}: expected a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+
+
 def sensitivity_plot(report: SensitivityReport, file: Path) -> None:
     """Draw a report: a row for each group and a cell for each width, below them a bar for each layer as INT8.
 
     Raises MissingPackage, and BadInput where the file cannot be written.
     """
-    require_matplotlib()
+    require_drawable(file)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,7 +52,7 @@ def sensitivity_plot(report: SensitivityReport, file: Path) -> None:
     _draw_layers(below, report, layers)
     images = f"SYNTHETIC images ({report.data}): they say nothing about accuracy" if report.synthetic else report.data
     figure.suptitle(f"{report.model} for {report.device}: what is lost where; {images}", fontsize=11)
-    save_figure(figure, file, "--out")
+    save_figure(figure, file)
 
 
 def inspection_plot(found: Inspection, file: Path) -> None:
@@ -52,7 +60,7 @@ def inspection_plot(found: Inspection, file: Path) -> None:
 
     Raises as `sensitivity_plot`, and BadInput for an inspection that holds neither.
     """
-    require_matplotlib()
+    require_drawable(file)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -63,20 +71,20 @@ def inspection_plot(found: Inspection, file: Path) -> None:
     FigureCanvasAgg(figure)
     for draw, axes in zip(parts, figure.subplots(len(parts), 1, squeeze=False)[:, 0], strict=True):
         draw(axes, found)
-    save_figure(figure, file, "--plot")
+    save_figure(figure, file)
 
 
-def save_figure(figure: Any, file: Path, option: str) -> None:
-    """Write a figure in the format of the file's ending, the same bytes each time; BadInput names the option."""
+def save_figure(figure: Any, file: Path) -> None:
+    """Write a figure in the format of the file's ending, the same bytes each time; BadInput where it cannot be."""
     import matplotlib as mpl
 
     form = file.suffix.lstrip(".")
-    told = {"Date": None} if form == "svg" else {"Software": None}
+    told: dict[str, None] = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[form]
     try:
         with mpl.rc_context({"svg.hashsalt": "edgeslim"}), whole_file(file) as part:
             figure.savefig(part, dpi=110, metadata=told, format=form)
     except OSError as error:
-        raise BadInput(f"cannot write {file}: {error.strerror}; name a place with {option}") from error
+        raise BadInput(f"cannot write {file}: {error.strerror}; name a place with --plot") from error
 
 
 def _draw_trials(axes: Any, found: Inspection) -> None:

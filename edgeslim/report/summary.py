@@ -11,12 +11,14 @@ from edgeslim.devices.profile import is_this_machine, known_devices, load_profil
 from edgeslim.errors import BadInput
 from edgeslim.pipeline.documents.summary import UNTIMED, summary, warnings_of
 from edgeslim.pipeline.documents.times import Times, load_times
+from edgeslim.pipeline.result import BuildReport
+from edgeslim.readable import Readable
 from edgeslim.report.measurements import measurement_data
 from edgeslim.table import Table
 
 
 @dataclass(frozen=True)
-class Shown:
+class Shown(Readable, view="summary:shown_table"):
     """What an artifact's folder or archive says of itself: its manifest, and the times that lie beside it.
 
     `untimed`: why there are no times; `changed`: which files are not what the manifest lists, None where all are.
@@ -57,6 +59,11 @@ def shown_table(shown: Shown) -> Table:
     found, path = summary(shown.manifest, shown.times, shown.untimed), shown.path
     lies = [f"artifact: {path}", f"archive:  {archive_path(path)}"] if path.is_dir() else [f"archive: {path}"]
     return replace(found, notes=(*found.notes, *lies, *_next_commands(shown)))
+
+
+def build_view(report: BuildReport) -> Table:
+    """Return the summary of what a build wrote, as it lies there by now."""
+    return shown_table(show(report.artifact.folder))
 
 
 def _next_commands(shown: Shown) -> list[str]:

@@ -1,7 +1,10 @@
 """Tables on a terminal."""
 
+import html
+import shutil
 import textwrap
 from collections.abc import Sequence
+from io import StringIO
 
 from rich import table as rich_table
 from rich.box import SIMPLE_HEAD
@@ -11,6 +14,8 @@ from rich.text import Text
 
 from edgeslim.table import Table
 from edgeslim.units import plain
+
+UNKNOWN_WIDTH = 130  # characters, where no terminal says how wide it is
 
 
 def rendered(table: Table | str | Sequence[Table | str]) -> RenderableType:
@@ -24,6 +29,20 @@ def rendered(table: Table | str | Sequence[Table | str]) -> RenderableType:
     if not isinstance(table, Table):
         return Group(*map(rendered, table))
     return Group(_Fitting(table), *(Text(plain(note)) for note in table.notes))
+
+
+def as_text(table: Table | str | Sequence[Table | str]) -> str:
+    """Return what a terminal shows, without colours: as wide as this one, or COLUMNS, else 130 characters."""
+    width = shutil.get_terminal_size((UNKNOWN_WIDTH, 1)).columns
+    console = Console(file=StringIO(), width=width, highlight=False, markup=False, color_system=None)
+    with console.capture() as captured:
+        console.print(rendered(table))
+    return captured.get().rstrip("\n")
+
+
+def as_html(table: Table | str | Sequence[Table | str]) -> str:
+    """Return the same for a page."""
+    return f'<pre style="line-height: 1.2; overflow-x: auto">{html.escape(as_text(table), quote=False)}</pre>'
 
 
 class _Fitting:

@@ -95,8 +95,8 @@ def test_a_plot_is_drawn_where_it_was_asked_for(artifact, pi, edgeslim, tmp_path
 
 def test_a_plot_of_another_kind_is_refused_before_anything_runs(artifact, edgeslim):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed; pip install 'edgeslim[plot]'")
-    code, out, err = edgeslim("bench", artifact, "--on", "fake:nowhere", "--plot", "times.png")
-    assert (code, out, "--plot times.png: an .svg is written" in err) == (2, "", True), err
+    code, out, err = edgeslim("bench", artifact, "--on", "fake:nowhere", "--plot", "times.gif")
+    assert (code, out, "--plot times.gif: expected a file that ends in .svg, .png or .pdf" in err) == (2, "", True), err
 
 
 def run_as_float(pi):

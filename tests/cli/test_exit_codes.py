@@ -23,12 +23,13 @@ CALLS = {
     "inspect": (("artifact",), "edgeslim.inspect"),
     "verify": (("artifact",), "edgeslim.verify"),
     "check": (("model.py:make", *PI), "edgeslim.check"),
+    "init": (("net.py:Net", *PI), "edgeslim.model.sources.starter.starter"),
     "sensitivity": (("model.py:make", *PI), "edgeslim.sensitivity"),
-    "devices": ((), "edgeslim.cli.inspect.all_profiles"),
+    "devices": ((), "edgeslim.cli.commands.inspect.all_profiles"),
     "probe": (("ssh://board", *PI), "edgeslim.probe"),
     "profile": (("artifact",), "edgeslim.profile"),
     "calibrate": (("--on", "ssh://board", *PI, "--out", "profile.yaml"), "edgeslim.calibrate"),
-    "cache": ((), "edgeslim.cli.cache.kept"),
+    "cache": ((), "edgeslim.cli.commands.cache.kept"),
     "doctor": ((), "edgeslim.report.doctor.diagnose"),
 }
 WORDS = "it did not go well"

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import yaml
 
-from edgeslim.cli.calibrate import summary
 from edgeslim.devices.profile import PROFILE_SCHEMA, load_profile
 from edgeslim.emulation import calibrate as calibration
 from edgeslim.emulation.calibrate import OPERATORS, calibrate
@@ -18,6 +17,7 @@ from edgeslim.emulation.virtual_machine import REMOTE, made_machine
 from edgeslim.errors import BadInput, InvalidMeasurement, Refused
 from edgeslim.measure.harness import Workload
 from edgeslim.model.operator import Operator
+from edgeslim.report.emulation import calibration_lines
 from edgeslim.resources import bundled
 from tests.support.command_line import call
 from tests.support.emulated_core import skip_without_emulator
@@ -104,7 +104,7 @@ def test_the_overlay_says_how_and_when_it_was_made(calibrated):
 
 
 def test_the_summary_says_how_far_off_it_is_and_what_was_accepted(calibrated):
-    lines = summary(calibrated)
+    lines = calibration_lines(calibrated)
     assert re.fullmatch(r"12 times of 6 models, litert 2\.3\S*, 1 thread:", lines[0]), lines
     assert re.fullmatch(r"models left out of the fit: off by \S+% on average, \S+% at most", lines[-3]), lines
     assert lines[-2] == "accepted all the same: noisy"

@@ -148,7 +148,7 @@ def test_check_says_in_its_first_line_that_the_default_fits(monkeypatch, capsys)
 
 
 def test_our_own_bug_leaves_a_report_and_exit_code_1(monkeypatch, capsys) -> None:
-    monkeypatch.setattr("edgeslim.cli.inspect.all_profiles", lambda: 1 / 0)
+    monkeypatch.setattr("edgeslim.cli.commands.inspect.all_profiles", lambda: 1 / 0)
     code, _, err = run(monkeypatch, capsys, "devices")
     assert code == 1
     report = Path(err.rpartition(" ")[2])

@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_made_is_bad_input(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"cannot write .*sensitivity\.json: .*--out"):
         save(report, tmp_path / "file" / "folder")
-    with pytest.raises(BadInput, match=r"cannot write .*sensitivity\.png: .*--out"):
+    with pytest.raises(BadInput, match=r"cannot write .*sensitivity\.png: .*--plot"):
         sensitivity_plot(report, tmp_path / "nosuch" / "sensitivity.png")
 
 

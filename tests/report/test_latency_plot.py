@@ -47,13 +47,6 @@ def test_the_figure_says_where_and_how_it_was_measured(drawn):
     assert "single-stream, 4 threads in each of 2 streams" in texts, "not how"
 
 
-def test_the_same_measurements_give_the_same_bytes(tmp_path):
-    files = [tmp_path / name for name in ("one.svg", "two.svg")]
-    for file in files:
-        distributions(pair(), file)
-    assert files[0].read_bytes() == files[1].read_bytes(), "the figure holds a date, or random names"
-
-
 def test_every_process_is_drawn(drawn, tmp_path):
     counts = []
     for processes in (5, 6):
@@ -73,6 +66,32 @@ def test_medians_far_apart_are_drawn_on_a_logarithmic_axis(drawn):
     assert near[0] in ("0", "0.0"), "a linear axis begins at zero"
     assert not {"0", "0.0"} & set(far), "nothing is zero on a logarithmic axis"
     assert {"1.0", "10.0", "100.0"} <= set(far), "the decades have no plain numbers"
+
+
+def test_what_lies_beyond_the_99th_percentile_is_counted_and_not_drawn(drawn):
+    plain = measured(0.001 * noise(1), times=noise(2, processes=100))
+    first, *others = plain.processes
+    slow = replace(plain, processes=(replace(first, samples_s=(*first.samples_s[:-1], 0.5)), *others))
+    plain, cut = drawn([plain]), drawn([slow])
+    count = sum(len(run.samples_s) for run in slow.processes)
+    assert "beyond, to 500 ms" in next(text for text in cut if f" of {count:,} beyond" in text), "that is not told"
+    numbers = [[float(one) for one in texts if re.fullmatch(r"[\d.]+", one)] for texts in (plain, cut)]
+    assert max(numbers[1]) <= 2 * max(numbers[0]), "two slow times press all others together"
+
+
+@pytest.mark.parametrize(("ending", "begin"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_the_ending_says_the_format(tmp_path, ending, begin):
+    files = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
+    for file in files:
+        distributions(pair(), file)
+    assert files[0].read_bytes().startswith(begin)
+    assert files[0].read_bytes() == files[1].read_bytes(), "the figure holds a date, or random names"
+
+
+def test_another_ending_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"times\.gif: expected a file that ends in \.svg, \.png or \.pdf"):
+        distributions(pair(), tmp_path / "times.gif")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doubts_stand_beside_the_file_they_are_about(drawn):

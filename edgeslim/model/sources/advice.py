@@ -27,7 +27,7 @@ def advice(source: str) -> str:
     if path.suffix in WEIGHTS:
         return (
             f"`{source}` holds weights, not a network; name the module that they belong to: "
-            f"model.py:make --weights {source}"
+            f"model.py:make --weights {source}; of a torchvision classifier, `edgeslim init {source}` writes it"
         )
     if path.is_dir():
         return (

@@ -26,6 +26,30 @@ FOREIGN_FORMATS = {".onnx": "ONNX", ".tflite": "TFLite", ".xml": "OpenVINO", ".p
 
 def from_python_file(source: str, weights: str | None, seed: int) -> Model:
     """Return the module that "FILE.py:NAME" names, or that its function or class NAME makes; the file is run."""
+    namespace, network, held = named_in_file(source, seed)
+    file, _, factory = source.rpartition(":")
+    path = Path(file)
+    if weights == "default":
+        raise BadModel("--weights default is for torchvision and timm; pass a file, `random`, or nothing")
+    held = held if weights is None else weights
+    if weights not in (None, "random"):
+        held = load_weights(network, Path(str(weights)))
+    labels = _names_in(namespace, file, "LABELS", "one for each class")
+    return Model(
+        f"{path.name}:{factory}",
+        held,
+        network,
+        preprocessing_of(namespace, file, "PREPROCESSING"),
+        labels,
+        preprocessing_from=f"PREPROCESSING in {path.name}",
+        labels_from=f"LABELS in {path.name}" if labels else "",
+        task_name=_task_in(namespace, file),
+        output_names=_names_in(namespace, file, "OUTPUTS", "one for each output, in the order they are returned") or (),
+    )
+
+
+def named_in_file(source: str, seed: int) -> tuple[dict[str, Any], nn.Module, str]:
+    """Return what the file of "FILE.py:NAME" defines, the network that NAME is or makes, and whence its weights are."""
     suffix = Path(source.partition(":")[0]).suffix
     if suffix in FOREIGN_FORMATS:
         raise BadModel(
@@ -44,24 +68,7 @@ def from_python_file(source: str, weights: str | None, seed: int) -> Model:
         if factory not in namespace:
             known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
             raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
-        network, held = _network(namespace[factory], f"{path.name}:{factory}", source)
-    if weights == "default":
-        raise BadModel("--weights default is for torchvision and timm; pass a file, `random`, or nothing")
-    held = held if weights is None else weights
-    if weights not in (None, "random"):
-        held = load_weights(network, Path(str(weights)))
-    labels = _names_in(namespace, file, "LABELS", "one for each class")
-    return Model(
-        f"{path.name}:{factory}",
-        held,
-        network,
-        preprocessing_of(namespace, file, "PREPROCESSING"),
-        labels,
-        preprocessing_from=f"PREPROCESSING in {path.name}",
-        labels_from=f"LABELS in {path.name}" if labels else "",
-        task_name=_task_in(namespace, file),
-        output_names=_names_in(namespace, file, "OUTPUTS", "one for each output, in the order they are returned") or (),
-    )
+        return namespace, *_network(namespace[factory], f"{path.name}:{factory}", source)
 
 
 def _network(named: Any, shown: str, source: str) -> tuple[nn.Module, str]:

@@ -44,16 +44,18 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
         source,
         held,
         network,
-        _torchvision_preprocessing(published.transforms()),
+        published_preprocessing(name)[0],
         tuple(published.meta["categories"]),
         preprocessing_from=f"torchvision's transforms of {published}",
         labels_from=f"torchvision's categories of {published}",
     )
 
 
-def _torchvision_preprocessing(transform: Any) -> Preprocessing:
-    """Return what torchvision's own transform of a classifier does, as ours."""
-    return Preprocessing(
+def published_preprocessing(name: str) -> tuple[Preprocessing, str]:
+    """Return what torchvision's own transform of a classifier does, as ours, and the weights that it belongs to."""
+    published = torchvision_models().get_model_weights(name).DEFAULT
+    transform = published.transforms()
+    preprocessing = Preprocessing(
         width=transform.crop_size[0],
         height=transform.crop_size[0],
         channels=3,
@@ -63,6 +65,7 @@ def _torchvision_preprocessing(transform: Any) -> Preprocessing:
         color_order="RGB",
         interpolation=transform.interpolation.value,
     )
+    return preprocessing, str(published)
 
 
 def torchvision_models() -> Any:

@@ -22,12 +22,10 @@ def load_weights(network: nn.Module, path: Path) -> str:
     A checkpoint's state dict is found under its usual keys. BadModel where the weights do not fit the network, or the
     file is none.
     """
-    if not path.is_file():
-        raise BadModel(f"weights {path} do not exist or are no file")
-    key, state = _read_state(path)
+    key, state = read_state(path)
     expected = network.state_dict()
     if state.keys() != expected.keys():
-        state = _without_prefix(state)
+        state = without_prefix(state)
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unknown:
         raise BadModel(
@@ -60,8 +58,10 @@ def _first(names: list[str]) -> str:
     return f" (first: `{names[0]}`)" if names else ""
 
 
-def _read_state(path: Path) -> tuple[str, dict[str, Tensor]]:
+def read_state(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Return the state dict of a file, and the key under which a checkpoint holds it, "" where the file is it."""
+    if not path.is_file():
+        raise BadModel(f"weights {path} do not exist or are no file")
     if path.suffix == ".safetensors":
         try:
             return "", load_file(path)
@@ -96,7 +96,7 @@ def _is_state(found: object) -> bool:
     )
 
 
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without what DataParallel writes before every name."""
     if state and all(name.startswith(PARALLEL) for name in state):
         return {name.removeprefix(PARALLEL): value for name, value in state.items()}

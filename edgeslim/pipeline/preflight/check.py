@@ -18,6 +18,7 @@ from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.expectation import Expected
 from edgeslim.pipeline.preflight.on_images import NOTHING, on_images
 from edgeslim.pipeline.recipes import recipe_for
+from edgeslim.readable import Readable
 from edgeslim.recipe import Recipe
 from edgeslim.tasks.images import Data
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -55,7 +56,7 @@ class ImagesFound:
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Readable, view="check:check_view"):
     """What was found before a build; `reasons`: why there can be none, `remarks`: what a build would do all the same.
 
     `chosen`: what was taken of a model that could have been read otherwise. `weights`: where they come from.

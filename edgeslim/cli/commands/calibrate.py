@@ -14,7 +14,7 @@ from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput
 
 if TYPE_CHECKING:
-    from edgeslim.emulation.calibrate import Calibration
+    pass
 
 
 @click.command(
@@ -76,16 +76,6 @@ def calibrate(
             }
         )
     else:
-        show(*summary(found))
+        from edgeslim.report.emulation import calibration_lines
 
-
-def summary(found: "Calibration") -> list[str]:
-    """Return what was fitted, how far off it is, and what to do with it, a line each."""
-    estimator, off = found.estimator, found.estimator.networks_left_out
-    return [
-        f"{estimator.times} times of {estimator.networks} models, {found.calibrated.runtime}, 1 thread:",
-        *(f"  {cost.name}: {cost.cycles:.3g} cycles" for cost in estimator.costs),
-        f"models left out of the fit: off by {off.mean:.1%} on average, {off.worst:.1%} at most",
-        *([f"accepted all the same: {', '.join(found.calibrated.accepted)}"] if found.calibrated.accepted else []),
-        f"written to {found.out}, over {found.base}: edgeslim bench ARTIFACT --on emulator:{found.out}",
-    ]
+        show(*calibration_lines(found))

@@ -1,4 +1,4 @@
-"""`build`, `check` and `sensitivity`: from a model to an artifact, and what to know before."""
+"""`build` and `sensitivity`: from a model to an artifact, and where it can give."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
     FORMATS,
+    MODEL,
     SKIP_BAD,
     TRUST_LABELS,
     WEIGHTS,
@@ -32,10 +33,7 @@ from edgeslim.recipe import RECIPE_SCHEMA
 from edgeslim.strict_yaml import editor_line
 
 if TYPE_CHECKING:
-    from edgeslim.formats import FormatName
     from edgeslim.recipe import Recipe
-
-MODEL = click.argument("model", type=words.MODEL, required=False)
 
 
 @click.command(
@@ -223,45 +221,6 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
 @click.command(
     cls=WithDefaults,
     examples=(
-        "edgeslim check model.py:make --device raspberry-pi",
-        "edgeslim check model.py:make -d nxp-imx93 --data images/ --json",
-    ),
-)
-@MODEL
-@DEVICE
-@WEIGHTS
-@images_options
-@SKIP_BAD
-@TRUST_LABELS
-@FORMATS
-@AS_JSON
-def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_json: bool, **wishes: Any) -> None:
-    """Say in seconds what is known of MODEL, a device and images before a build.
-
-    Every reason why the device cannot have it (exit code 3); input, outputs, size and layers; with images how they are
-    split, how good the float model is on some of them, and what a build would take.
-    """
-    from edgeslim.errors import Refused
-    from edgeslim.pipeline.rules import way_out
-    from edgeslim.report.check import check_lines, check_table
-
-    found = edgeslim.check(model, device=device, formats=formats or None, **wishes)
-    shown = model or "the bundled default"
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        if found.possible:
-            echo(f"{shown} can be built for {device}")
-        show(check_table(found))
-        for line in check_lines(found):
-            echo(line)
-    if not found.possible:
-        raise Refused(f"{shown} cannot be built for {device}:", found.reasons, way_out(load_profile(device)))
-
-
-@click.command(
-    cls=WithDefaults,
-    examples=(
         "edgeslim sensitivity --device raspberry-pi",
         "edgeslim sensitivity model.py:make -d rpi5 --data images/ --out curves",
     ),
@@ -278,9 +237,12 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the files (default sensitivity/MODEL-DEVICE)."
 )
+@click.option("--plot", type=click.Path(path_type=Path), help="The figure: .svg, .png or .pdf (default: .png there).")
 @AS_JSON
 @progress_options
-def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool, quiet: bool, **wishes: Any) -> None:
+def sensitivity(
+    model: str | None, device: str, out: Path | None, plot: Path | None, as_json: bool, quiet: bool, **wishes: Any
+) -> None:
     """Show where MODEL can give: what each group of channels loses at each width, and each layer as INT8.
 
     Writes sensitivity.json and sensitivity.png. What was found is kept for the next call; `build` uses curves and
@@ -288,14 +250,14 @@ def sensitivity(model: str | None, device: str, out: Path | None, as_json: bool,
     """
     from edgeslim.model.load import name_of
     from edgeslim.pipeline.sensitivity import save
-    from edgeslim.report.plots import require_matplotlib, sensitivity_plot
+    from edgeslim.report.plots import require_drawable, sensitivity_plot
     from edgeslim.report.sensitivity import sensitivity_table
 
-    require_matplotlib()
     folder = out or Path("sensitivity") / f"{name_of(model)}-{load_profile(device).name}"
+    figure = plot or folder / "sensitivity.png"
+    require_drawable(figure)
     with progress_on(quiet=quiet or as_json, of=("sensitivity", model, device)) as progress:
         report = edgeslim.sensitivity(model, device=device, progress=progress, **wishes)
-    figure = folder / "sensitivity.png"
     files = [str(save(report, folder)), str(figure)]
     _, not_drawn = try_diagnostic("the figure", lambda: sensitivity_plot(report, figure))
     if as_json:

@@ -36,18 +36,18 @@ def show_artifact(artifact: Path, as_json: bool) -> None:
 @click.command(cls=Command, examples=("edgeslim inspect ARTIFACT", "edgeslim inspect ARTIFACT --all --plot depth.png"))
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Every row, not only what departs from the plan.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw trials and error by depth into this .png.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw trials and error by depth: .svg, .png or .pdf.")
 @AS_JSON
 def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) -> None:
     """Show what pruning tried for ARTIFACT, where quantization errs, layer by layer, and its ledger.
 
     The ledger: per layer and edge what was planned and what each file holds, read back from it.
     """
-    from edgeslim.report.inspection_tables import depth_table, inspection_data, ledger_table, trials_table
-    from edgeslim.report.plots import inspection_plot, require_matplotlib
+    from edgeslim.report.inspection_tables import inspection_data, inspection_view
+    from edgeslim.report.plots import inspection_plot, require_drawable
 
     if plot is not None:
-        require_matplotlib()
+        require_drawable(plot)
     found = edgeslim.inspect(artifact)
     if found.changed is not None:
         tell("warning", found.changed)
@@ -56,11 +56,7 @@ def inspect(artifact: Path, everything: bool, plot: Path | None, as_json: bool) 
     if as_json:
         print_json(inspection_data(found))
     else:
-        show(trials_table(found.trials))
-        show(depth_table(found.error_by_depth, found.error_images))
-        for table in found.accelerator.tables:
-            show(table)
-        show(ledger_table(found.ledger, everything=everything))
+        show(inspection_view(found, everything=everything))
 
 
 @click.command(cls=Command, examples=("edgeslim verify ARTIFACT", "edgeslim verify ARTIFACT.tar.gz --expect SHA256"))

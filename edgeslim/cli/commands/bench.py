@@ -9,8 +9,7 @@ import click
 
 import edgeslim
 from edgeslim.cli import words
-from edgeslim.cli.defaults import WithDefaults
-from edgeslim.cli.emulate import (
+from edgeslim.cli.commands.emulate import (
     EMULATOR,
     RAM,
     TIME_LIMIT,
@@ -20,6 +19,7 @@ from edgeslim.cli.emulate import (
     require_believed,
     require_useful,
 )
+from edgeslim.cli.defaults import WithDefaults
 from edgeslim.cli.help import heading
 from edgeslim.cli.options import AS_JSON, DEVICE, print_json, progress_options, quantity, show
 from edgeslim.cli.progress import progress_on
@@ -107,7 +107,7 @@ MIN_DURATION = click.option(
     metavar="KINDS",
     help=f"Exit with 5 for these: {', '.join(KINDS)}, or none.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times into this .svg.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw all raw times: .svg, .png or .pdf.")
 @AS_JSON
 @progress_options
 @click.pass_context
@@ -147,7 +147,9 @@ def bench(
         return
     refuse_what_is_of_an_emulator(context)
     if plot is not None:
-        _require_svg(plot)
+        from edgeslim.report.plots import require_drawable
+
+        require_drawable(plot)
     cut: CutOff | None = None
     with progress_on(quiet=quiet or as_json) as progress:
         try:
@@ -301,11 +303,3 @@ def _kinds(text: str) -> tuple[Kind, ...]:
         if name not in KINDS:
             raise BadInput(f"--fail-on `{name}`: expected some of {', '.join(KINDS)}, or none")
     return tuple(kind for kind in KINDS if kind in names)
-
-
-def _require_svg(file: Path) -> None:
-    from edgeslim.report.plots import require_matplotlib
-
-    require_matplotlib()
-    if file.suffix != ".svg":
-        raise BadInput(f"--plot {file}: an .svg is written; name it so")

@@ -1,0 +1,224 @@
+"""A first model.py: what edgeslim must know of a network, written for a module of a file's or for a checkpoint."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from edgeslim.errors import BadInput, BadModel
+from edgeslim.model.sources.advice import WEIGHTS, advice
+from edgeslim.model.sources.huggingface import CONFIG
+from edgeslim.model.sources.outputs import parts_of
+from edgeslim.model.sources.python_file import named_in_file
+from edgeslim.model.sources.torchvision import published_preprocessing, torchvision_models
+from edgeslim.model.sources.user_code import running_code_of
+from edgeslim.model.sources.weights import read_state, without_prefix
+from edgeslim.tasks.preprocessing import Preprocessing
+
+SIDES = (224, 32, 28, 64, 96, 128, 160, 192, 227, 256, 299, 320, 384, 48, 112)  # pixels, in the order they are tried
+MOST_SIDES = 2  # that are found: with two, one is a guess
+MEAN_AND_STD = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.5,), (0.5,))}
+TOLD = {
+    "width": "pixels that the network takes",
+    "channels": "3, or 1 for grey images",
+    "resize": "the shorter side is scaled to this many pixels, then the middle is cut out",
+    "mean": "taken off values in 0..1",
+    "std": "by which they are divided then",
+    "color_order": '"RGB", "BGR" or "GRAY"',
+    "interpolation": '"bilinear", "bicubic" or "nearest"',
+}
+
+
+@dataclass(frozen=True)
+class Starter:
+    """The text of a first model.py, its network's name in it, what that is, and what was only guessed."""
+
+    text: str
+    name: str
+    network: str
+    guessed: tuple[str, ...]
+
+
+def holds_weights(source: str) -> bool:
+    """Tell whether words name a file of weights, and no network."""
+    return Path(source).suffix in WEIGHTS
+
+
+def starter(source: str, file: Path, tell: Callable[[str], None]) -> Starter:
+    """Return a first model.py, to be written to `file`, for "FILE.py:NAME" or the weights of a torchvision classifier.
+
+    `tell` is told what takes seconds. Raises BadInput where nothing is missing, or `file` would not find what it
+    imports; BadModel for what is no network, takes images of no usual size, or for weights of an unknown network.
+    """
+    if holds_weights(source):
+        return _of_checkpoint(Path(source), tell)
+    if source.startswith(("torchvision:", "timm:")) or (Path(source) / CONFIG).is_file():
+        raise BadInput(f"{source} says itself how images become inputs; it needs no file")
+    if not source.rpartition(":")[0].endswith(".py"):
+        raise BadModel(advice(source))
+    return _of_module(source, file)
+
+
+def _of_module(source: str, file: Path) -> Starter:
+    """Return a model.py that takes a network from the file beside it."""
+    own, _, name = source.rpartition(":")
+    namespace, network, _ = named_in_file(source, 0)
+    if "PREPROCESSING" in namespace:
+        raise BadInput(f"{own} says itself how images become inputs; nothing is missing")
+    if file.resolve().parent != Path(own).resolve().parent:
+        raise BadInput(f"{file} must lie beside {own}, from which it imports `{name}`")
+    channels, taken = _images_taken(network.eval(), source)
+    side, *others = taken
+    mean, std = MEAN_AND_STD[channels]
+    classes = _classes(taken[side])
+    guessed = (
+        f"images of {side}x{side}, {f'but it takes {others[0]}x{others[0]} too' if others else 'which it takes'}",
+        f"mean and std: {'those of ImageNet' if channels == 3 else 'for values in -1..1'}",
+    )
+    stem = Path(own).stem
+    imported = (
+        f"from {stem} import {name}"
+        if stem.isidentifier()
+        else f"from importlib import import_module\n\n{name} = import_module({json.dumps(stem)}).{name}"
+    )
+    answers = f", which answers {classes} classes" if classes else ""
+    return Starter(
+        _text(
+            f"{name} of {Path(own).name}",
+            imported,
+            Preprocessing(side, side, 3 if channels == 3 else 1, side, mean, std, "RGB" if channels == 3 else "GRAY"),
+            guessed,
+            f"__all__ = [{json.dumps(name)}]",
+        ),
+        name,
+        f"`{name}` of {own}{answers}",
+        guessed,
+    )
+
+
+def _images_taken(network: nn.Module, source: str) -> tuple[int, dict[int, Any]]:
+    """Return how many channels a network takes, and what it returns for images of some sizes that it takes."""
+    reasons = []
+    for channels in MEAN_AND_STD:
+        taken: dict[int, Any] = {}
+        for side in SIDES:
+            try:
+                with torch.no_grad(), running_code_of(source, f" for images of {side}x{side} with {channels} channels"):
+                    taken[side] = network(torch.zeros(2, channels, side, side))
+            except BadModel as error:
+                reasons.append(error.message)
+            if len(taken) == MOST_SIDES:
+                break
+        if taken:
+            return channels, taken
+    raise BadModel(
+        f"{source} takes images of none of the usual sizes ({', '.join(map(str, sorted(SIDES)))}) with 3 channels or 1",
+        f"say in its file how images become inputs, as README.md shows; what was tried first: {reasons[0]}",
+    )
+
+
+def _classes(returned: Any) -> int | None:
+    """Return how many classes are answered, where one thing that is returned looks like it."""
+    found = [one.value.shape[1] for one in parts_of(returned) if isinstance(one.value, Tensor) and one.value.ndim == 2]
+    return found[0] if len(found) == 1 else None
+
+
+def _of_checkpoint(path: Path, tell: Callable[[str], None]) -> Starter:
+    """Return a model.py for weights that fit one of torchvision's classifiers."""
+    key, state = read_state(path)
+    held = {name: tuple(value.shape) for name, value in without_prefix(state).items()}
+    models = torchvision_models()
+    names = sorted(models.list_models(module=models), key=lambda name: (name not in path.stem, name))
+    tell(f"holding the {len(held)} weights of {path} against {len(names)} networks of torchvision's")
+    shared: dict[str, int] = {}
+    for name in names:
+        shapes = _shapes(name)
+        if held.keys() == shapes.keys():
+            classes = next(iter(held[next(reversed(shapes))]), 0)  # the last weight is the classifier's
+            if _shapes(name, classes) == held:
+                return _of_torchvision(path, key, name, classes)
+        shared[name] = len(shapes.items() & held.items())
+    raise BadModel(
+        f"{path} holds {len(held)} weights, which are no torchvision classifier's{_closest(held, shared)}",
+        f"name the module that they belong to: edgeslim init FILE.py:NAME --weights {path}",
+    )
+
+
+def _closest(held: Mapping[str, tuple[int, ...]], shared: Mapping[str, int]) -> str:
+    """Return which network has most of some weights, and the first that it has not."""
+    closest = max(shared, key=lambda name: shared[name])
+    if shared[closest] < len(held) / 2:
+        return ""
+    strange = [f"`{name}` {shape}" for name, shape in held.items() if _shapes(closest).get(name) != shape]
+    what = f"but {strange[0]} is not" if strange else "but others of its are missing"
+    return f"; {shared[closest]} are {closest}'s by name and shape, {what}"
+
+
+class _WithoutValues(TorchFunctionMode):
+    """While networks are made, their weights take no memory and get no values."""
+
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **{**(kwargs or {}), **place})
+
+
+def _shapes(name: str, classes: int = 1000) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of all weights of a torchvision classifier, in its order."""
+    with _WithoutValues():
+        network = torchvision_models().get_model(name, **_asked(name, classes))
+    return {one: tuple(value.shape) for one, value in network.state_dict().items()}
+
+
+def _asked(name: str, classes: int) -> dict[str, Any]:
+    """Return the arguments that make a torchvision classifier."""
+    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return {"weights": None, "num_classes": classes, **quick}
+
+
+def _of_torchvision(path: Path, key: str, name: str, classes: int) -> Starter:
+    """Return a model.py that makes a torchvision classifier."""
+    preprocessing, published = published_preprocessing(name)
+    guessed = (f"images as torchvision's own weights expect them ({published})",)
+    arguments = ", ".join(f"{argument}={value}" for argument, value in _asked(name, classes).items())
+    made = (
+        'def make() -> nn.Module:\n    """Return the network; edgeslim loads its weights from the file that --weights '
+        f'names."""\n    return get_model("{name}", {arguments})'
+    )
+    return Starter(
+        _text(
+            f"torchvision's {name} for {classes} classes",
+            "from torch import nn\nfrom torchvision.models import get_model",
+            preprocessing,
+            guessed,
+            f"\n{made}",
+        ),
+        "make",
+        f"torchvision's {name} for {classes} classes, which {path.name}{f'[{key}]' if key else ''} fits",
+        guessed,
+    )
+
+
+def _text(what: str, imported: str, preprocessing: Preprocessing, guessed: tuple[str, ...], end: str) -> str:
+    """Return the file."""
+    settings = "".join(
+        f"    {json.dumps(key)}: {json.dumps(value)},{f'  # {TOLD[key]}' if key in TOLD else ''}\n"
+        for key, value in preprocessing.to_dict().items()
+    )
+    return f'''"""{what[0].upper()}{what[1:]}, as edgeslim takes it."""
+
+{imported}
+
+# How an image becomes an input, which must be as the network was trained. Guessed, so look at it:
+{"".join(f"#   {line}{chr(10)}" for line in guessed)}PREPROCESSING = {{
+{settings}}}
+
+# A name for each class, in the order of the network's answers; without them, classes go by numbers.
+# LABELS = ["cat", "dog"]
+
+{end}
+'''

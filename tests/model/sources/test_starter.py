@@ -1,0 +1,137 @@
+"""`edgeslim init`: a model.py that edgeslim takes, for a module that says nothing of its images and for weights."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgeslim.model.load import load_model
+from edgeslim.model.sources.torchvision import torchvision_models
+from tests.support.in_process import run
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, side={side}, channels={channels}):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * side * side, 5))
+
+    def forward(self, x):
+        return self.layers(x)
+
+free = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def with_size(side):
+    return Net(side)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("net", "my-net"):  # as it is in a process of its own
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / "net.py").write_text(NET.format(side=28, channels=1))
+    return tmp_path
+
+
+def init(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
+    return run(monkeypatch, capsys, "init", *words, "--device", "raspberry-pi")
+
+
+def test_a_module_gets_the_channels_and_the_size_that_it_takes(monkeypatch, capsys, folder):
+    code, out, err = init(monkeypatch, capsys, "net.py:Net")
+    assert code == 0, err
+    model = load_model("model.py:Net")
+    assert model.input_shape == (1, 1, 28, 28)
+    assert out.startswith("wrote model.py: `Net` of net.py, which answers 5 classes\nmodel.py:Net can be built")
+    assert out.endswith("next: edgeslim build model.py:Net --device raspberry-pi --data IMAGES\n")
+    assert "warning: guessed: images of 28x28, which it takes; look at PREPROCESSING in model.py" in err
+
+
+def test_of_a_module_that_takes_any_size_the_guess_is_told(monkeypatch, capsys, folder):
+    code, out, err = init(monkeypatch, capsys, "net.py:free", "--json", "--out", "mine.py")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["file"] == "mine.py"
+    assert told["model"] == "mine.py:free"
+    assert told["guessed"] == ["images of 224x224, but it takes 32x32 too", "mean and std: those of ImageNet"]
+    assert told["check"]["possible"] is True
+    assert load_model("mine.py:free").input_shape == (1, 3, 224, 224)
+
+
+def test_a_file_whose_name_is_none_of_pythons_is_imported_all_the_same(monkeypatch, capsys, folder):
+    (folder / "net.py").rename(folder / "my-net.py")
+    assert init(monkeypatch, capsys, "my-net.py:Net")[0] == 0
+    assert load_model("model.py:Net").input_shape == (1, 1, 28, 28)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "regnet_y_400mf", "googlenet"])
+def test_weights_are_known_by_their_names_and_shapes(monkeypatch, capsys, folder, name):
+    pytest.importorskip("torchvision", reason="its networks are what is recognized")
+    asked = {"init_weights": False} if name == "googlenet" else {}
+    network = torchvision_models().get_model(name, weights=None, num_classes=7, **asked).eval()
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, f"{name}.pt")
+    code, out, err = init(monkeypatch, capsys, f"{name}.pt")
+    assert code == 0, err
+    assert f"wrote model.py: torchvision's {name} for 7 classes, which {name}.pt[state_dict] fits" in out
+    assert f"next: edgeslim build model.py:make --device raspberry-pi --weights {name}.pt --data IMAGES" in out
+    model = load_model("model.py:make", f"{name}.pt")
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(model.network(images), network(images))
+
+
+def test_weights_of_a_changed_head_are_told_with_what_is_changed(monkeypatch, capsys, folder):
+    pytest.importorskip("torchvision", reason="its networks are what is recognized")
+    network = torchvision_models().get_model("resnet18", weights=None)
+    network.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 7))
+    torch.save(network.state_dict(), "mine.pt")
+    code, _, err = init(monkeypatch, capsys, "mine.pt")
+    assert code == 2
+    assert "mine.pt holds 122 weights, which are no torchvision classifier's; 120 are resnet18's by name and " in err
+    assert "but `fc.1.weight` (7, 512) is not" in err
+    assert "help: name the module that they belong to: edgeslim init FILE.py:NAME --weights mine.pt" in err
+    assert not (folder / "model.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("torchvision:resnet18",), "says itself how images become inputs; it needs no file"),
+        (("said.py:Net",), "said.py says itself how images become inputs; nothing is missing"),
+        (("net.py",), "type net.py:Net or net.py:with_size"),
+        (("net.py:Nett",), "did you mean `Net`?"),
+        (("net.py:with_size",), "net.py:with_size needs `side`"),
+        (("odd.py:Net",), "odd.py:Net takes images of none of the usual sizes (28, 32, 48"),
+        (("net.py:Net", "--out", "other/model.py"), "other/model.py must lie beside net.py, from which it imports"),
+        (("weights.pt",), "weights weights.pt do not exist or are no file"),
+        (("weights.pt", "--weights", "others.pt"), "weights.pt and --weights both name weights"),
+        (("net.py:Net", "--out", "kept.py"), "kept.py is there already, and is left as it is"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_written(monkeypatch, capsys, folder, words, message):
+    (folder / "said.py").write_text(NET.format(side=28, channels=1) + "PREPROCESSING = {}\n")
+    (folder / "odd.py").write_text(NET.format(side=29, channels=3))
+    (folder / "kept.py").write_text("# mine\n")
+    before = {file: file.read_bytes() for file in folder.glob("*.py")}
+    code, out, err = init(monkeypatch, capsys, *words)
+    assert code == 2
+    assert message in err.replace("\n", " ")
+    assert out == ""
+    assert {file: file.read_bytes() for file in folder.glob("*.py")} == before
+
+
+def test_a_device_that_cannot_have_it_is_told_with_the_file_in_place(monkeypatch, capsys, folder):
+    (folder / "net.py").write_text(
+        NET.format(side=28, channels=1).replace("self.layers(x)", "self.layers(x).cumsum(1)")
+    )
+    code, out, err = init(monkeypatch, capsys, "net.py:Net")
+    assert code == 3
+    assert out.startswith("wrote model.py: ")
+    assert "next:" not in out
+    assert "model.py:Net cannot be built for raspberry-pi" in err
