@@ -1,11 +1,13 @@
 """Draw the pictures of the documentation from real runs, on a terminal of 80 columns.
 
     python tools/terminal_pictures.py [ARTIFACT]          # all; builds the bundled default where none is given
+    python tools/terminal_pictures.py ARTIFACT --only bench.svg --only sensitivity.png
     python tools/terminal_pictures.py --run OUT.svg [--at REGEX] [--columns N] -- COMMAND ...
 
-The first writes docs/pictures/*.svg and docs/default.png: the end of a default build and the terminal while it works,
-then what `verify` says, and the plot of `inspect`. A build that is there already gives no picture of its own run.
-The second draws what one command leaves on the terminal, or, with --at, the first screen on which REGEX is found.
+The first writes docs/pictures and docs/default.png: the end of a default build and the terminal while it works, then
+what `verify` says, and the plots of `inspect`, `bench` and `sensitivity`; the second some of them, of a build that is
+there already, which gives no picture of its own run. The third draws what one command leaves on the terminal, or, with
+--at, the first screen on which REGEX is found.
 What is drawn is what the program wrote: times differ from run to run, nothing else does.
 """
 
@@ -25,6 +27,11 @@ COLUMNS = 80
 BUILT = "artifacts/default-raspberry-pi-4"  # where the build puts it, below the folder it is called in
 BUILD = ("edgeslim", "build", "--device", "raspberry-pi")
 VERIFY = ("edgeslim", "verify", BUILT)
+PLOTS = {  # by file of docs/
+    "default.png": ("edgeslim", "inspect", BUILT),
+    "pictures/bench.svg": ("edgeslim", "bench", BUILT, "--fail-on", "none"),
+    "pictures/sensitivity.png": ("edgeslim", "sensitivity", "--device", "raspberry-pi"),
+}
 WORKING = r"reconstructing candidates"  # the stage of a build that is drawn: the longest
 
 
@@ -55,8 +62,8 @@ def write(file: Path, command: Sequence[str], written: str, columns: int = COLUM
     print(f"{file}: {len(screen.lines())} lines, {file.stat().st_size / 1e3:.0f} kB")
 
 
-def all_pictures(artifact: Path | None, folder: Path) -> None:
-    """Write every picture of the documentation, from one build."""
+def all_pictures(artifact: Path | None, folder: Path, only: Sequence[str] = ()) -> None:
+    """Write every picture of the documentation, or those that are named, from one build."""
     if artifact is None:
         working, end = shown(BUILD, folder, at=WORKING)
         write(PICTURES / "working.svg", BUILD, working)
@@ -64,8 +71,12 @@ def all_pictures(artifact: Path | None, folder: Path) -> None:
     else:
         (folder / BUILT).parent.mkdir()
         (folder / BUILT).symlink_to(artifact.resolve())
-    write(PICTURES / "verify.svg", VERIFY, shown(VERIFY, folder)[1])
-    shown(("edgeslim", "inspect", BUILT, "--plot", str(REPOSITORY / "docs" / "default.png")), folder)
+    if not only or "verify.svg" in only:
+        write(PICTURES / "verify.svg", VERIFY, shown(VERIFY, folder)[1])
+    for file, command in PLOTS.items():
+        if not only or Path(file).name in only:
+            shown((*command, "--plot", str(REPOSITORY / "docs" / file)), folder)
+            print(f"{REPOSITORY / 'docs' / file}: drawn by {shlex.join(command)}")
 
 
 def main() -> None:
@@ -73,18 +84,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", nargs="?", type=Path)
     parser.add_argument("--run", type=Path, metavar="OUT.svg")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=["verify.svg", *(Path(one).name for one in PLOTS)]
+    )
     parser.add_argument("--at", metavar="REGEX")
     parser.add_argument("--columns", type=int, default=COLUMNS)
     ours, command = _parted(sys.argv[1:])
     arguments = parser.parse_args(ours)
     if (arguments.run is None) == bool(command):
         parser.error("--run OUT.svg and `-- COMMAND` go together")
+    if arguments.only and arguments.artifact is None:
+        parser.error("--only draws of an ARTIFACT that is there")
     if arguments.run is not None:
         written, _ = shown(command, Path.cwd(), at=arguments.at, columns=arguments.columns)
         write(arguments.run, command, written, arguments.columns)
         return
     with tempfile.TemporaryDirectory() as folder:
-        all_pictures(arguments.artifact, Path(folder))
+        all_pictures(arguments.artifact, Path(folder), arguments.only)
 
 
 def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
