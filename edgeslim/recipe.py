@@ -16,7 +16,6 @@ from edgeslim.resources import in_package
 from edgeslim.strict_yaml import KeyPath, Section, explain, fault_at, faultless, in_section, read_document, read_section
 from edgeslim.units import parse, pattern
 
-PRUNING_UNITS = ("macs", "parameters", "channels", "latency")  # of which a share may be kept
 RECIPE_SCHEMA = in_package("recipe.schema.json")  # written by tools/schemas.py
 
 PRUNING_UNITS = ("macs", "parameters", "channels", "latency")  # of what `prune` may be told to keep a share

@@ -8,7 +8,7 @@ import click
 
 import edgeslim
 from edgeslim.cli import words
-from edgeslim.cli.defaults import WithDefaults
+from edgeslim.cli.defaults import WithDefaults, from_command_line
 from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
@@ -25,6 +25,7 @@ from edgeslim.cli.options import (
 )
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, Refused
+from edgeslim.resources import whole_file
 
 if TYPE_CHECKING:
     from edgeslim.formats import FormatName
@@ -73,7 +74,8 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
 @images_options
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="The file (default: model.py beside SOURCE).")
 @AS_JSON
-def init(source: str, device: str, out: Path | None, as_json: bool, **wishes: Any) -> None:
+@click.pass_context
+def init(context: click.Context, /, source: str, device: str, out: Path | None, as_json: bool, **wishes: Any) -> None:
     """Write a commented model.py for SOURCE, and check it for a device.
 
     SOURCE is FILE.py:NAME, a module that says nothing of its images yet, or the weights of a torchvision classifier.
@@ -82,16 +84,18 @@ def init(source: str, device: str, out: Path | None, as_json: bool, **wishes: An
     from edgeslim.model.sources.starter import holds_weights, starter
 
     file = out or Path(source.rpartition(":")[0] or source).parent / "model.py"
+    if file.suffix != ".py":
+        raise BadInput(f"--out {file}: a Python file is written; name it so (.py)")
     if file.exists():
         raise BadInput(f"{file} is there already, and is left as it is", f"--out {file.with_stem(file.stem + '_2')}")
     if holds_weights(source):
-        if wishes["weights"] is not None:
+        if from_command_line(context, "weights"):
             raise BadInput(f"{source} and --weights both name weights; leave one of them out")
         wishes["weights"] = source
     made = starter(source, file, lambda text: click.echo(text, err=True))
     try:
-        with file.open("x", encoding="utf-8") as written:
-            written.write(made.text)
+        with whole_file(file) as part:
+            part.write_text(made.text, encoding="utf-8")
     except OSError as error:
         raise BadInput(f"cannot write {file}: {error.strerror}") from error
     model = f"{file}:{made.name}"

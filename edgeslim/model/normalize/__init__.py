@@ -4,13 +4,16 @@ Each file has `rewrite(graph, node) -> bool`: it writes one node of a traced gra
 rounding, and tells whether it did. Its docstring is the mathematics. What is made is held against the user's module.
 """
 
+import operator
 from importlib import import_module
 from types import ModuleType
 
+import torch
 from torch import fx
 
-from edgeslim.model.graph import IN_PLACE, drop_unused
+from edgeslim.model.graph import IN_PLACE, drop_unused, output_nodes, parameter
 from edgeslim.model.normalize import constants
+from edgeslim.model.normalize.rewriting import replaced
 
 # In this order: what one writes a later one may take.
 NAMES = (
@@ -37,6 +40,7 @@ def normalized(graph: fx.GraphModule) -> fx.GraphModule:
         for one in rewrites:
             for node in [n for n in graph.graph.nodes if n.op == "call_function"]:
                 changed |= one.rewrite(graph, node)
+        changed |= _without_repetition(graph)
         if not changed:
             break
     graph.graph.eliminate_dead_code()
@@ -52,3 +56,33 @@ def _without_changes_in_place(graph: fx.GraphModule) -> bool:
     for node in found:
         node.target = IN_PLACE[node.target]
     return bool(found)
+
+
+def _without_repetition(graph: fx.GraphModule) -> bool:
+    """Let what is computed twice of the same values be computed once, as exporters do; outputs stay apart."""
+    outputs = output_nodes(graph)
+    seen: dict[str, fx.Node] = {}
+    found = False
+    for node in [one for one in graph.graph.nodes if _is_a_function(one) and one not in outputs]:
+        first = seen.setdefault(_computed(graph, node), node)
+        found |= first is not node and replaced(graph, node, first)
+    return found
+
+
+def _is_a_function(node: fx.Node) -> bool:
+    """Tell whether a node gives the same for the same, and changes nothing."""
+    if node.target is operator.getitem:
+        return True
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return not node.target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in node.target.tags
+
+
+def _computed(graph: fx.GraphModule, node: fx.Node) -> str:
+    """Return what a node computes, in words: the operator, and of which values, parameters by themselves."""
+
+    def value(source: fx.Node) -> str:
+        held = parameter(graph, source)
+        return source.name if held is None else f"parameter {id(held)}"
+
+    return f"{node.target} {fx.node.map_arg((node.args, node.kwargs), value)}"

@@ -1,5 +1,6 @@
 """Every rewrite computes what the module does, and leaves none of the operators it is there for."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 
@@ -11,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 from edgeslim.errors import BadModel
 from edgeslim.model.equivalence import exactness
-from edgeslim.model.graph import batched, operator_name, trace
+from edgeslim.model.graph import batched, operator_name, output_nodes, trace
 from edgeslim.model.normalize import normalized
 from tests.support.small_models import Passing
 
@@ -142,6 +143,30 @@ def test_layers_in_regions_are_layers_as_others_are() -> None:
     graph = normalized(trace(Regions(), SHAPE))
     names = {name for name, _ in graph.named_parameters() if not name.endswith("_stored")}
     assert names == {f"{layer}.{part}" for layer in ("first", "second") for part in ("weight", "bias")}
+
+
+def counts(network: nn.Module) -> Counter[str]:
+    require_same(network)
+    return Counter(operator_name(one) for one in normalized(trace(network, SHAPE)).graph.nodes if one.op != "get_attr")
+
+
+def test_what_is_computed_twice_of_the_same_is_computed_once() -> None:
+    network = Passing(lambda self, x: self.layer(x).relu() * self.layer(x) + self.other(x), layer=nn.Conv2d(8, 4, 3))
+    network.other = nn.Conv2d(8, 4, 3)
+    found = counts(network)
+    assert (found["conv2d"], found["relu"], found["mul"]) == (2, 1, 1)
+
+
+def test_a_layer_that_reads_two_things_stays_two_layers() -> None:
+    network = Passing(lambda self, x: self.layer(x) + self.layer(x.relu()), layer=nn.Conv2d(8, 4, 3))
+    assert counts(network)["conv2d"] == 2
+
+
+def test_outputs_stay_apart_and_random_numbers_are_drawn_each_time() -> None:
+    graph = normalized(trace(Passing(lambda self, x: (x.relu(), x.relu())), SHAPE))
+    assert len(set(output_nodes(graph))) == 2
+    drawn = normalized(trace(Passing(lambda self, x: torch.rand_like(x) + torch.rand_like(x)), SHAPE))
+    assert len([one for one in drawn.graph.nodes if operator_name(one) == "rand_like"]) == 2
 
 
 def test_autocast_that_is_on_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,11 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def skip_without_torchvision() -> None:
+    if find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed; pip install 'edgeslim[torchvision]'")
+
+
 def init(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
     return run(monkeypatch, capsys, "init", *words, "--device", "raspberry-pi")
 
@@ -72,7 +78,7 @@ def test_a_file_whose_name_is_none_of_pythons_is_imported_all_the_same(monkeypat
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "regnet_y_400mf", "googlenet"])
 def test_weights_are_known_by_their_names_and_shapes(monkeypatch, capsys, folder, name):
-    pytest.importorskip("torchvision", reason="its networks are what is recognized")
+    skip_without_torchvision()
     asked = {"init_weights": False} if name == "googlenet" else {}
     network = torchvision_models().get_model(name, weights=None, num_classes=7, **asked).eval()
     torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, f"{name}.pt")
@@ -87,7 +93,7 @@ def test_weights_are_known_by_their_names_and_shapes(monkeypatch, capsys, folder
 
 
 def test_weights_of_a_changed_head_are_told_with_what_is_changed(monkeypatch, capsys, folder):
-    pytest.importorskip("torchvision", reason="its networks are what is recognized")
+    skip_without_torchvision()
     network = torchvision_models().get_model("resnet18", weights=None)
     network.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 7))
     torch.save(network.state_dict(), "mine.pt")
@@ -97,6 +103,15 @@ def test_weights_of_a_changed_head_are_told_with_what_is_changed(monkeypatch, ca
     assert "but `fc.1.weight` (7, 512) is not" in err
     assert "help: name the module that they belong to: edgeslim init FILE.py:NAME --weights mine.pt" in err
     assert not (folder / "model.py").exists()
+
+
+def test_weights_that_a_project_has_for_its_builds_do_not_stand_in_the_way(monkeypatch, capsys, folder):
+    skip_without_torchvision()
+    (folder / "edgeslim.toml").write_text('weights = "others.pt"\n')
+    torch.save(torchvision_models().get_model("resnet18", weights=None).state_dict(), "resnet18.pt")
+    code, out, err = init(monkeypatch, capsys, "resnet18.pt")
+    assert code == 0, err
+    assert "--weights resnet18.pt --data IMAGES" in out
 
 
 @pytest.mark.parametrize(
@@ -111,6 +126,7 @@ def test_weights_of_a_changed_head_are_told_with_what_is_changed(monkeypatch, ca
         (("net.py:Net", "--out", "other/model.py"), "other/model.py must lie beside net.py, from which it imports"),
         (("weights.pt",), "weights weights.pt do not exist or are no file"),
         (("weights.pt", "--weights", "others.pt"), "weights.pt and --weights both name weights"),
+        (("net.py:Net", "--out", "model.txt"), "--out model.txt: a Python file is written; name it so (.py)"),
         (("net.py:Net", "--out", "kept.py"), "kept.py is there already, and is left as it is"),
     ],
 )
