@@ -152,7 +152,7 @@ def _of_checkpoint(path: Path, tell: Callable[[str], None]) -> Starter:
 def _closest(held: Mapping[str, tuple[int, ...]], shared: Mapping[str, int]) -> str:
     """Return which network has most of some weights, and the first that it has not."""
     closest = max(shared, key=lambda name: shared[name])
-    if shared[closest] < len(held) / 2:
+    if shared[closest] * 2 <= len(held):
         return ""
     strange = [f"`{name}` {shape}" for name, shape in held.items() if _shapes(closest).get(name) != shape]
     what = f"but {strange[0]} is not" if strange else "but others of its are missing"

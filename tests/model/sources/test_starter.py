@@ -105,6 +105,14 @@ def test_weights_of_a_changed_head_are_told_with_what_is_changed(monkeypatch, ca
     assert not (folder / "model.py").exists()
 
 
+def test_weights_of_another_network_are_told_without_a_guess(monkeypatch, capsys, folder):
+    skip_without_torchvision()
+    torch.save({}, "empty.pt")
+    code, _, err = init(monkeypatch, capsys, "empty.pt")
+    assert code == 2
+    assert "empty.pt holds 0 weights, which are no torchvision classifier's help: name the module" in err
+
+
 def test_weights_that_a_project_has_for_its_builds_do_not_stand_in_the_way(monkeypatch, capsys, folder):
     skip_without_torchvision()
     (folder / "edgeslim.toml").write_text('weights = "others.pt"\n')
