@@ -13,6 +13,7 @@ from edgeslim.model.context import Context
 from edgeslim.model.model import Model
 from edgeslim.pipeline.latency import operator_latency
 from edgeslim.progress import silent
+from edgeslim.resources import default_store
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
 
@@ -232,10 +233,13 @@ def random_images(count: int, preprocessing: Preprocessing = COLOR, seed: int = 
 
 
 def context(calibration: ImageSet, work: Path = Path(), device: str = "raspberry-pi") -> Context:
-    """Return the surroundings of a step that calibrates on `calibration`."""
+    """Return the surroundings of a step that calibrates on `calibration`.
+
+    Without a folder of its own, what operators take is kept in the store of the run.
+    """
     data = Data("a test", False, calibration, calibration, calibration)
     profile = load_profile(device)
-    latency = partial(operator_latency, profile, 1, work, silent)
+    latency = partial(operator_latency, profile, 1, default_store() if work == Path() else work, silent)
     return Context(profile, data, 0, work, silent, operator_latency=latency)
 
 
