@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ class _WithoutValues(TorchFunctionMode):
         return func(*args, **{**(kwargs or {}), **place})
 
 
+@cache
 def _shapes(name: str, classes: int = 1000) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of all weights of a torchvision classifier, in its order."""
     with _WithoutValues():
