@@ -59,7 +59,12 @@ def _without_changes_in_place(graph: fx.GraphModule) -> bool:
 
 
 def _without_repetition(graph: fx.GraphModule) -> bool:
-    """Let what is computed twice of the same values be computed once, as exporters do; outputs stay apart."""
+    """Let what is computed twice of the same values be computed once, as exporters do; outputs stay apart.
+
+    Nothing is, where an operator changes what it is given: what reads a value before and after it finds two.
+    """
+    if any(constants.changes(node) for node in graph.graph.nodes):
+        return False
     outputs = output_nodes(graph)
     seen: dict[str, fx.Node] = {}
     found = False
@@ -70,12 +75,9 @@ def _without_repetition(graph: fx.GraphModule) -> bool:
 
 
 def _is_a_function(node: fx.Node) -> bool:
-    """Tell whether a node gives the same for the same, and changes nothing."""
-    if node.target is operator.getitem:
-        return True
-    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-        return False
-    return not node.target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in node.target.tags
+    """Tell whether a node gives the same for the same."""
+    known = node.target is operator.getitem or isinstance(node.target, torch._ops.OpOverload)
+    return known and constants.RANDOM not in getattr(node.target, "tags", ())
 
 
 def _computed(graph: fx.GraphModule, node: fx.Node) -> str:

@@ -29,7 +29,7 @@ MADE = (
 def store(graph: fx.GraphModule) -> bool:
     """Compute all that reads no activation, and store what activations meet; tell whether anything was."""
     values: dict[fx.Node, Any] = {}
-    in_place = any(_changes(node) for node in graph.graph.nodes)
+    in_place = any(changes(node) for node in graph.graph.nodes)
     for node in graph.graph.nodes:
         if node.op == "get_attr" and "val" in node.meta:  # a region's graph is no tensor
             value = parameter(graph, node)
@@ -56,7 +56,7 @@ def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
     return node.target in MADE or all(source in values for source in node.all_input_nodes)
 
 
-def _changes(node: fx.Node) -> bool:
+def changes(node: fx.Node) -> bool:
     """Tell whether a node is an operator that changes what it is given."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)

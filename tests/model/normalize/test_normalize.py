@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 from edgeslim.errors import BadModel
 from edgeslim.model.equivalence import exactness
-from edgeslim.model.graph import batched, operator_name, output_nodes, trace
+from edgeslim.model.graph import batched, forward, operator_name, output_nodes, trace
 from edgeslim.model.normalize import normalized
 from tests.support.small_models import Passing
 
@@ -167,6 +167,19 @@ def test_outputs_stay_apart_and_random_numbers_are_drawn_each_time() -> None:
     assert len(set(output_nodes(graph))) == 2
     drawn = normalized(trace(Passing(lambda self, x: torch.rand_like(x) + torch.rand_like(x)), SHAPE))
     assert len([one for one in drawn.graph.nodes if operator_name(one) == "rand_like"]) == 2
+
+
+def test_what_is_read_before_and_after_a_change_in_place_stays_two_values() -> None:
+    def changing(self, x):
+        h = x * 2
+        before = h.abs()
+        h[:, 0] = 5.0
+        return before + h.abs()
+
+    network = Passing(changing).eval()
+    images = torch.rand(SHAPE)
+    (found,) = forward(normalized(trace(network, SHAPE)), images)
+    assert torch.equal(found, network(images))
 
 
 def test_autocast_that_is_on_is_refused() -> None:
