@@ -1,6 +1,5 @@
 """A shell completes what is typed: devices, formats, models, by the program itself and in bash, and loads no torch."""
 
-import importlib.util
 import os
 import pty
 import select
@@ -16,6 +15,7 @@ from edgeslim.devices.profile import all_profiles
 from edgeslim.formats import FORMATS
 from edgeslim.kept import KINDS
 from tests.support import REPOSITORY
+from tests.support.installed import skip_without_torchvision
 
 HEAVY = ("torch", "onnx", "openvino", "torchvision", "scipy")
 
@@ -38,11 +38,6 @@ def completions(*words: str, cwd: Path = REPOSITORY) -> list[str]:
     done = asked(*words, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, ""), "a shell would show that in the middle of the line"
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line.startswith("plain,")]
-
-
-def require_torchvision() -> None:
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed; pip install 'edgeslim[torchvision]'")
 
 
 def test_commands_and_options_are_completed() -> None:
@@ -92,7 +87,7 @@ def test_a_model_is_completed_to_files_and_what_they_make(tmp_path: Path) -> Non
 
 
 def test_classifiers_of_torchvision_are_completed_without_loading_it() -> None:
-    require_torchvision()
+    skip_without_torchvision()
     assert completions("build", "torchvision", ":", "mobilenet_v3") == ["mobilenet_v3_large", "mobilenet_v3_small"]
 
 
@@ -152,7 +147,7 @@ def bash(tmp_path: Path) -> Path:
 )
 def test_bash_completes_what_is_typed(bash: Path, tmp_path: Path, typed: str, line: str) -> None:
     if "torchv" in typed:
-        require_torchvision()
+        skip_without_torchvision()
     environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "dumb"}
     environment.pop("PROMPT_COMMAND", None)
     ours, theirs = pty.openpty()

@@ -1,5 +1,7 @@
 """Skips tests whose runtime is not installed."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from edgeslim.deploy.installed import runtime_available
@@ -12,6 +14,12 @@ def skip_without(runtime: str) -> None:
     if runtime_available(runtime) is None:
         extra = next(one.extra for one in FORMATS.values() if one.runtime == runtime)
         pytest.skip(f"{runtime} is not installed; pip install 'edgeslim[{extra}]'")
+
+
+def skip_without_torchvision() -> None:
+    """Skip the running test where torchvision is not installed, and say what installs it."""
+    if find_spec("torchvision") is None:
+        pytest.skip("torchvision is not installed; pip install 'edgeslim[torchvision]'")
 
 
 def skip_where_openvino_saturates() -> None:

@@ -16,7 +16,7 @@ from edgeslim.model.sources.advice import WEIGHTS, advice
 from edgeslim.model.sources.huggingface import CONFIG
 from edgeslim.model.sources.outputs import parts_of
 from edgeslim.model.sources.python_file import named_in_file
-from edgeslim.model.sources.torchvision import published_preprocessing, torchvision_models
+from edgeslim.model.sources.torchvision import arguments_of, published_preprocessing, torchvision_models
 from edgeslim.model.sources.user_code import running_code_of
 from edgeslim.model.sources.weights import read_state, without_prefix
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -178,15 +178,16 @@ def _shapes(name: str, classes: int = 1000) -> dict[str, tuple[int, ...]]:
 
 def _asked(name: str, classes: int) -> dict[str, Any]:
     """Return the arguments that make a torchvision classifier."""
-    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    return {"weights": None, "num_classes": classes, **quick}
+    return {"weights": None, "num_classes": classes, **arguments_of(name, trained=True)}
 
 
 def _of_torchvision(path: Path, key: str, name: str, classes: int) -> Starter:
     """Return a model.py that makes a torchvision classifier."""
     preprocessing, published = published_preprocessing(name)
-    guessed = (f"images as torchvision's own weights expect them ({published})",)
-    arguments = ", ".join(f"{argument}={value}" for argument, value in _asked(name, classes).items())
+    asked = _asked(name, classes)
+    rescaled = ", which the network rescales itself (transform_input)" if "transform_input" in asked else ""
+    guessed = (f"images as torchvision's own weights expect them ({published}){rescaled}",)
+    arguments = ", ".join(f"{argument}={value}" for argument, value in asked.items())
     made = (
         'def make() -> nn.Module:\n    """Return the network; edgeslim loads its weights from the file that --weights '
         f'names."""\n    return get_model("{name}", {arguments})'

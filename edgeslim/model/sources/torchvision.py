@@ -28,12 +28,7 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
         raise BadModel(f"{source} needs --weights", "--weights default (torchvision's local cache), random, or a file")
     torch.manual_seed(seed)
     published = models.get_model_weights(name).DEFAULT
-    asked: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):  # whose trained weights expect it to rescale its input
-        asked = {"transform_input": weights != "random", "init_weights": False}
-    elif name.startswith("vit_"):  # which has a stored position for each patch of its image
-        asked = {"image_size": published.transforms().crop_size[0]}
-    network = models.get_model(name, weights=None, **asked)
+    network = models.get_model(name, weights=None, **arguments_of(name, trained=weights != "random"))
     held = weights
     if weights == "default":
         load_weights(network, _cached(published))
@@ -49,6 +44,15 @@ def from_torchvision(source: str, weights: str | None, seed: int) -> Model:
         preprocessing_from=f"torchvision's transforms of {published}",
         labels_from=f"torchvision's categories of {published}",
     )
+
+
+def arguments_of(name: str, *, trained: bool) -> dict[str, Any]:
+    """Return what a classifier is made with to compute what its published weights, or none (not `trained`), expect."""
+    if name in ("googlenet", "inception_v3"):  # whose trained weights expect it to rescale its input
+        return {"transform_input": trained, "init_weights": False}
+    if name.startswith("vit_"):  # which has a stored position for each patch of its image
+        return {"image_size": published_preprocessing(name)[0].width}
+    return {}
 
 
 def published_preprocessing(name: str) -> tuple[Preprocessing, str]:

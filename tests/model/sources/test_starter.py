@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from torch import nn
 from edgeslim.model.load import load_model
 from edgeslim.model.sources.torchvision import torchvision_models
 from tests.support.in_process import run
+from tests.support.installed import skip_without_torchvision
 
 NET = """
 from torch import nn
@@ -38,11 +38,6 @@ def folder(tmp_path, monkeypatch) -> Path:
         monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "net.py").write_text(NET.format(side=28, channels=1))
     return tmp_path
-
-
-def skip_without_torchvision() -> None:
-    if find_spec("torchvision") is None:
-        pytest.skip("torchvision is not installed; pip install 'edgeslim[torchvision]'")
 
 
 def init(monkeypatch, capsys, *words: str) -> tuple[int, str, str]:
@@ -79,7 +74,7 @@ def test_a_file_whose_name_is_none_of_pythons_is_imported_all_the_same(monkeypat
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "regnet_y_400mf", "googlenet"])
 def test_weights_are_known_by_their_names_and_shapes(monkeypatch, capsys, folder, name):
     skip_without_torchvision()
-    asked = {"init_weights": False} if name == "googlenet" else {}
+    asked = {"init_weights": False, "transform_input": True} if name == "googlenet" else {}  # as its published weights
     network = torchvision_models().get_model(name, weights=None, num_classes=7, **asked).eval()
     torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, f"{name}.pt")
     code, out, err = init(monkeypatch, capsys, f"{name}.pt")
