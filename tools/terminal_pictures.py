@@ -32,6 +32,7 @@ PLOTS = {  # by file of docs/
     "pictures/bench.svg": ("edgeslim", "bench", BUILT, "--fail-on", "none"),
     "pictures/sensitivity.png": ("edgeslim", "sensitivity", "--device", "raspberry-pi"),
 }
+OF_A_BUILD = ("verify.svg", *(Path(file).name for file in PLOTS))
 WORKING = r"reconstructing candidates"  # the stage of a build that is drawn: the longest
 
 
@@ -62,8 +63,8 @@ def write(file: Path, command: Sequence[str], written: str, columns: int = COLUM
     print(f"{file}: {len(screen.lines())} lines, {file.stat().st_size / 1e3:.0f} kB")
 
 
-def all_pictures(artifact: Path | None, folder: Path, only: Sequence[str] = ()) -> None:
-    """Write every picture of the documentation, or those that are named, from one build."""
+def all_pictures(artifact: Path | None, folder: Path, wanted: Sequence[str]) -> None:
+    """Write pictures of the documentation, from one build: of a new one those of its run, and those that are wanted."""
     if artifact is None:
         working, end = shown(BUILD, folder, at=WORKING)
         write(PICTURES / "working.svg", BUILD, working)
@@ -71,10 +72,10 @@ def all_pictures(artifact: Path | None, folder: Path, only: Sequence[str] = ()) 
     else:
         (folder / BUILT).parent.mkdir()
         (folder / BUILT).symlink_to(artifact.resolve())
-    if not only or "verify.svg" in only:
+    if "verify.svg" in wanted:
         write(PICTURES / "verify.svg", VERIFY, shown(VERIFY, folder)[1])
     for file, command in PLOTS.items():
-        if not only or Path(file).name in only:
+        if Path(file).name in wanted:
             shown((*command, "--plot", str(REPOSITORY / "docs" / file)), folder)
             print(f"{REPOSITORY / 'docs' / file}: drawn by {shlex.join(command)}")
 
@@ -84,9 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", nargs="?", type=Path)
     parser.add_argument("--run", type=Path, metavar="OUT.svg")
-    parser.add_argument(
-        "--only", action="append", default=[], choices=["verify.svg", *(Path(one).name for one in PLOTS)]
-    )
+    parser.add_argument("--only", action="append", choices=OF_A_BUILD)
     parser.add_argument("--at", metavar="REGEX")
     parser.add_argument("--columns", type=int, default=COLUMNS)
     ours, command = _parted(sys.argv[1:])
@@ -100,7 +99,7 @@ def main() -> None:
         write(arguments.run, command, written, arguments.columns)
         return
     with tempfile.TemporaryDirectory() as folder:
-        all_pictures(arguments.artifact, Path(folder), arguments.only)
+        all_pictures(arguments.artifact, Path(folder), arguments.only or OF_A_BUILD)
 
 
 def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:

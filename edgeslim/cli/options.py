@@ -98,6 +98,13 @@ def images_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command its model, its device and its images, with what is said of them."""
+    for one in reversed((MODEL, DEVICE, WEIGHTS, images_options, SKIP_BAD, TRUST_LABELS)):
+        command = one(command)
+    return command
+
+
 def keep_stdout() -> None:
     """Keep stdout for results: from here on what else writes to it, the user's own code too, writes to stderr."""
     STDOUT.file = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace", buffering=1)

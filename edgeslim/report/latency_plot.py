@@ -108,10 +108,9 @@ def _draw_row(axes: Any, row: int, one: Measurement, factor: float, end_s: float
         whiskerprops=line,
         capprops=line,
     )
-    slowest = [(max(run.samples_s), height) for run, height in zip(one.processes, heights, strict=True)]
-    for time, height in slowest:
-        if time <= end_s:
-            axes.plot(factor * time, height, ".", color=colour, markersize=3.5)
+    for run, height in zip(one.processes, heights, strict=True):
+        if max(run.samples_s) <= end_s:
+            axes.plot(factor * max(run.samples_s), height, ".", color=colour, markersize=3.5)
     low, high = (factor * bound for bound in one.median_interval_s)
     axes.plot([low, high], [row + MEDIAN_AT] * 2, color="black", linewidth=2, solid_capstyle="butt")
     axes.plot(factor * one.median_s, row + MEDIAN_AT, "d", color="black", markersize=5)

@@ -20,15 +20,10 @@ LEAST_SHOWN = 1e-5  # what is less has the colour of nothing
 HEAT, DARK_FROM = "YlOrRd", 0.6
 
 
-def require_matplotlib() -> None:
-    """Raise MissingPackage where nothing can be drawn."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingPackage("matplotlib", "plot")
-
-
 def require_drawable(file: Path) -> None:
     """Raise MissingPackage where nothing can be drawn, and BadInput for a file of another kind than is drawn."""
-    require_matplotlib()
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingPackage("matplotlib", "plot")
     if file.suffix not in ENDINGS:
         raise BadInput(f"--plot {file}: expected a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
 

@@ -34,10 +34,9 @@ def rendered(table: Table | str | Sequence[Table | str]) -> RenderableType:
 def as_text(table: Table | str | Sequence[Table | str]) -> str:
     """Return what a terminal shows, without colours: as wide as this one, or COLUMNS, else 130 characters."""
     width = shutil.get_terminal_size((UNKNOWN_WIDTH, 1)).columns
-    console = Console(file=StringIO(), width=width, highlight=False, markup=False, color_system=None)
-    with console.capture() as captured:
-        console.print(rendered(table))
-    return captured.get().rstrip("\n")
+    written = StringIO()
+    Console(file=written, width=width, highlight=False, markup=False, color_system=None).print(rendered(table))
+    return written.getvalue().rstrip("\n")
 
 
 def as_html(table: Table | str | Sequence[Table | str]) -> str:

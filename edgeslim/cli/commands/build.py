@@ -12,14 +12,9 @@ from edgeslim.cli.defaults import WithDefaults
 from edgeslim.cli.help import heading
 from edgeslim.cli.options import (
     AS_JSON,
-    DEVICE,
     FORMATS,
-    MODEL,
-    SKIP_BAD,
-    TRUST_LABELS,
-    WEIGHTS,
     echo,
-    images_options,
+    model_options,
     print_json,
     progress_options,
     quantity,
@@ -44,13 +39,8 @@ if TYPE_CHECKING:
         "edgeslim build model.py:make -d rpi5 --data images/ --max-drop 0.5 --dry-run",
     ),
 )
-@MODEL
 @heading("Model and data")
-@DEVICE
-@WEIGHTS
-@images_options
-@SKIP_BAD
-@TRUST_LABELS
+@model_options
 @heading("What to build")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A recipe file in place of the default.")
 @FORMATS
@@ -225,13 +215,8 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
         "edgeslim sensitivity model.py:make -d rpi5 --data images/ --out curves",
     ),
 )
-@MODEL
 @heading("Model and data")
-@DEVICE
-@WEIGHTS
-@images_options
-@SKIP_BAD
-@TRUST_LABELS
+@model_options
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of all that is random (default 0).")
 @heading("Output")
 @click.option(

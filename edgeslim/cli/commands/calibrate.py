@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,6 @@ from edgeslim.cli.defaults import WithDefaults
 from edgeslim.cli.options import AS_JSON, DEVICE, print_json, progress_options, show
 from edgeslim.cli.progress import progress_on
 from edgeslim.errors import BadInput
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(

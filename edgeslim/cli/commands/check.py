@@ -13,12 +13,10 @@ from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
     FORMATS,
-    MODEL,
-    SKIP_BAD,
-    TRUST_LABELS,
     WEIGHTS,
     echo,
     images_options,
+    model_options,
     print_json,
     show,
     tell,
@@ -39,12 +37,7 @@ if TYPE_CHECKING:
         "edgeslim check model.py:make -d nxp-imx93 --data images/ --json",
     ),
 )
-@MODEL
-@DEVICE
-@WEIGHTS
-@images_options
-@SKIP_BAD
-@TRUST_LABELS
+@model_options
 @FORMATS
 @AS_JSON
 def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_json: bool, **wishes: Any) -> None:
@@ -54,11 +47,12 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
     split, how good the float model is on some of them, and what a build would take.
     """
     found = edgeslim.check(model, device=device, formats=formats or None, **wishes)
+    shown = model or "the bundled default"
     if as_json:
         print_json(found.to_dict())
     else:
-        _tell(found, model or "the bundled default", device)
-    _require_possible(found, model or "the bundled default", device)
+        _tell(found, shown, device)
+    _require_possible(found, shown, device)
 
 
 @click.command(
