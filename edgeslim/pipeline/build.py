@@ -39,7 +39,7 @@ from edgeslim.pipeline.latency import Noted, require_judge, times_on_device
 from edgeslim.pipeline.preflight import preflight
 from edgeslim.pipeline.preflight.past_builds import note_build, work_of
 from edgeslim.pipeline.recipes import recipe_for
-from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, started_from
+from edgeslim.pipeline.result import BuildReport, Built, Incomplete, Rejected, source_of, started_from
 from edgeslim.pipeline.rules import require_possible
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
@@ -101,13 +101,13 @@ def build(
     steps = resolve_all(recipe.steps)
     _require_recipe(recipe, profile, backend)
     given = None if operator_times is None else load_used(Path(operator_times))
-    destination = _destination(out, source, profile)
-    check_destination(destination, overwrite=overwrite)
+    said: dict[str, Any] = {"weights": weights, "preprocessing": preprocessing, "labels": labels, "task": task}
+    named = source if start is None else source_of(start, source=source, **said)
+    destination = _destination(out, named, profile, overwrite=overwrite)
 
     told = StagedProgress(progress, len(steps) + STAGES_OF_EVERY_BUILD)
     told.begin("loading the model")
-    said: dict[str, Any] = {"weights": weights, "preprocessing": preprocessing, "labels": labels, "task": task}
-    model = load_model(source, seed=recipe.seed, **said) if start is None else started_from(start, source, **said)
+    model = load_model(source, seed=recipe.seed, **said) if start is None else started_from(start)
     require_possible(model, profile, preflight(model, profile, steps, recipe.formats).reasons)
     came_from = provenance(model, origin, licence)
     told.begin("reading the images")
@@ -330,7 +330,7 @@ def place_of(out: str | Path | None, source: Source, profile: DeviceProfile) -> 
     return Path("artifacts") / f"{name_of(source)}-{profile.name}" if out is None else Path(out)
 
 
-def _destination(out: str | Path | None, source: Source, profile: DeviceProfile) -> Path:
+def _destination(out: str | Path | None, source: Source, profile: DeviceProfile, *, overwrite: bool) -> Path:
     """Return where the artifact goes, in a folder that is there where nobody named one; BadInput where it cannot be."""
     destination = place_of(out, source, profile)
     if out is None:
@@ -341,4 +341,5 @@ def _destination(out: str | Path | None, source: Source, profile: DeviceProfile)
             raise BadInput(
                 f"cannot make the folder {folder.resolve()}: {error.strerror}; name a place with --out"
             ) from error
+    check_destination(destination, overwrite=overwrite)
     return destination

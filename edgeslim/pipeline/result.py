@@ -55,13 +55,18 @@ class BuildReport(Readable, view="summary:build_view"):
         return f"BuildReport({self.artifact.manifest!r} in {self.artifact.folder}, {len(self.warnings)} warnings)"
 
 
-def started_from(report: BuildReport, source: object, **said: object) -> Model:
+def source_of(report: BuildReport, **said: object) -> str:
+    """Return the words of the network that a build starts from; BadInput where something else is `said`."""
+    if given := [name for name, value in said.items() if value is not None]:
+        raise BadInput(f"`start` brings its network: leave out {', '.join(f'`{one}`' for one in given)}")
+    return report.pruned.source
+
+
+def started_from(report: BuildReport) -> Model:
     """Return the network of `report.model`, with the numbers that it has by now, as the model of a build.
 
-    BadInput where a `source` or something `said` of one is given beside it, or a number is NaN or infinite.
+    Raises BadModel where one of them is NaN or infinite.
     """
-    if given := [name for name, value in {"source": source, **said}.items() if value is not None]:
-        raise BadInput(f"`start` brings its network: leave out {', '.join(f'`{one}`' for one in given)}")
     network = copy_of(report.pruned.graph)
     network.load_state_dict(report.model.state_dict())
     model = replace(report.pruned, network=network, origin=None, lost_points=0.0)

@@ -38,7 +38,8 @@ def test_a_report_hands_back_the_pruned_network_for_training(pruned):
     assert all(one.grad is not None for one in network.parameters())
 
 
-def test_a_build_goes_on_from_what_was_trained_in_between(pruned, images, tmp_path):
+def test_a_build_goes_on_from_what_was_trained_in_between(pruned, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     before = {name: value.clone() for name, value in pruned.model.state_dict().items()}
     start = copy_of(pruned.pruned.graph)
     with torch.no_grad():
@@ -46,9 +47,10 @@ def test_a_build_goes_on_from_what_was_trained_in_between(pruned, images, tmp_pa
             parameter.mul_(1.01)
     try:
         wishes = {"device": "raspberry-pi", "data": images, "formats": ["onnx"], "prune": False, "max_drop": 100}
-        tuned = edgeslim.build(start=pruned, **wishes, estimate=False, out=tmp_path / "artifact")
+        tuned = edgeslim.build(start=pruned, **wishes, estimate=False)
     finally:
         pruned.model.load_state_dict(before)
+    assert tuned.artifact.folder == Path("artifacts/mixed-net-raspberry-pi-4")
     manifest = tuned.artifact.manifest
     assert manifest.model.source == "mixed_net.py:make"
     assert "trained behind pruning" in (tuned.artifact.folder / "MODEL_CARD.md").read_text()
@@ -61,8 +63,9 @@ def test_a_build_goes_on_from_what_was_trained_in_between(pruned, images, tmp_pa
         assert torch.allclose(tuned.model(image), start(image), atol=1e-5)
 
 
-def test_a_start_brings_all_that_is_said_of_a_model_and_its_weights_are_looked_at(pruned):
+def test_a_start_brings_all_that_is_said_of_a_model_and_its_weights_are_looked_at(pruned, tmp_path, monkeypatch):
     wishes = {"start": pruned, "device": "raspberry-pi"}
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match="`start` brings its network: leave out `source`, `labels`"):
         edgeslim.build(NET, labels=["a"], **wishes)
     before = {name: value.clone() for name, value in pruned.model.state_dict().items()}
