@@ -19,11 +19,14 @@ from edgeslim.bounds import MOST_YAML_BYTES, content_of
 from edgeslim.cli.help import Command
 from edgeslim.cli.words import Word, moved_path
 from edgeslim.errors import BadInput, near_misses
+from edgeslim.model.sources.known import holds_weights
 
 OWN, SHARED = "edgeslim.toml", "pyproject.toml"
 SHARED_TABLE = ("tool", "edgeslim")
 # Options that are of one call: no file says them.
 OF_ONE_CALL = ("json", "quiet", "verbose", "dry-run", "help")
+# Options that name what one command writes: said in its table alone.
+OF_ONE_COMMAND = ("out", "plot")
 # What a recipe says, and options over it.
 OF_A_RECIPE = (
     *("formats", "max_drop", "max_latency", "max_size", "prune", "no_prune", "keep_float", "half_weights"),
@@ -58,6 +61,8 @@ class WithDefaults(Command):
                 ctx.obj = project
                 given = self.make_parser(ctx).parse_args(list(args))[0]
                 void = {name for word in given for name in VOIDS.get(word, ())}
+                if holds_weights(given.get("source") or ""):
+                    void.add("weights")
                 defaults = _read(project, ctx)[self.name or ""]
                 ctx.default_map = {name: value for name, value in defaults.items() if name not in void}
         return super().parse_args(ctx, args)
@@ -179,7 +184,8 @@ def _entries(project: Project, options: Options) -> Iterator[tuple[tuple[str, ..
     tables = {key: one for key, one in project.tables.items() if key in options and isinstance(one, dict)}
     for key, value in project.tables.items():
         if key not in tables:
-            yield (), key, value, [name for name, known in options.items() if key in known]
+            having = () if key in OF_ONE_COMMAND else options
+            yield (), key, value, [name for name in having if key in options[name]]
     for name, table in tables.items():
         for key, value in table.items():
             yield (name,), key, value, [name] if key in options[name] else []
@@ -193,6 +199,9 @@ def _why_unknown(key: str, table: tuple[str, ...], options: Options, commands: M
         return f"`{key}`: expected a table of its options"
     if not table and key in commands:
         return f"the options of `{key}` are of one call, and no defaults"
+    if not table and key in OF_ONE_COMMAND:
+        having = [f"[{name}]" for name, own in options.items() if key in own]
+        return f"`{key}` names what one command writes; say it in a command's table: {', '.join(having)}"
     known = options[table[0]] if table else {*options, *(one for known in options.values() for one in known)}
     return f"unknown key `{key}`{near_misses(key, known)}"
 

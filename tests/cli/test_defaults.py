@@ -165,6 +165,7 @@ devise = "raspberry-pi"
 json = true
 check = 3
 cache = {kind = ["curve"]}
+out = "somewhere"
 [tool.edgeslim.build]
 max-dorp = 0.5
 format = "onnx"
@@ -185,6 +186,7 @@ artifact = "a"
         f"{at}]: `json` is of one call, and no default",
         f"{at}]: `check`: expected a table of its options",
         f"{at}]: the options of `cache` are of one call, and no defaults",
+        f"{at}]: `out` names what one command writes; say it in a command's table: [build], ",
         f"{at}.build]: unknown key `max-dorp`; did you mean `max-drop`",
         f"{at}.build]: `format`: expected a list; got `onnx`",
         f"{at}.build]: `threads`: 0 is not in the range x>=1",
@@ -195,7 +197,7 @@ artifact = "a"
         f"{at}.bench]: unknown key `artifact`",
     ):
         assert told in err, told
-    assert err.count(at) == 12, err
+    assert err.count(at) == 13, err
 
 
 def test_what_is_no_toml_is_told_with_its_place(project, asked):

@@ -1,6 +1,7 @@
 """`check` and `init`: what is known before a build, and a first model.py for those who have none."""
 
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +9,13 @@ import click
 
 import edgeslim
 from edgeslim.cli import words
-from edgeslim.cli.defaults import WithDefaults, from_command_line
+from edgeslim.cli.defaults import WithDefaults
 from edgeslim.cli.options import (
     AS_JSON,
     DEVICE,
     FORMATS,
+    SKIP_BAD,
+    TRUST_LABELS,
     WEIGHTS,
     echo,
     images_options,
@@ -23,11 +26,14 @@ from edgeslim.cli.options import (
 )
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput, Refused
+from edgeslim.model.sources.known import holds_weights
 from edgeslim.resources import whole_file
 
 if TYPE_CHECKING:
     from edgeslim.formats import FormatName
     from edgeslim.pipeline.preflight.check import CheckReport
+
+SETS = ("calibration", "selection", "evaluation")  # of images, which may be given each by itself
 
 
 @click.command(
@@ -66,24 +72,25 @@ def check(model: str | None, device: str, formats: tuple["FormatName", ...], as_
 @DEVICE
 @WEIGHTS
 @images_options
+@SKIP_BAD
+@TRUST_LABELS
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="The file (default: model.py beside SOURCE).")
 @AS_JSON
-@click.pass_context
-def init(context: click.Context, /, source: str, device: str, out: Path | None, as_json: bool, **wishes: Any) -> None:
+def init(source: str, device: str, out: Path | None, as_json: bool, **wishes: Any) -> None:
     """Write a commented model.py for SOURCE, and check it for a device.
 
     SOURCE is FILE.py:NAME, a module that says nothing of its images yet, or the weights of a torchvision classifier.
     What was guessed of the images stands in the file, and is said.
     """
-    from edgeslim.model.sources.starter import holds_weights, starter
+    from edgeslim.model.sources.starter import starter
 
-    file = out or Path(source.rpartition(":")[0] or source).parent / "model.py"
+    load_profile(device)
+    of_weights = holds_weights(source)
+    file = out or Path(source if of_weights else source.rpartition(":")[0]).parent / "model.py"
     if file.suffix != ".py":
         raise BadInput(f"--out {file}: a Python file is written; name it so (.py)")
-    if file.exists():
-        raise BadInput(f"{file} is there already, and is left as it is", f"--out {file.with_stem(file.stem + '_2')}")
-    if holds_weights(source):
-        if from_command_line(context, "weights"):
+    if of_weights:
+        if wishes["weights"]:
             raise BadInput(f"{source} and --weights both name weights; leave one of them out")
         wishes["weights"] = source
     made = starter(source, file, lambda text: click.echo(text, err=True))
@@ -93,21 +100,34 @@ def init(context: click.Context, /, source: str, device: str, out: Path | None, 
     except OSError as error:
         raise BadInput(f"cannot write {file}: {error.strerror}") from error
     model = f"{file}:{made.name}"
+    try:
+        found = edgeslim.check(model, device=device, **wishes)
+    except BaseException:  # what was wrong with weights or images is put right by the same call
+        file.unlink(missing_ok=True)
+        raise
     if not as_json:
         echo(f"wrote {file}: {made.network}")
     for line in made.guessed:
         tell("warning", f"guessed: {line}; look at PREPROCESSING in {file}")
-    found = edgeslim.check(model, device=device, **wishes)
     if as_json:
         print_json({"file": str(file), "guessed": list(made.guessed), "model": model, "check": found.to_dict()})
     else:
         _tell(found, model, device)
     _require_possible(found, model, device)
     if not as_json:
-        given = [(f"--{name}", str(value)) for name, value in wishes.items() if value is not None]
-        data = [] if wishes["data"] else ["--data", "IMAGES"]
-        call = ["edgeslim", "build", model, "--device", device, *(word for pair in given for word in pair), *data]
-        echo(f"next: {shlex.join(call)}")
+        echo(f"next: {shlex.join(['edgeslim', 'build', model, '--device', device, *_said(wishes)])}")
+
+
+def _said(wishes: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of a call as they are typed, and where its images are if nobody said."""
+    for name, value in wishes.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            yield from [option] if value else []
+        elif value is not None:
+            yield from (option, str(value))
+    if wishes["data"] is None and None in (wishes[name] for name in SETS):
+        yield from ("--data", "IMAGES")
 
 
 def _tell(found: "CheckReport", shown: str, device: str) -> None:

@@ -1,15 +1,15 @@
 """What to type in place of words that name no model."""
 
 import re
+import shlex
 from difflib import get_close_matches
 from pathlib import Path
 
 from edgeslim.errors import MissingPackage
-from edgeslim.model.sources.known import factories_in, torchvision_classifiers
+from edgeslim.model.sources.known import FOREIGN_WEIGHTS, factories_in, holds_weights, torchvision_classifiers
 from edgeslim.model.sources.timm import timm_package
 
 EXPECTED = "expected FILE.py:NAME, torchvision:NAME, timm:NAME, an image classifier's folder, or nothing"
-WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin")
 ULTRALYTICS = re.compile(r"(yolo[_-]?v?\d|rtdetr|fastsam|mobile_sam|sam\d?_)[a-z0-9._-]*\.pt", re.IGNORECASE)
 HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -24,11 +24,8 @@ def advice(source: str) -> str:
             f"`{source}` is a checkpoint of Ultralytics' package, whose objects edgeslim does not load; {EXPECTED}. "
             "Write its network as a plain module, and give the weights with --weights"
         )
-    if path.suffix in WEIGHTS:
-        return (
-            f"`{source}` holds weights, not a network; name the module that they belong to: "
-            f"model.py:make --weights {source}; of a torchvision classifier, `edgeslim init {source}` writes it"
-        )
+    if holds_weights(source) or path.suffix in FOREIGN_WEIGHTS:
+        return _of_weights(source)
     if path.is_dir():
         return (
             f"`{source}` is a folder without config.json; {EXPECTED} (config.json, model.safetensors, "
@@ -39,6 +36,20 @@ def advice(source: str) -> str:
     close = _close_to(source.lower())
     meant = f"; did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
     return f"`{source}` is no model; {EXPECTED}{meant}"
+
+
+def _of_weights(source: str) -> str:
+    """Return what to type for a file of weights without the network that they belong to."""
+    typed = shlex.quote(source)
+    if not holds_weights(source):
+        return (
+            f"`{source}` holds weights, not a network, and is not read: save their state dict as .safetensors or .pt, "
+            "and name the module that they belong to: model.py:make --weights FILE"
+        )
+    return (
+        f"`{source}` holds weights, not a network; name the module that they belong to: model.py:make --weights "
+        f"{typed}; of a torchvision classifier, `edgeslim init {typed} --device NAME` writes it"
+    )
 
 
 def _of_a_hub(source: str) -> str:

@@ -5,8 +5,15 @@ import importlib.util
 import re
 from pathlib import Path
 
+WEIGHTS = (".safetensors", ".pt", ".pth")  # the endings of files of weights that are read
+FOREIGN_WEIGHTS = (".ckpt", ".bin")  # and of those that are not
 # What registers a builder of torchvision's, up to the name of the function that follows.
 _BUILDER = re.compile(r"^@register_model\(.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
+
+
+def holds_weights(source: str) -> bool:
+    """Tell whether words name a file of weights that is read, and no network."""
+    return Path(source).suffix in WEIGHTS
 
 
 def factories_in(file: Path) -> list[str]:

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgeslim.errors import BadModel
 from edgeslim.model.model import THE_MODULE, Model
-from edgeslim.model.sources.python_file import copied, preprocessing_of
+from edgeslim.model.sources.python_file import copied, preprocessing_of, require_shapes
 from edgeslim.tasks import DEFAULT_TASK, task_named
 from edgeslim.tasks.preprocessing import Preprocessing
 
@@ -29,6 +29,7 @@ def from_module(
         said = {} if preprocessing is None else {"preprocessing": preprocessing}
         preprocessing = preprocessing_of(said, f"the {name} given as a module", "preprocessing")
     own = copied(network, f"the {name}").eval()
+    require_shapes(own, f"the {name}")
     return Model(
         f"module:{name}",
         THE_MODULE,

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from edgeslim.errors import BadModel, near_misses
 from edgeslim.model.model import THE_MODULE, Model
@@ -68,7 +69,9 @@ def named_in_file(source: str, seed: int) -> tuple[dict[str, Any], nn.Module, st
         if factory not in namespace:
             known = [n for n, v in namespace.items() if callable(v) and not n.startswith("_")]
             raise BadModel(f"{file} defines no `{factory}`{near_misses(factory, known)}")
-        return namespace, *_network(namespace[factory], f"{path.name}:{factory}", source)
+        network, held = _network(namespace[factory], f"{path.name}:{factory}", source)
+    require_shapes(network, f"{path.name}:{factory}")
+    return namespace, network, held
 
 
 def _network(named: Any, shown: str, source: str) -> tuple[nn.Module, str]:
@@ -107,6 +110,16 @@ def copied(network: nn.Module, name: str) -> nn.Module:
         return copy.deepcopy(network)
     except Exception as error:
         raise BadModel(f"{name} cannot be copied, and edgeslim changes no module of yours: {error}") from error
+
+
+def require_shapes(network: nn.Module, name: str) -> None:
+    """Raise BadModel, with `name`, for a lazy module whose weights have no shape yet."""
+    for weight, value in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(value):
+            raise BadModel(
+                f"{name} is lazy: its `{weight}` has no shape, for no image has run through it",
+                "run it on one where it is made: network(torch.zeros(1, 3, 224, 224))",
+            )
 
 
 @contextmanager

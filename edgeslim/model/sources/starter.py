@@ -1,8 +1,13 @@
 """A first model.py: what edgeslim must know of a network, written for a module of a file's or for a checkpoint."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import keyword
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from edgeslim.errors import BadInput, BadModel
-from edgeslim.model.sources.advice import WEIGHTS, advice
+from edgeslim.model.sources.advice import advice
 from edgeslim.model.sources.huggingface import CONFIG
+from edgeslim.model.sources.known import holds_weights
 from edgeslim.model.sources.outputs import parts_of
 from edgeslim.model.sources.python_file import named_in_file
 from edgeslim.model.sources.torchvision import arguments_of, published_preprocessing, torchvision_models
@@ -23,6 +29,8 @@ from edgeslim.tasks.preprocessing import Preprocessing
 
 SIDES = (224, 32, 28, 64, 96, 128, 160, 192, 227, 256, 299, 320, 384, 48, 112)  # pixels, in the order they are tried
 MOST_SIDES = 2  # that are found: with two, one is a guess
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+POSITIONS = "encoder.pos_embedding"  # of a vision transformer: one for the class, and one for each patch
 MEAN_AND_STD = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.5,), (0.5,))}
 TOLD = {
     "width": "pixels that the network takes",
@@ -33,6 +41,11 @@ TOLD = {
     "color_order": '"RGB", "BGR" or "GRAY"',
     "interpolation": '"bilinear", "bicubic" or "nearest"',
 }
+SAID = ("LABELS", "OUTPUTS", "TASK")  # what a file says of its network beside that
+LABELS = """
+# A name for each class, in the order of the network's answers; without them, classes go by numbers.
+# LABELS = ["cat", "dog"]
+"""
 
 
 @dataclass(frozen=True)
@@ -45,24 +58,25 @@ class Starter:
     guessed: tuple[str, ...]
 
 
-def holds_weights(source: str) -> bool:
-    """Tell whether words name a file of weights, and no network."""
-    return Path(source).suffix in WEIGHTS
-
-
 def starter(source: str, file: Path, tell: Callable[[str], None]) -> Starter:
     """Return a first model.py, to be written to `file`, for "FILE.py:NAME" or the weights of a torchvision classifier.
 
-    `tell` is told what takes seconds. Raises BadInput where nothing is missing, or `file` would not find what it
-    imports; BadModel for what is no network, takes images of no usual size, or for weights of an unknown network.
+    `tell` is told what takes seconds. Raises BadInput where nothing is missing, where `file` is there already or would
+    not find what it imports; BadModel for what is no network, takes images of no usual size, or for weights of an
+    unknown network.
     """
     if holds_weights(source):
-        return _of_checkpoint(Path(source), tell)
+        return _of_checkpoint(Path(source), file, tell)
     if source.startswith(("torchvision:", "timm:")) or (Path(source) / CONFIG).is_file():
         raise BadInput(f"{source} says itself how images become inputs; it needs no file")
     if not source.rpartition(":")[0].endswith(".py"):
         raise BadModel(advice(source))
     return _of_module(source, file)
+
+
+def _require_free(file: Path) -> None:
+    if os.path.lexists(file):
+        raise BadInput(f"{file} is there already, and is left as it is", f"--out {file.with_stem(file.stem + '_2')}")
 
 
 def _of_module(source: str, file: Path) -> Starter:
@@ -73,33 +87,44 @@ def _of_module(source: str, file: Path) -> Starter:
         raise BadInput(f"{own} says itself how images become inputs; nothing is missing")
     if file.resolve().parent != Path(own).resolve().parent:
         raise BadInput(f"{file} must lie beside {own}, from which it imports `{name}`")
+    _require_free(file)
+    imported = _import(Path(own), [name, *(one for one in SAID if one in namespace)])
     channels, taken = _images_taken(network.eval(), source)
     side, *others = taken
     mean, std = MEAN_AND_STD[channels]
     classes = _classes(taken[side])
     guessed = (
-        f"images of {side}x{side}, {f'but it takes {others[0]}x{others[0]} too' if others else 'which it takes'}",
+        f"images of {side}x{side} with {channels} channel{'s'[: channels - 1]}, "
+        + (f"but it takes {others[0]}x{others[0]} too" if others else "which it takes"),
         f"mean and std: {'those of ImageNet' if channels == 3 else 'for values in -1..1'}",
-    )
-    stem = Path(own).stem
-    imported = (
-        f"from {stem} import {name}"
-        if stem.isidentifier()
-        else f"from importlib import import_module\n\n{name} = import_module({json.dumps(stem)}).{name}"
     )
     answers = f", which answers {classes} classes" if classes else ""
     return Starter(
         _text(
-            f"{name} of {Path(own).name}",
+            f"The network `{name}` of {Path(own).name}",
             imported,
             Preprocessing(side, side, 3 if channels == 3 else 1, side, mean, std, "RGB" if channels == 3 else "GRAY"),
             guessed,
-            f"__all__ = [{json.dumps(name)}]",
+            "" if "LABELS" in namespace else LABELS,
         ),
         name,
         f"`{name}` of {own}{answers}",
         guessed,
     )
+
+
+def _import(own: Path, names: list[str]) -> str:
+    """Return the lines that import some names from a file beside, and export them; BadInput where Python cannot."""
+    stem = own.stem
+    loaded = getattr(sys.modules.get(stem), "__file__", None)
+    if "." in stem or stem in sys.stdlib_module_names or (loaded and Path(loaded).resolve() != own.resolve()):
+        why = "a dot is in its name" if "." in stem else f"there is another module `{stem}`"
+        raise BadInput(f"{own} cannot be imported, for {why}", "rename it")
+    exported = f"__all__ = {json.dumps(names)}"
+    if stem.isidentifier() and not keyword.iskeyword(stem):
+        return f"from {stem} import {', '.join(names)}\n\n{exported}"
+    taken = "".join(f"{one} = _module.{one}\n" for one in names)
+    return f"from importlib import import_module\n\n_module = import_module({json.dumps(stem)})\n{taken}\n{exported}"
 
 
 def _images_taken(network: nn.Module, source: str) -> tuple[int, dict[int, Any]]:
@@ -119,7 +144,7 @@ def _images_taken(network: nn.Module, source: str) -> tuple[int, dict[int, Any]]
             return channels, taken
     raise BadModel(
         f"{source} takes images of none of the usual sizes ({', '.join(map(str, sorted(SIDES)))}) with 3 channels or 1",
-        f"say in its file how images become inputs, as README.md shows; what was tried first: {reasons[0]}",
+        f"say in its file how images become inputs, as docs/model.md shows; what was tried first: {reasons[0]}",
     )
 
 
@@ -129,24 +154,29 @@ def _classes(returned: Any) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
-def _of_checkpoint(path: Path, tell: Callable[[str], None]) -> Starter:
+def _of_checkpoint(path: Path, file: Path, tell: Callable[[str], None]) -> Starter:
     """Return a model.py for weights that fit one of torchvision's classifiers."""
     key, state = read_state(path)
+    _require_free(file)
     held = {name: tuple(value.shape) for name, value in without_prefix(state).items()}
     models = torchvision_models()
     names = sorted(models.list_models(module=models), key=lambda name: (name not in path.stem, name))
     tell(f"holding the {len(held)} weights of {path} against {len(names)} networks of torchvision's")
     shared: dict[str, int] = {}
     for name in names:
-        shapes = _shapes(name)
+        asked = _asked(name, held)
+        shapes = _shapes(name, **asked)
         if held.keys() == shapes.keys():
-            classes = next(iter(held[next(reversed(shapes))]), 0)  # the last weight is the classifier's
-            if _shapes(name, classes) == held:
-                return _of_torchvision(path, key, name, classes)
+            asked["num_classes"] = (
+                next(iter(held[next(reversed(shapes))]), 0) or 1
+            )  # the last weight is the classifier's
+            if _shapes(name, **asked) == held:
+                return _of_torchvision(path, key, name, asked)
         shared[name] = len(shapes.items() & held.items())
     raise BadModel(
         f"{path} holds {len(held)} weights, which are no torchvision classifier's{_closest(held, shared)}",
-        f"name the module that they belong to: edgeslim init FILE.py:NAME --weights {path}",
+        "name the module that they belong to: "
+        f"edgeslim init FILE.py:NAME --weights {shlex.quote(str(path))} --device NAME",
     )
 
 
@@ -155,7 +185,8 @@ def _closest(held: Mapping[str, tuple[int, ...]], shared: Mapping[str, int]) -> 
     closest = max(shared, key=lambda name: shared[name])
     if shared[closest] * 2 <= len(held):
         return ""
-    strange = [f"`{name}` {shape}" for name, shape in held.items() if _shapes(closest).get(name) != shape]
+    known = _shapes(closest, **_asked(closest, held))
+    strange = [f"`{name}` {shape}" for name, shape in held.items() if known.get(name) != shape]
     what = f"but {strange[0]} is not" if strange else "but others of its are missing"
     return f"; {shared[closest]} are {closest}'s by name and shape, {what}"
 
@@ -169,59 +200,64 @@ class _WithoutValues(TorchFunctionMode):
 
 
 @cache
-def _shapes(name: str, classes: int = 1000) -> dict[str, tuple[int, ...]]:
+def _shapes(name: str, **asked: Any) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes of all weights of a torchvision classifier, in its order."""
     with _WithoutValues():
-        network = torchvision_models().get_model(name, **_asked(name, classes))
+        network = torchvision_models().get_model(name, weights=None, **asked)
     return {one: tuple(value.shape) for one, value in network.state_dict().items()}
 
 
-def _asked(name: str, classes: int) -> dict[str, Any]:
-    """Return the arguments that make a torchvision classifier."""
-    return {"weights": None, "num_classes": classes, **arguments_of(name, trained=True)}
+def _asked(name: str, held: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Return the arguments that make a torchvision classifier of some weights, where they are its."""
+    asked = arguments_of(name, trained=True)
+    if name in WITH_AUXILIARY_HEADS and not any(one.lower().startswith("aux") for one in held):
+        asked["aux_logits"] = False
+    places = held.get(POSITIONS, ())[1:2]
+    if "image_size" in asked and places > (1,):
+        asked["image_size"] = math.isqrt(places[0] - 1) * int(name.rpartition("_")[2])  # of a patch, as vit_b_16 says
+    return asked
 
 
-def _of_torchvision(path: Path, key: str, name: str, classes: int) -> Starter:
+def _of_torchvision(path: Path, key: str, name: str, asked: Mapping[str, Any]) -> Starter:
     """Return a model.py that makes a torchvision classifier."""
     preprocessing, published = published_preprocessing(name)
-    asked = _asked(name, classes)
-    rescaled = ", which the network rescales itself (transform_input)" if "transform_input" in asked else ""
-    guessed = (f"images as torchvision's own weights expect them ({published}){rescaled}",)
-    arguments = ", ".join(f"{argument}={value}" for argument, value in asked.items())
+    guessed = [f"images as torchvision's own weights expect them ({published})"]
+    if "transform_input" in asked:
+        guessed[0] += ", which the network rescales itself (transform_input)"
+    side, classes = asked.get("image_size", preprocessing.width), asked["num_classes"]
+    if side != preprocessing.width:
+        preprocessing = replace(preprocessing, width=side, height=side, resize=side)
+        guessed.append(f"but of {side}x{side}, for which the weights have places, and not cut out of larger ones")
+    arguments = ", ".join(f"{argument}={value}" for argument, value in {"weights": None, **asked}.items())
     made = (
         'def make() -> nn.Module:\n    """Return the network; edgeslim loads its weights from the file that --weights '
         f'names."""\n    return get_model("{name}", {arguments})'
     )
     return Starter(
         _text(
-            f"torchvision's {name} for {classes} classes",
+            f"Torchvision's {name} for {classes} classes",
             "from torch import nn\nfrom torchvision.models import get_model",
             preprocessing,
             guessed,
-            f"\n{made}",
+            f"{LABELS}\n\n{made}\n",
         ),
         "make",
         f"torchvision's {name} for {classes} classes, which {path.name}{f'[{key}]' if key else ''} fits",
-        guessed,
+        tuple(guessed),
     )
 
 
-def _text(what: str, imported: str, preprocessing: Preprocessing, guessed: tuple[str, ...], end: str) -> str:
+def _text(what: str, imported: str, preprocessing: Preprocessing, guessed: Sequence[str], end: str) -> str:
     """Return the file."""
     settings = "".join(
         f"    {json.dumps(key)}: {json.dumps(value)},{f'  # {TOLD[key]}' if key in TOLD else ''}\n"
         for key, value in preprocessing.to_dict().items()
     )
-    return f'''"""{what[0].upper()}{what[1:]}, as edgeslim takes it."""
+    return f'''"""{what}, as edgeslim takes it."""
 
 {imported}
 
 # How an image becomes an input, which must be as the network was trained. Guessed, so look at it:
 {"".join(f"#   {line}{chr(10)}" for line in guessed)}PREPROCESSING = {{
 {settings}}}
-
-# A name for each class, in the order of the network's answers; without them, classes go by numbers.
-# LABELS = ["cat", "dog"]
-
-{end}
-'''
+{end}'''

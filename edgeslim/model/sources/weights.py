@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgeslim.errors import BadModel
+from edgeslim.model.sources.known import holds_weights
 
 # Where the checkpoints of a training loop hold the state dict, beside optimizers and counts.
 CHECKPOINT_KEYS = ("model_state_dict", "state_dict", "model")
@@ -67,7 +68,7 @@ def read_state(path: Path) -> tuple[str, dict[str, Tensor]]:
             return "", load_file(path)
         except (SafetensorError, OSError) as error:
             raise BadModel(f"{path} is no readable safetensors file: {error}") from error
-    if path.suffix not in (".pt", ".pth"):
+    if not holds_weights(str(path)):
         raise BadModel(f"{path}: weights are .safetensors, or .pt/.pth state dicts without code")
     try:
         with warnings.catch_warnings():
