@@ -55,13 +55,41 @@ def trace(network: nn.Module, shape: tuple[int, ...]) -> fx.GraphModule:
             f"torch.export cannot trace the model for an input of {shape}: "
             f"{type(error).__name__}: {reason[0] if reason else 'no reason given'}"
         ) from error
-    return graph_of(exported)
+    return graph_of(_without_changes_of_views(exported))
 
 
 def program_of(network: nn.Module, image: Tensor) -> torch.export.ExportedProgram:
     """Return the network exported for inputs like `image`."""
     with _own_warnings_of_torch_silenced():
         return torch.export.export(network, (image,))
+
+
+def _without_changes_of_views(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Return a program that changes nothing in place, where it changes what is read later as another value too.
+
+    Of `h[:, 0].add_(1)` a traced graph reads `h` again, and only its memory tells that it is another by then.
+    """
+    nodes = [node for node in program.graph.nodes if isinstance(node.meta.get("val"), Tensor)]
+    place = {node: number for number, node in enumerate(program.graph.nodes)}
+    for node in nodes:
+        if changes(node):
+            changed = _memory(node.args[0])
+            before = [one for one in nodes if place[one] < place[node] and _memory(one) == changed]
+            if any(place[user] > place[node] for one in before for user in one.users):
+                with _own_warnings_of_torch_silenced():
+                    program = program.run_decompositions({})
+                break
+    return program
+
+
+def _memory(node: Any) -> Any:
+    return node.meta["val"].untyped_storage()._cdata
+
+
+def changes(node: fx.Node) -> bool:
+    """Tell whether a node is an operator that changes what it is given."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def copy_of(graph: fx.GraphModule) -> fx.GraphModule:

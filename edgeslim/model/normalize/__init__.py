@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from torch import fx
 
-from edgeslim.model.graph import IN_PLACE, drop_unused, output_nodes, parameter
+from edgeslim.model.graph import IN_PLACE, changes, drop_unused, output_nodes, parameter
 from edgeslim.model.normalize import constants
 from edgeslim.model.normalize.rewriting import replaced
 
@@ -51,7 +51,10 @@ def normalized(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _without_changes_in_place(graph: fx.GraphModule) -> bool:
-    """Let every operator write a tensor of its own: `add_(x, y)` is `add(x, y)`, for nothing reads the old x again."""
+    """Let every operator write a tensor of its own: `add_(x, y)` is `add(x, y)`, for nothing reads x again.
+
+    What reads it again by another value, a view, was taken apart when the network was traced.
+    """
     found = [node for node in graph.graph.nodes if node.target in IN_PLACE]
     for node in found:
         node.target = IN_PLACE[node.target]
@@ -63,7 +66,7 @@ def _without_repetition(graph: fx.GraphModule) -> bool:
 
     Nothing is, where an operator changes what it is given: what reads a value before and after it finds two.
     """
-    if any(constants.changes(node) for node in graph.graph.nodes):
+    if any(changes(node) for node in graph.graph.nodes):
         return False
     outputs = output_nodes(graph)
     seen: dict[str, fx.Node] = {}

@@ -1,14 +1,17 @@
 """Operators made of others, spelled out.
 
 prelu(x, w) = leaky_relu(x, w) for one slope w, else relu(x) - w relu(-x);  expand_as, reshape_as, view_as and unflatten
-are expand, reshape and view;  the 2-norm is the root of the sum of squares;  the maximum over height and width, or over
-channels, is a pool whose window they fill; an average over neighbouring channels one over the rows of an image.
+are expand, reshape and view;  x with all of it y (copy, fill) is y as large as x;  the first output of a batch norm
+that gives its statistics too is a batch norm;  the 2-norm is the root of the sum of squares;  the maximum over height
+and width, or over channels, is a pool whose window they fill; an average over neighbouring channels one over the rows
+of an image.
 
 An adaptive average to one place is a mean. An adaptive pool from n places to m takes for its i-th the places from
 floor(i n / m) to ceil((i + 1) n / m), of rows and of columns independently: where m divides n it is a pool with that
 window, else rows and then columns are slices pooled each by itself and put together.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +38,22 @@ def _reshape_as(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 def _unflatten(graph: fx.GraphModule, node: fx.Node) -> bool:
     return replaced(graph, node, inserted(graph, node, ATEN.view.default, node.args[0], list(shape_of(node))))
+
+
+def _overwritten(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if not isinstance(source := arguments(node)[1], fx.Node):
+        return False
+    if shape_of(source) != shape_of(node):
+        source = inserted(graph, node, ATEN.expand.default, source, list(shape_of(node)))
+    return replaced(graph, node, source)
+
+
+def _normalized(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if any(user.target is not operator.getitem or user.args[1] != 0 for user in node.users):
+        return False
+    image, weight, bias, mean, variance, momentum, eps = arguments(node)
+    plain = (image, weight, bias, mean, variance, False, momentum, eps, False)
+    return replaced_all(graph, list(node.users), inserted(graph, node, ATEN.batch_norm.default, *plain))
 
 
 def _prelu(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -136,6 +155,9 @@ def _average_of_channels(graph: fx.GraphModule, node: fx.Node) -> bool:
 
 _FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
     ATEN.prelu.default: _prelu,
+    ATEN.copy.default: _overwritten,
+    ATEN.fill.Tensor: _overwritten,
+    ATEN._native_batch_norm_legit_no_training.default: _normalized,
     ATEN.expand_as.default: _expand_as,
     ATEN.reshape_as.default: _reshape_as,
     ATEN.view_as.default: _reshape_as,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgeslim.model.graph import ATEN, parameter
+from edgeslim.model.graph import ATEN, changes, parameter
 from edgeslim.model.normalize.rewriting import stored
 
 RANDOM = torch.Tag.nondeterministic_seeded
@@ -54,12 +54,6 @@ def _is_constant(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
     if RANDOM in getattr(node.target, "tags", ()):
         return False
     return node.target in MADE or all(source in values for source in node.all_input_nodes)
-
-
-def changes(node: fx.Node) -> bool:
-    """Tell whether a node is an operator that changes what it is given."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and bool(schema.is_mutable)
 
 
 def _value(node: fx.Node, values: dict[fx.Node, Any]) -> Any:

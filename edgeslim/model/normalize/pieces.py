@@ -4,7 +4,8 @@ split(x, n) into equal pieces = chunk(x, size / n);  unbind(x)[i] = chunk(x, siz
 cat(x with the axis, y with the axis);  narrow(x, begin, n) = x[begin : begin + n];  the values of max(x, axis) are
 amax(x, axis);  roll(x, n) = cat(the last n of x, the rest);  x[places] = cat of slices, one for each run of places;
 repeat(x, n) = cat(x, x, ...);  swapaxes is transpose;  cat(w, x) with a stored w (a class token) is x with zeros before
-it, plus w with zeros behind it: a sum takes as many images as there are.
+it, plus w with zeros behind it: a sum takes as many images as there are.  x with y at some places of an axis
+(select_scatter, slice_scatter) = cat(what is before them, y, what is behind them).
 """
 
 import operator
@@ -105,6 +106,25 @@ def _repeated(graph: fx.GraphModule, node: fx.Node) -> bool:
     return replaced(graph, node, image)
 
 
+def _scattered(graph: fx.GraphModule, node: fx.Node) -> bool:
+    image, written = arguments(node)[:2]
+    axis = int(argument(node, "dim")) % len(shape_of(image))
+    size = shape_of(image)[axis]
+    if node.target is ATEN.select_scatter.default:
+        begin = int(argument(node, "index")) % size
+        end = begin + 1
+        written = inserted(graph, node, ATEN.unsqueeze.default, written, axis)
+    else:
+        begin, end, step = slice(*(argument(node, name) for name in ("start", "end", "step"))).indices(size)
+        if step != 1:
+            return False
+    parts = [] if begin == 0 else [inserted(graph, node, ATEN.slice.Tensor, image, axis, 0, begin)]
+    parts.append(written)
+    parts += [] if end == size else [inserted(graph, node, ATEN.slice.Tensor, image, axis, end, size)]
+    whole = written if len(parts) == 1 else inserted(graph, node, ATEN.cat.default, parts, axis)
+    return replaced(graph, node, whole)
+
+
 def _exchanged(graph: fx.GraphModule, node: fx.Node) -> bool:
     return replaced(graph, node, inserted(graph, node, ATEN.transpose.int, *arguments(node)))
 
@@ -163,6 +183,8 @@ _FORMS: dict[Any, Callable[[fx.GraphModule, fx.Node], bool]] = {
     ATEN.max.dim: _largest,
     ATEN.repeat.default: _repeated,
     ATEN.swapaxes.default: _exchanged,
+    ATEN.select_scatter.default: _scattered,
+    ATEN.slice_scatter.default: _scattered,
     ATEN.index_select.default: _selected,
     ATEN.index.Tensor: _selected,
 }

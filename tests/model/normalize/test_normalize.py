@@ -17,6 +17,7 @@ from edgeslim.model.normalize import normalized
 from tests.support.small_models import Passing
 
 SHAPE = (1, 8, 12, 10)
+PIECES = ("cat", "pad", "select", "slice", "unsqueeze")
 # Operator that must be gone -> what has it, and an operator that is there instead (None: nothing is).
 REWRITTEN: dict[str, tuple[Callable[[Tensor], Tensor], str | None]] = {
     "sub": (lambda x: x - x.relu(), "add"),
@@ -180,6 +181,56 @@ def test_what_is_read_before_and_after_a_change_in_place_stays_two_values() -> N
     images = torch.rand(SHAPE)
     (found,) = forward(normalized(trace(network, SHAPE)), images)
     assert torch.equal(found, network(images))
+
+
+def _add_to_a_channel(h: Tensor) -> Tensor:
+    h[:, 0].add_(5.0)
+    return h
+
+
+def _set_a_channel(h: Tensor) -> Tensor:
+    h[:, 0] = 5.0
+    return h
+
+
+def _set_rows_of_a_channel(h: Tensor) -> Tensor:
+    h[:, -1, 2:-3] = h[:, 0, 2:-3].relu()
+    return h
+
+
+def _scale_some_channels(h: Tensor) -> Tensor:
+    h[:, :3] *= 2
+    return h
+
+
+def _scale_all(h: Tensor) -> Tensor:
+    h[:] *= 2
+    return h
+
+
+def _change_behind_a_view(h: Tensor) -> Tensor:
+    before = h[:, :4]
+    h.add_(5.0)
+    return torch.cat([before, h[:, 4:]], 1)
+
+
+def _change_a_view(h: Tensor) -> Tensor:
+    h.view(h.shape[0], -1).mul_(2.0)
+    return h
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(_add_to_a_channel, _set_a_channel, _set_rows_of_a_channel, _scale_some_channels, _scale_all),
+        *(_change_behind_a_view, _change_a_view),
+    ],
+)
+def test_what_is_changed_in_place_through_a_view_is_changed_for_all_that_read_it(change) -> None:
+    network = Passing(lambda self, x: self.norm(change(self.norm(self.layer(x)).relu())), layer=nn.Conv2d(8, 8, 3))
+    network.norm = nn.BatchNorm2d(8)
+    nn.init.uniform_(network.norm.running_var, 1.0, 2.0)
+    assert require_same(network) <= {"conv2d", "batch_norm", "relu", "add", "mul", "view", *PIECES}
 
 
 def test_autocast_that_is_on_is_refused() -> None:
