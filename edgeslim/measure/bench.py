@@ -23,21 +23,25 @@ METERED_S, METERED_PAUSE_S = 10.0, 5.0  # the shortest window and pause of which
 
 
 class CutOff(Unfinished):
-    """A bench whose device was lost; what was complete before lies in `folder`, if it could be kept."""
+    """A bench whose device was lost; what was complete before is in `report`, and in its folder if it could be kept."""
 
-    def __init__(self, cause: Unfinished, folder: Path | None) -> None:
+    def __init__(self, cause: Unfinished, folder: Path | None, manifest: Manifest) -> None:
         super().__init__(cause, cause.measurements)
-        self.folder = folder
+        self.report = BenchReport(tuple(cause.measurements), folder, manifest)
         if folder is not None:
             self.message += f"\nwhat was complete before is kept in {folder}, marked partial"
 
 
 @dataclass(frozen=True)
 class BenchReport(Readable, view="measurements:bench_view"):
-    """What a bench measured, a file each; `folder` holds every raw time, None for an archive, which keeps nothing."""
+    """What a bench measured, a file each, of the artifact with that manifest.
+
+    `folder` holds every raw time; None for an archive, which keeps nothing.
+    """
 
     measurements: tuple[Measurement, ...]
     folder: Path | None
+    manifest: Manifest
 
 
 def bench(
@@ -72,8 +76,8 @@ def bench(
         try:
             measured = bench_entries(entries, device, workload, metering, stages, require_accelerator)
         except Unfinished as error:
-            raise CutOff(error, keep(error.measurements, path, on, error.lines)) from error
-    return BenchReport(tuple(measured), keep(measured, path, on))
+            raise CutOff(error, keep(error.measurements, path, on, error.lines), manifest) from error
+    return BenchReport(tuple(measured), keep(measured, path, on), manifest)
 
 
 def bench_entries(

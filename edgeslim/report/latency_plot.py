@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from edgeslim.errors import BadInput
-from edgeslim.measure.measurement import Measurement
+from edgeslim.measure.measurement import FEWEST_FOR_P99, Measurement
 from edgeslim.report.plots import require_drawable, save_figure
 from edgeslim.units import show_seconds
 
 ROW_INCHES, WIDE_RANGE = 0.85, 8.0
+NEAR = 1.2  # times the 99th percentile: a slower time than that stretches the axis
 MARGIN = 1.03  # what the axis is longer than what lies on it
 UNITS = (("s", 1.0), ("ms", 1e3), ("µs", 1e6))
 COLOURS = {"fp32": "#4477aa", "int8": "#ee7733"}
@@ -70,9 +71,16 @@ def _title(measured: Sequence[Measurement]) -> str:
 
 
 def _end_s(one: Measurement) -> float:
-    """Return the time behind which a file needs no room: its 99th percentile, or what else is drawn of it."""
+    """Return the time behind which a file needs no room: its 99th percentile, or what else is drawn of it.
+
+    Fewer times than that percentile needs, and those that all lie near it, are drawn all.
+    """
+    times = _times(one)
+    end_s = np.percentile(times, 99)
+    if len(times) < FEWEST_FOR_P99 or max(times) <= NEAR * end_s:
+        return max(times)
     boxes = (np.percentile(run.samples_s, 95) for run in one.processes)
-    return float(max(np.percentile(_times(one), 99), *boxes, one.median_interval_s[1]))
+    return float(max(end_s, *boxes, one.median_interval_s[1]))
 
 
 def _times(one: Measurement) -> list[float]:

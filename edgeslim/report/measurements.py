@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgeslim.artifact.archive import open_artifact
+from edgeslim.artifact.manifest import Manifest
+from edgeslim.backends import backend_of_artifact
 from edgeslim.devices.profile import known_devices, load_profile
 from edgeslim.measure.artifact_changes import ArtifactChanges
 from edgeslim.measure.bench import BenchReport
@@ -22,10 +23,9 @@ DIFFERS = {True: "differs", False: "no difference"}
 OTHER_IMAGES = "score: as if other images had judged each; where they are the same, the interval is too wide"
 
 
-def place_of(measured: Sequence[Measurement], artifact: Path) -> str:
+def place_of(measured: Sequence[Measurement], manifest: Manifest) -> str:
     """Say where an artifact's figures were taken, and whether that is the device it was built for."""
-    with open_artifact(artifact) as opened:
-        device = opened.manifest.compatible.device
+    device = manifest.compatible.device
     return place(measured, device, here=_on_a(device, measured[0].place))
 
 
@@ -77,9 +77,10 @@ def measurement_table(
 
 
 def bench_view(report: BenchReport) -> Table:
-    """Return the figures of a bench."""
-    places = dict.fromkeys(one.place.name for one in report.measurements)
-    return measurement_table(report.measurements, " and ".join(places), report.folder)
+    """Return the figures of a bench, where they were taken, and what was not timed."""
+    measured, manifest = report.measurements, report.manifest
+    where = place_of(measured, manifest) if measured else "a device that was lost before the first file was done"
+    return measurement_table(measured, where, report.folder, backend_of_artifact(manifest).bench_lines(manifest))
 
 
 def doubt_lines(found: Sequence[tuple[str, Sequence[Caution]]]) -> list[str]:

@@ -24,7 +24,7 @@ def require_drawable(file: Path) -> None:
     """Raise MissingPackage where nothing can be drawn, and BadInput for a file of another kind than is drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingPackage("matplotlib", "plot")
-    if file.suffix not in ENDINGS:
+    if file.suffix.lower() not in ENDINGS:
         raise BadInput(f"--plot {file}: expected a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
 
 
@@ -73,7 +73,7 @@ def save_figure(figure: Any, file: Path) -> None:
     """Write a figure in the format of the file's ending, the same bytes each time; BadInput where it cannot be."""
     import matplotlib as mpl
 
-    form = file.suffix.lstrip(".")
+    form = file.suffix.lower().lstrip(".")
     told: dict[str, None] = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[form]
     try:
         with mpl.rc_context({"svg.hashsalt": "edgeslim"}), whole_file(file) as part:

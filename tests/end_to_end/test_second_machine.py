@@ -105,11 +105,12 @@ def test_a_reboot_in_the_middle_of_a_run_keeps_what_was_measured_marked_partial(
         bench(artifact, on=machine.address, workload=Workload(processes=4, min_duration_s=3), progress=reboot)
     assert (cut.value.status, cut.value.exit_code) == ("rebooted", 4)
     machine.wait_for_boots(boots + 1)
-    saved = [load(file) for file in sorted(cut.value.folder.glob("*.json"))]
+    folder = cut.value.report.folder
+    saved = [load(file) for file in sorted(folder.glob("*.json"))]
     assert [one.status for one in saved] == ["partial", "partial"], "a partial measurement passes for a whole one"
     assert sorted(len(one.processes) for one in saved) == [1, 2], "complete processes were lost or averaged"
     assert "rebooted" in saved[0].cautions[0].text, "the reason is not said"
-    assert '"time"' in (cut.value.folder / "cut_short.jsonl").read_text(), "what the cut process had measured is lost"
+    assert '"time"' in (folder / "cut_short.jsonl").read_text(), "what the cut process had measured is lost"
     again = edgeslim("bench", str(artifact), "--on", machine.address, "--processes", "1")
     assert again.returncode == 0, again.stderr
     assert machine.ssh(f"ls {REMOTE}") == "kept\n", "what the reboot left was not cleaned up"

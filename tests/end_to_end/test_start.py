@@ -1,5 +1,6 @@
 """A build hands back its pruned network for one's own training, and another goes on from it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_a_report_hands_back_the_pruned_network_for_training(pruned):
         assert torch.allclose(network(pictures), each, atol=1e-5)
     network(pictures).square().sum().backward()
     assert all(one.grad is not None for one in network.parameters())
+
+
+def test_a_report_whose_artifact_is_gone_is_printed_all_the_same(pruned, tmp_path):
+    assert "raspberry-pi-4 1.0.0: accepted" in str(pruned)
+    assert "raspberry-pi-4 1.0.0: accepted" in pruned._repr_html_()
+    gone = replace(pruned, artifact=replace(pruned.artifact, folder=tmp_path / "gone"))
+    assert str(gone) == repr(gone)
+    assert gone._repr_html_() is None
 
 
 def test_a_build_goes_on_from_what_was_trained_in_between(pruned, images, tmp_path, monkeypatch):

@@ -159,7 +159,7 @@ def test_a_reboot_in_round_3_keeps_two_rounds_marked_partial_and_says_where(arti
     (saved,) = kept(artifact)
     assert [(one.status, len(one.processes)) for one in saved] == [("partial", 2)] * 4
     assert saved[0].cautions[0].text == "rebooted after 2 of 9 rounds"
-    assert f"is kept in {cut.value.folder}, marked partial" in str(cut.value)
+    assert f"is kept in {cut.value.report.folder}, marked partial" in str(cut.value)
     assert sorted(cut.value.measurements, key=lambda one: one.label) == saved
 
 
@@ -187,7 +187,7 @@ def test_a_device_lost_before_anything_was_complete_keeps_nothing(artifact, pi):
     pi.answer({**process("iterations"), "exit": 137})
     with pytest.raises(CutOff) as cut:
         bench(artifact, on=pi.address)
-    assert (cut.value.status, cut.value.folder, cut.value.measurements) == ("killed", None, ())
+    assert (cut.value.status, cut.value.report.folder, cut.value.measurements) == ("killed", None, ())
     assert "kept" not in str(cut.value)
     assert not kept(artifact), "an empty folder was made"
 
@@ -196,7 +196,7 @@ def test_an_archive_that_was_cut_off_keeps_nothing_but_hands_out_what_was_comple
     reboot_in_round_3(pi)
     with pytest.raises(CutOff) as cut:
         bench(archive_path(packed), on=pi.address)
-    assert (cut.value.folder, len(cut.value.measurements)) == (None, 4)
+    assert (cut.value.report.folder, len(cut.value.measurements)) == (None, 4)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,14 @@ def test_what_lies_beyond_the_99th_percentile_is_counted_and_not_drawn(drawn):
     assert max(numbers[1]) <= 2 * max(numbers[0]), "two slow times press all others together"
 
 
-@pytest.mark.parametrize(("ending", "begin"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+@pytest.mark.parametrize("times", [[0.001] * 8 + [0.002], [0.001] * 300 + [0.00105] * 2])
+def test_few_times_and_those_that_lie_near_are_drawn_all(drawn, times):
+    assert not [text for text in drawn([made_of(process(*times))]) if "beyond" in text]
+
+
+@pytest.mark.parametrize(
+    ("ending", "begin"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")]
+)
 def test_the_ending_says_the_format(tmp_path, ending, begin):
     files = [tmp_path / f"{name}.{ending}" for name in ("one", "two")]
     for file in files:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
-from edgeslim.artifact.manifest import MANIFEST, manifest_text
+from edgeslim.artifact.manifest import MANIFEST, manifest_text, read_manifest
 from edgeslim.measure.artifact_changes import ArtifactChanges, ScoreChange, SizeChange
 from edgeslim.measure.comparison import METRICS, Comparison, compare
 from edgeslim.measure.probe import Finding
@@ -102,7 +102,7 @@ def test_files_that_got_different_numbers_of_processes_say_so():
 )
 def test_an_artifacts_figures_are_the_devices_only_where_the_machine_is_one(artifact_for, device, changes, on_it):
     one = measured(QUIET, place=replace(PLACE, **changes))
-    said = place_of([one], artifact_for(device))
+    said = place_of([one], read_manifest(artifact_for(device)))
     assert (f", a {device} (" in said) == on_it, f"said: {said}"
     assert said.endswith(f"NOT on a {device}") != on_it, f"said: {said}"
 

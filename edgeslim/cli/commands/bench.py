@@ -132,10 +132,8 @@ def bench(
 
     On an emulator nothing is timed: instructions and cache misses are counted, and times estimated from them.
     """
-    from edgeslim.artifact.archive import open_artifact
-    from edgeslim.backends import backend_of_artifact
-    from edgeslim.measure.bench import BenchReport, CutOff
-    from edgeslim.report.measurements import measurement_data, measurement_table, place_of
+    from edgeslim.measure.bench import CutOff
+    from edgeslim.report.measurements import bench_view, measurement_data
 
     kinds = _kinds(fail_on)
     scheme, _, device = on.partition(":")
@@ -164,14 +162,12 @@ def bench(
                 progress=progress,
             )
         except CutOff as error:
-            report, cut = BenchReport(error.measurements, error.folder), error
+            report, cut = error.report, error
     measured = report.measurements
     if as_json:
         print_json([measurement_data(one) for one in measured])
     elif measured:
-        with open_artifact(artifact) as opened:
-            notes = backend_of_artifact(opened.manifest).bench_lines(opened.manifest)
-        show(measurement_table(measured, place_of(measured, artifact), report.folder, notes))
+        show(bench_view(report))
     if cut is not None:
         raise cut
     if plot is not None:
