@@ -19,6 +19,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KEPT_SHARE = 0.7  # of the trials find compiled programs in their store
 INTERRUPTED = 130  # an exit code
 END_S = 60.0  # an interrupted command ends by then
+STARTED_S = 0.1  # a process that was just started has no environment to read yet
 GONE_S = 5.0  # and so do processes whose parent was killed
 
 
@@ -107,6 +108,7 @@ class Trial:
 
     def require_no_process(self, what: str) -> None:
         """Note every process of this trial that lives on for GONE_S."""
+        time.sleep(STARTED_S)
         deadline = time.monotonic() + GONE_S
         while (left := marked(str(self.folder))) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -23,7 +23,7 @@ PACKAGE = REPOSITORY / "edgeslim"
 KNOWS = ("devices", "backends", "artifact/sections.py")
 ASKED = re.compile(r"\.(compiler|tensorrt|npu|device_class|backend)\b|manifest\.(gpu|compiled)\b")
 NAMES = re.compile(r"ethos|vela|tensorrt", re.IGNORECASE)
-WORDS = r"top-?[15]\b|(?<!--)(?<!--no-)logits|\.classes\b|(?<!ATEN\.)log_softmax|cross_entropy|argmax\(1\)"
+WORDS = r"top-?[15]\b|(?<!--)(?<!--no-)(?<!aux_)logits|\.classes\b|(?<!ATEN\.)log_softmax|cross_entropy|argmax\(1\)"
 CLASSIFIES = re.compile(WORDS + r"|class_(names|order|folders)")
 HALVES = f"{TESTS / 'support' / 'two_numbers.py'}:make"
 
