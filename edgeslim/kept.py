@@ -27,6 +27,8 @@ KINDS = {
     "promotion": "which layers must not be INT8",
     "runtime_libraries": "runtimes' libraries of other processors",
     "stages": "how long the stages of builds took",
+    "trained": "networks that were trained",
+    "training_steps": "how many steps of training a time allows",
     "torchinductor": "torch's own",
 }
 

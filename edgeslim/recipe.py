@@ -167,6 +167,25 @@ def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
         ) from error
 
 
+def with_training(recipe: Recipe, seconds: float | None) -> Recipe:
+    """Return the recipe with so many seconds of distillation behind its pruning or rewriting; None: as it is.
+
+    BadInput for a recipe that does neither: there is nothing to give back.
+    """
+    if seconds is None:
+        return recipe
+    names = [call.step for call in recipe.steps]
+    behind = max((place + 1 for place, name in enumerate(names) if name in ("prune", "legalize")), default=None)
+    if behind is None:
+        raise BadInput(
+            "training gives back what pruning or rewriting took, and the recipe has no step `prune` or `legalize`"
+        )
+    if "distill" not in names:
+        steps = (*recipe.steps[:behind], StepCall(step="distill"), *recipe.steps[behind:])
+        recipe = recipe.model_copy(update={"steps": steps})
+    return with_step_settings(recipe, "distill", seconds=seconds)
+
+
 def with_step_settings(recipe: Recipe, step: str, **settings: Any) -> Recipe:
     """Return the recipe with some settings of one step replaced; BadInput when it has no such step."""
     if all(call.step != step for call in recipe.steps):

@@ -11,7 +11,7 @@ from edgeslim.compress import resolve_all, step_faults
 from edgeslim.devices.profile import load_profile
 from edgeslim.errors import BadInput
 from edgeslim.formats import FORMATS
-from edgeslim.recipe import Recipe, StepCall, load_recipe, with_settings, with_step_settings
+from edgeslim.recipe import Recipe, StepCall, load_recipe, with_settings, with_step_settings, with_training
 
 PLAIN = st.one_of(
     st.booleans(), st.integers(-9, 9), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=6)
@@ -109,8 +109,8 @@ threads: 0
     with pytest.raises(BadInput) as refused:
         load_recipe(written(tmp_path, text), step_faults)
     assert str(refused.value).splitlines() == [
-        "mine.yaml:2 [steps#1]: the recipe names a step `prume`; did you mean `prune`?; steps are equalize, fold, "
-        "legalize, mixed_precision, prune, quantize",
+        "mine.yaml:2 [steps#1]: the recipe names a step `prume`; did you mean `prune`?; steps are distill, equalize, "
+        "fold, legalize, mixed_precision, prune, quantize",
         "mine.yaml:5 [steps#2.settings]: the recipe's step `quantize` has no setting `roundin`; did you mean "
         "`rounding`?; settings are activation_range, rounding, bias_correction, symmetric, reduce_range, promote, "
         "keep_float, half_weights, weights_only, dynamic",
@@ -171,6 +171,28 @@ def test_settings_of_a_step_are_added_to_those_it_has():
     assert changed.steps[1].settings == {"bias_correction": False, "keep_float": ("stem",)}
     assert changed.steps[0] == recipe.steps[0], "another step changed"
     assert recipe.steps[1].settings == {"bias_correction": False}, "the recipe it was given changed"
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        (("prune", "fold", "quantize"), ("prune", "distill", "fold", "quantize")),
+        (("fold", "legalize", "quantize"), ("fold", "legalize", "distill", "quantize")),
+        (("prune", "fold", "legalize"), ("prune", "fold", "legalize", "distill")),
+        (("prune", "fold", "distill"), ("prune", "fold", "distill")),
+    ],
+)
+def test_training_comes_behind_what_takes_accuracy(steps, wanted):
+    recipe = Recipe(steps=tuple(StepCall(step=name) for name in steps))
+    changed = with_training(recipe, 20.0)
+    assert tuple(call.step for call in changed.steps) == wanted
+    assert next(call for call in changed.steps if call.step == "distill").settings == {"seconds": 20.0}
+    assert with_training(recipe, None) is recipe
+
+
+def test_training_where_nothing_is_taken_is_refused():
+    with pytest.raises(BadInput, match="the recipe has no step `prune` or `legalize`"):
+        with_training(Recipe(steps=(StepCall(step="fold"), StepCall(step="quantize"))), 20.0)
 
 
 def test_settings_of_a_step_that_is_not_there_are_refused():

@@ -82,6 +82,7 @@ def test_every_file_that_is_no_cache_travels_with_the_same_bytes(folder: str, tr
         "model/default/calibration.npz",
         "model/default/selection.npz",
         "model/default/evaluation.npz",
+        "model/default/train.npz",
         "model/default/LICENSE",
     ],
 )

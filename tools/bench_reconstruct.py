@@ -23,9 +23,9 @@ from width_share import beyond_share
 
 from edgeslim.compress.prune.channels import channels_of, cut, surviving_rows
 from edgeslim.devices.machine import this_machine
+from edgeslim.model.fitting.reconstruct import reconstruct
 from edgeslim.model.graph import batched
 from edgeslim.model.load import load_model
-from edgeslim.model.reconstruct import reconstruct
 
 BATCH = 32
 

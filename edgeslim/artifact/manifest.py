@@ -265,6 +265,7 @@ class Manifest(Part):
     error_by_depth: ErrorByDepth | None = None  # null where nothing was quantized
     in_float: tuple[str, ...] = ()  # in words, what INT8 files compute in float
     costs: str | None = None  # in words, what pruning and what INT8 costs; null where nothing was pruned
+    training: str | None = None  # in words, what training gave back; null where nothing was trained
     warnings: tuple[str, ...] | None = None  # all that are the same in every run; null where none were kept
     known_failures: tuple[str, ...] = ()
     host_dependent: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import Refused
+from edgeslim.model.model import Model
 from edgeslim.model.operator import OperatorLatency
 from edgeslim.progress import Tell
 from edgeslim.tasks.images import Data
@@ -36,6 +37,7 @@ def untimed(precision: str = "int8") -> OperatorLatency:
 class Context:
     """The surroundings of a step: the device, the data, a seed, a work folder, and whom to tell of progress.
 
+    `given` is the network as the build was given it, before any step; None: nobody compares with it.
     `runtimes` are those that files are written for, None: any; `int8_ends`: an INT8 file takes and gives codes.
     `store` is where finished parts are kept for the next build, None: nowhere. `operator_latency` says what
     operators take on the device in a precision, by default INT8; it raises Refused where that cannot be said.
@@ -52,6 +54,7 @@ class Context:
     operator_latency: Callable[..., OperatorLatency] = untimed  # (precision="int8")
     runtimes: tuple[str, ...] | None = None
     int8_ends: bool = False
+    given: Model | None = None
 
     @cached_property
     def images(self) -> Tensor:

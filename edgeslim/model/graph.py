@@ -156,6 +156,17 @@ def _require_images_apart(graph: fx.GraphModule, many: fx.GraphModule) -> None:
             raise Refused("the network mixes the images of a batch: two at once do not give what each gives alone")
 
 
+def without_probabilities(graph: fx.GraphModule) -> list[fx.Node | None]:
+    """Let outputs give what their last softmax, log-softmax or sigmoid reads; return that for each output, or None."""
+    ends = [node if node.target in PROBABILITIES else None for node in output_nodes(graph)]
+    (output,) = (node for node in graph.graph.nodes if node.op == "output")
+    for node in filter(None, ends):
+        output.replace_input_with(node, node.all_input_nodes[0])
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return ends
+
+
 def drop_unused(graph: fx.GraphModule) -> None:
     """Forget the parameters and buffers that no node reads."""
     for node in [n for n in graph.graph.nodes if n.op == "get_attr" and not n.users]:
@@ -164,31 +175,6 @@ def drop_unused(graph: fx.GraphModule) -> None:
     for name in [n for n, _ in (*graph.named_parameters(), *graph.named_buffers()) if n not in used]:
         owner, _, attribute = name.rpartition(".")
         delattr(graph.get_submodule(owner), attribute)
-
-
-def insert_convolution(
-    graph: fx.GraphModule,
-    before: fx.Node,
-    image: fx.Node,
-    weight: Tensor,
-    bias: Tensor,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0),
-    groups: int = 1,
-) -> fx.Node:
-    """Insert a convolution of `image` (N, C, H, W) with parameters of its own before a node; return it."""
-    name = f"{before.name}_convolution"
-    while hasattr(graph, name):
-        name += "_"
-    owner = nn.Module()
-    for suffix, value in (("weight", weight), ("bias", bias)):
-        owner.register_parameter(suffix, nn.Parameter(value.detach().float().contiguous(), requires_grad=False))
-    graph.add_submodule(name, owner)
-    with graph.graph.inserting_before(before):
-        parameters = [graph.graph.get_attr(f"{name}.{suffix}") for suffix in ("weight", "bias")]
-        return graph.graph.call_function(
-            ATEN.conv2d.default, (image, *parameters, list(stride), list(padding), [1, 1], groups)
-        )
 
 
 def argument(node: fx.Node, name: str) -> Any:

@@ -89,6 +89,7 @@ def load_data(
     calibration: str | Path | None = None,
     selection: str | Path | None = None,
     evaluation: str | Path | None = None,
+    train: str | Path | None = None,
     skip_bad: bool = False,
     seed: int = 0,
     opened: int | None = None,
@@ -99,7 +100,7 @@ def load_data(
     a part of it. `skip_bad` leaves out what cannot be read. With `opened` no more files of a folder are opened, to see
     whether they can be used, the others are believed. BadData, naming the files, says what is wrong.
     """
-    own = named_sets(calibration, selection, evaluation)
+    own = named_sets(calibration, selection, evaluation, train)
     read: Data = model.task.read(
         None if data is None else str(data), model.facts, own=own, skip_bad=skip_bad, seed=seed, opened=opened
     )

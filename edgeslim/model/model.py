@@ -38,6 +38,7 @@ class Model:
     half: HalfPlan | None = None  # for a GPU
     trials: tuple[Trial, ...] = ()  # what pruning tried
     lost_points: float = 0.0  # on the selection images, before quantization
+    trained_steps: int | None = None  # of the training that gave back what pruning took
     rounded_from: fx.GraphModule | None = None  # of a quantized network: the float one whose numbers were rounded
     origin: nn.Module | None = None  # what the network still computes exactly; None: it is that itself
     preprocessing_from: str = ""  # in words, who said how images become inputs

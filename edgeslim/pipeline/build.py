@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeslim.artifact.archive import check_destination, pack
 from edgeslim.backends import backend_of
-from edgeslim.compress import fold, resolve_all
+from edgeslim.compress import distill, fold, resolve_all
 from edgeslim.compress.prune import step as prune
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.errors import BadInput, ToolFailed, try_diagnostic
@@ -44,7 +44,7 @@ from edgeslim.pipeline.rules import require_possible
 from edgeslim.pipeline.stage import stage
 from edgeslim.pipeline.targets import require_fitting_targets
 from edgeslim.progress import ProgressCallback, StagedProgress, silent
-from edgeslim.recipe import Recipe, with_pruning
+from edgeslim.recipe import Recipe, with_pruning, with_step_settings, with_training
 from edgeslim.resources import default_store
 from edgeslim.tasks.preprocessing import Preprocessing
 from edgeslim.work_folders import work_folder
@@ -69,6 +69,8 @@ def build(
     formats: Sequence[FormatName] | None = None,
     max_drop: float | None = None,
     prune: bool | str | None = None,
+    train: str | Path | None = None,
+    train_s: float | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
@@ -86,7 +88,8 @@ def build(
     whose targets are held against what the model answers but with `trust_labels`; `calibration`, `selection`,
     `evaluation`: what a set is read from in place of a part of `data`; `recipe`: one or a file of one, by default the
     device's, of which `formats`, `max_drop` (points) and `prune` (False: none; "latency=0.5": a share to keep)
-    replace a part; `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
+    replace a part; `train_s`: seconds of training behind pruning, on `train` or else on what calibrates;
+    `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
     estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway; `origin`,
     `licence`: where the network came from, and an SPDX expression, for model card and manifest. Raises
     BadInput before any work, Refused when the device cannot have the model or a result falls below a demand (then the
@@ -97,9 +100,11 @@ def build(
     licence = None if licence is None else spdx(licence)
     profile = load_profile(device)
     backend = backend_of(profile)
-    recipe = with_pruning(recipe_for(profile, recipe, formats=formats, max_drop_points=max_drop), prune)
+    recipe = with_training(
+        with_pruning(recipe_for(profile, recipe, formats=formats, max_drop_points=max_drop), prune), train_s
+    )
     steps = resolve_all(recipe.steps)
-    _require_recipe(recipe, profile, backend)
+    _require_recipe(recipe, profile, backend, train)
     given = None if operator_times is None else load_used(Path(operator_times))
     said: dict[str, Any] = {"weights": weights, "preprocessing": preprocessing, "labels": labels, "task": task}
     named = source if start is None else source_of(start, source=source, **said)
@@ -117,6 +122,7 @@ def build(
         calibration=calibration,
         selection=selection,
         evaluation=evaluation,
+        train=train,
         skip_bad=skip_bad,
         seed=recipe.seed,
     )
@@ -163,7 +169,7 @@ def build(
         built = Built(
             stages=stages,
             data=images,
-            recipe=recipe,
+            recipe=_as_done(recipe, stages.final),
             profile=profile,
             judged=judged,
             delivery=delivery,
@@ -211,10 +217,14 @@ def _in_float(final: Model, formats: Sequence[FormatName]) -> tuple[str, ...]:
     return in_float((fact_name(node) for node in final.graph.graph.nodes if node.op == "call_function"), formats)
 
 
-def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType) -> None:
+def _require_recipe(recipe: Recipe, profile: DeviceProfile, backend: ModuleType, train: str | Path | None) -> None:
     """Raise BadInput for a recipe that the device has no use for, before anything is loaded; what it needs is here."""
     if faults := backend.recipe_faults(recipe, profile):
         raise BadInput("\n".join(faults))
+    if train is not None and all(call.step != "distill" for call in recipe.steps):
+        raise BadInput(
+            f"{train} is named to train on, and the recipe has no step `distill`", "say for how long: --train-time 2min"
+        )
     if recipe.max_latency_s is not None:
         require_judge(profile, [FORMATS[name].runtime for name in recipe.formats], recipe.threads)
     for name in recipe.formats:
@@ -249,10 +259,11 @@ def _try(
 ) -> _Tried:
     """Compress a model, write its files and run them on the evaluation images."""
     pruned = unquantized = compressed = model
+    context = replace(context, given=model)
     for module, settings in steps:
         told.begin(module.__name__.removeprefix("edgeslim.compress.").removesuffix(".step"))
         compressed = module.apply(compressed, settings, context)
-        pruned = compressed if module is prune else pruned
+        pruned = compressed if module in (prune, distill) else pruned
         if compressed.rounded_from is not None:
             unquantized = replace(unquantized, network=compressed.rounded_from)
         elif compressed.numerics is None:
@@ -306,9 +317,14 @@ def _chooses(module: Any, settings: Any) -> bool:
     return module is prune and settings.amount is None
 
 
+def _as_done(recipe: Recipe, final: Model) -> Recipe:
+    """Return the recipe with what a build like this one must do as often, whatever time that takes there."""
+    return with_step_settings(recipe, "distill", steps=final.trained_steps) if final.trained_steps else recipe
+
+
 def _told(compressed: Model) -> list[str]:
     """Return which outputs were chosen, what was cut off them, and why nothing was pruned where that was asked for."""
-    return [line for line in compressed.history if line.startswith((TAKEN, "cut:", "prune: nothing"))]
+    return [line for line in compressed.history if line.startswith((TAKEN, "cut:", "prune: nothing", distill.NOTHING))]
 
 
 @contextmanager

@@ -29,17 +29,23 @@ FEW_CALIBRATE = MOST["calibration"] // 4
 
 @dataclass(frozen=True)
 class Costs:
-    """What pruning and what INT8 costs of all that a file loses, in the unit of its score."""
+    """What pruning and what INT8 costs of all that a file loses, in the unit of its score.
+
+    `trained`: what training gave back is counted in what pruning costs.
+    """
 
     file: Judged
     pruning: float
     int8: float
+    trained: bool = False
 
     def __str__(self) -> str:
         """Say it in words."""
         score = self.file.score
         by_pruning, by_int8 = points(self.pruning, score.unit), points(self.int8, score.unit)
-        return f"{self.file.label} loses {score.amount(self.pruning + self.int8)}: pruning {by_pruning}, INT8 {by_int8}"
+        lost = score.amount(self.pruning + self.int8)
+        behind = " and training" if self.trained else ""
+        return f"{self.file.label} loses {lost}: pruning{behind} {by_pruning}, INT8 {by_int8}"
 
 
 def lost_points(one: Judged, judged: Sequence[Judged], data: Data) -> float | None:
@@ -78,7 +84,7 @@ def costs(judged: Sequence[Judged], stages: Stages, data: Data, task: ModuleType
         outputs = as_arrays(joined(forward(network, batch) for batch in data.evaluation.tensors()))
     score = task.score(outputs, data.evaluation.targets, reference)
     pruning = score.lost_against(twin.score if data.labelled and twin else None)
-    return Costs(worst, pruning, total - pruning)
+    return Costs(worst, pruning, total - pruning, trained=stages.final.trained_steps is not None)
 
 
 def _pruned(stages: Stages) -> bool:
@@ -199,6 +205,8 @@ def _on_accuracy(made: Built, parts: Costs | None) -> list[str]:
     if pruned and amount is not None and _puts_beyond(by_pruning, by_int8, allowed):
         told = "" if parts is None else f": pruning costs {points(by_pruning, file.score.unit)}"
         found.append(f"keep more than --prune {amount} does{told}")
+        trains = any(call.step == "distill" for call in made.recipe.steps)
+        found.append("train longer, or on more images: --train-time, --train" if trains else "train: --train-time 2min")
     if file.job.precision == "int8" and _puts_beyond(by_int8, by_pruning, allowed):
         found += _on_quantization(made)
     return found

@@ -22,6 +22,7 @@ from edgeslim.artifact.manifest import (
     TensorSpec,
 )
 from edgeslim.backends import backend_named, known_backends
+from edgeslim.compress.distill import gained
 from edgeslim.deploy.installed import runtime_available, version_of
 from edgeslim.devices.profile import profile_sha256
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures
@@ -101,6 +102,7 @@ def manifest_of(made: Built) -> Manifest:
         error_by_depth=made.error_by_depth,
         in_float=tuple(made.in_float),
         costs=made.costs,
+        training=gained(made.stages.final),
         warnings=tuple(made.warnings),
         known_failures=tuple(known_failures(made.judged, profile)),
         host_dependent=tuple(

@@ -69,7 +69,7 @@ def started_from(report: BuildReport) -> Model:
     """
     network = copy_of(report.pruned.graph)
     network.load_state_dict(report.model.state_dict())
-    model = replace(report.pruned, network=network, origin=None, lost_points=0.0)
+    model = replace(report.pruned, network=network, origin=None, lost_points=0.0, trained_steps=None)
     refuse_broken_weights(model)
     if model.weights_sha256() != report.pruned.weights_sha256():
         return replace(model, weights_source="trained behind pruning")

@@ -21,7 +21,8 @@ others have targets.
 `drop(before, after)`: a `Drop`, what is lost between the marks of two networks on the same images.
 `images_to_tell(points)`: how many images it takes at least to tell a loss of so many points.
 `agreement_pct(outputs, reference)`: on how many of the images both say the same, in percent.
-`divergence(outputs, reference)`: how far outputs are from others, summed over the images; 0 where they are equal.
+`divergence(outputs, reference, temperature=1.0)`: how far outputs are from others, summed over the images; 0 where
+they are equal. A higher temperature softens both, where the task knows what that is.
 `loss(outputs, targets)`: for gradients; without targets, against the network's own answers.
 
 `OUTPUT`: what the output of a network is called that names none. `METRIC`, `UNIT`: of scores and marks.

@@ -25,7 +25,7 @@ from edgeslim.tasks.class_order import require_fitting
 from edgeslim.tasks.image_files import read_files
 from edgeslim.tasks.images import Data, synthetic_data
 from edgeslim.tasks.preprocessing import Preprocessing, preprocess
-from edgeslim.tasks.sets import SETS, Found, SetName, in_sets, split_folders
+from edgeslim.tasks.sets import SETS, TRAINING, Found, SetName, in_sets, split_folders
 from edgeslim.tasks.task import Drop, ModelFacts, Score
 
 if TYPE_CHECKING:
@@ -120,15 +120,17 @@ def agreement_pct(outputs: Sequence[Array], reference: Sequence[Array]) -> float
     return _pct(int(((a.argmax(1) == b.argmax(1)) & _is_answer(a) & _is_answer(b)).sum()), len(a))
 
 
-def divergence(outputs: Sequence["Tensor"], reference: Sequence["Tensor"]) -> "Tensor":
+def divergence(outputs: Sequence["Tensor"], reference: Sequence["Tensor"], temperature: float = 1.0) -> "Tensor":
     """Return the Kullback-Leibler divergence of the classes' probabilities from the reference's, in nats.
 
-    The outputs behind the logits, whose meaning nobody told, add their squared error relative to their size.
+    With a temperature T of T^2 times the probabilities that the logits over T have (Hinton, Vinyals & Dean 2015,
+    Distilling the Knowledge in a Neural Network, section 2). The outputs behind the logits, whose meaning nobody told,
+    add their squared error relative to their size.
     """
     from torch.nn import functional
 
-    found, wanted = (functional.log_softmax(one[0], 1) for one in (outputs, reference))
-    total = functional.kl_div(found, wanted, reduction="sum", log_target=True)
+    found, wanted = (functional.log_softmax(one[0] / temperature, 1) for one in (outputs, reference))
+    total = temperature**2 * functional.kl_div(found, wanted, reduction="sum", log_target=True)
     for one, other in zip(outputs[1:], reference[1:], strict=True):
         error, size = ((value.flatten(1) ** 2).sum(1) for value in (one - other, other))
         total = total + (error / (size + 1e-12)).sum()
@@ -209,7 +211,9 @@ def load_data(
     BadData naming every image that cannot be used.
     """
     if own and source == "synthetic":
-        raise BadData("--data synthetic is all three sets; leave out --calibration, --selection and --evaluation")
+        raise BadData(
+            "--data synthetic is all three sets; leave out --calibration, --selection, --evaluation and --train"
+        )
     if source == "synthetic" or (source is None and random_weights and not own and not bundled):
         return synthetic_data(preprocessing, seed)
     if source is None and not own and not bundled:
@@ -218,18 +222,18 @@ def load_data(
             "pass --data FOLDER or FILE.npz (or --data synthetic, which says nothing of accuracy and is labelled so)",
         )
     given = _bundled_sets(preprocessing) if bundled and source is None else {}
-    of_bundle = bool(given) and not own
+    of_bundle = bool(given) and not own.keys() - set(TRAINING)
     if source is not None and (split := split_folders(Path(source))):
         source, own = None, {**split, **own}
     reading = partial(
         _read, preprocessing=preprocessing, classes=classes, names=names or (), skip_bad=skip_bad, opened=opened
     )
-    read_own = {name: reading(own[name]) for name in SETS if name in own}
+    read_own = {name: reading(own[name]) for name in (*TRAINING, *SETS) if name in own}
     read_rest = [] if source is None else [reading(source)]
     given |= {name: found for name, (found, _) in read_own.items()}
     sets = in_sets(given, read_rest[0][0] if read_rest else None, preprocessing, seed)
     if of_bundle:
-        return replace(sets, source=BUNDLED)
+        return replace(sets, source="; ".join([BUNDLED, *(f"train: {found.source}" for found, _ in read_own.values())]))
     folders = next((one for _, one in (*reversed(read_own.values()), *read_rest) if one is not None), None)
     if folders is None:
         return sets
@@ -278,7 +282,7 @@ def _bundled_sets(preprocessing: Preprocessing) -> dict[SetName, Found]:
     def read(name: SetName) -> Found:
         return Found(BUNDLED, *_read_npz(default_model_folder() / f"{name}.npz", preprocessing))
 
-    return {name: read(name) for name in SETS}
+    return {name: read(name) for name in (*SETS, *TRAINING)}
 
 
 def _read_npz(path: Path, preprocessing: Preprocessing) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:

@@ -79,7 +79,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Data:
-    """The three sets and where they come from.
+    """The three sets and where they come from; `train` is trained on, where somebody named it.
 
     `labels`: what the data call what the network tells apart, in its order; `how_read`: in words, how that order was
     found. None where the data say nothing of it.
@@ -90,6 +90,7 @@ class Data:
     calibration: ImageSet
     selection: ImageSet
     evaluation: ImageSet
+    train: ImageSet | None = None
     labels: tuple[str, ...] | None = None
     how_read: str | None = None
 

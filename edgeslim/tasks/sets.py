@@ -14,11 +14,13 @@ from edgeslim.errors import BadData
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
 
-SetName = Literal["calibration", "selection", "evaluation"]
+SetName = Literal["calibration", "selection", "evaluation", "train"]
 SETS: tuple[SetName, ...] = ("calibration", "selection", "evaluation")
+TRAINING: tuple[SetName, ...] = ("train",)
 SHARES: Mapping[SetName, int] = {"calibration": 1, "selection": 1, "evaluation": 2}
 MOST: Mapping[SetName, int] = {"calibration": 512, "selection": 2000}
 CALIBRATION_LEAST = 32
+TRAINING_LEAST = 32
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,17 @@ def split_folders(folder: Path) -> dict[SetName, str]:
 
 
 def named_sets(
-    calibration: str | Path | None, selection: str | Path | None, evaluation: str | Path | None
+    calibration: str | Path | None,
+    selection: str | Path | None,
+    evaluation: str | Path | None,
+    train: str | Path | None = None,
 ) -> dict[SetName, str]:
     """Return the sources of the sets that have one of their own."""
     named: dict[SetName, str | Path | None] = {
         "calibration": calibration,
         "selection": selection,
         "evaluation": evaluation,
+        "train": train,
     }
     return {name: str(source) for name, source in named.items() if source is not None}
 
@@ -71,8 +77,9 @@ def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: P
     """Return three disjoint sets: those `given`, and the others cut from the rest by the seed, by their SHARES.
 
     Without a rest, calibration and selection are cut from whichever of the two is given: nothing but what judges is
-    ever taken for judging. Of a source that calibrates or selects alone, at most so many as MOST says are used. Raises
-    BadData where no images are left for a set, too few calibrate, or two sets share an image.
+    ever taken for judging. Of a source that calibrates or selects alone, at most so many as MOST says are used. What is
+    `given` to train on is a fourth set, which may share images with what calibrates; those that select are left out of
+    it. Raises BadData where no images are left for a set, too few calibrate or train, or other sets share an image.
     """
     missing = [name for name in SETS if name not in given]
     if rest is not None and not missing:
@@ -88,15 +95,27 @@ def in_sets(given: Mapping[SetName, Found], rest: Found | None, preprocessing: P
     sources = {**given, **{name: donor for name in cut if donor is not None}}
     sets = _cut(donor, cut, preprocessing, seed) if donor is not None and cut else {}
     sets |= {name: _cut(given[name], [name], preprocessing, seed)[name] for name in SETS if name not in sets}
+    if "train" in given:
+        given = {**given, "train": _without(given["train"], sets["selection"])}
+        sources["train"] = given["train"]
+        sets["train"] = given["train"].at(np.arange(len(given["train"])), preprocessing)
     _require_disjoint(sets, sources)
     roles: dict[int, list[SetName]] = {}  # of each source
-    for name in SETS:
+    for name in (one for one in (*SETS, *TRAINING) if one in sources):
         roles.setdefault(id(sources[name]), []).append(name)
     heads = {" and ".join(names): sources[names[0]] for names in roles.values()}
     several = len(heads) > 1
     how = "; ".join(f"{head}: {one.source}" if several else one.source for head, one in heads.items())
     notes = "; ".join(f"{head}: {note}" if several else note for head, one in heads.items() for note in one.notes)
-    return Data(how, False, sets["calibration"], sets["selection"], sets["evaluation"], how_read=notes or None)
+    return Data(
+        how,
+        False,
+        sets["calibration"],
+        sets["selection"],
+        sets["evaluation"],
+        sets.get("train"),
+        how_read=notes or None,
+    )
 
 
 def _cut(found: Found, names: Sequence[SetName], preprocessing: Preprocessing, seed: int) -> dict[SetName, ImageSet]:
@@ -121,15 +140,35 @@ def _cut(found: Found, names: Sequence[SetName], preprocessing: Preprocessing, s
     return sets
 
 
+def _without(found: Found, selection: ImageSet) -> Found:
+    """Return what a source holds to train on: all of it but the images that select."""
+    selecting = {_key(image) for image in selection.images}
+    left = np.array([i for i, image in enumerate(found.images) if _key(image) not in selecting], np.int64)
+    if len(left) < TRAINING_LEAST:
+        raise BadData(
+            f"{found.source} has {len(left)} images to train on; at least {TRAINING_LEAST} are needed",
+            "give more; they need no labels",
+        )
+    if (out := len(found) - len(left)) == 0:
+        return found
+    images = found.images[left] if isinstance(found.images, np.ndarray) else [found.images[i] for i in left]
+    targets = None if found.targets is None else found.targets[left]
+    return Found(found.source, images, targets, (*found.notes, f"{out} images that select are not trained on"))
+
+
 def _require_disjoint(sets: Mapping[SetName, ImageSet], sources: Mapping[SetName, Found]) -> None:
     """Refuse an image that is in two sets of different sources: the same file, or the same pixels of two archives."""
     seen = {name: {_key(image) for image in one.images} for name, one in sets.items()}
-    for one, other in combinations(SETS, 2):
+    pairs: list[tuple[SetName, SetName]] = [*combinations(SETS, 2)]
+    for one, other in [*pairs, ("train", "evaluation")] if "train" in sets else pairs:
         shared = seen[one] & seen[other] if sources[one] is not sources[other] else set()
         if shared:
+            both = f"{sources[one].source} ({one}) and {sources[other].source} ({other})"
+            count, first = len(shared), _first_named(shared)
+            if one == "train":
+                raise BadData(f"{both} share {count} images{first}; what is trained on cannot judge")
             raise BadData(
-                f"{sources[one].source} ({one}) and {sources[other].source} ({other}) share {len(shared)} images"
-                f"{_first_named(shared)}; what calibrates, selects and judges must be different images"
+                f"{both} share {count} images{first}; what calibrates, selects and judges must be different images"
             )
 
 

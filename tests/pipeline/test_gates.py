@@ -20,7 +20,7 @@ from edgeslim.model.numerics import LayerNumerics, Numerics
 from edgeslim.pipeline.documents.times import DeviceTimes, Times
 from edgeslim.pipeline.gates import Costs, advice, below_demand, not_judged
 from edgeslim.pipeline.result import Built, Provenance
-from edgeslim.recipe import Recipe, with_pruning, with_settings, with_step_settings
+from edgeslim.recipe import Recipe, with_pruning, with_settings, with_step_settings, with_training
 from edgeslim.tasks import classification
 from edgeslim.tasks.images import Data, ImageSet
 from edgeslim.tasks.preprocessing import Preprocessing
@@ -242,6 +242,7 @@ def test_a_second_reason_is_not_taken_back_by_a_wider_demand():
 
 
 PRUNED = "prune (obs, MACs): 10 to 5 parameters"
+TRAIN = "train: --train-time 2min"
 
 
 @pytest.mark.parametrize(
@@ -260,12 +261,21 @@ def test_of_pruning_and_int8_what_puts_a_file_beyond_the_demand_is_advised_on(
     files = losing(90.0 - by_pruning - by_int8)
     told = advice(built(files, with_pruning(WHOLE, "macs=0.3"), PRUNED), Costs(files[1], by_pruning, by_int8))
     milder = f"keep more than --prune macs=0.3 does: pruning costs {by_pruning:.2f} points"
-    assert list(told[1:]) == [{"pruning": milder, "int8": SENSITIVE}[one] for one in helps]
+    helping = {"pruning": [milder, TRAIN], "int8": [SENSITIVE]}
+    assert list(told[1:]) == [words for one in helps for words in helping[one]]
+
+
+def test_where_training_gave_back_too_little_more_of_it_is_advised():
+    recipe = with_training(with_pruning(WHOLE, "macs=0.3"), 10.0)
+    files = losing(87.0)
+    lost = Costs(files[1], 3.0, 0.0, trained=True)
+    assert advice(built(files, recipe, PRUNED), lost)[2] == "train longer, or on more images: --train-time, --train"
+    assert "pruning and training 3.00 points, INT8 0.00 points" in str(lost)
 
 
 def test_where_nobody_could_tell_what_pruning_costs_both_are_advised_without_a_figure():
     told = advice(built(losing(88.0), with_pruning(WHOLE, "latency=0.5"), PRUNED), None)
-    assert told[1:] == ("keep more than --prune latency=0.5 does", SENSITIVE)
+    assert told[1:] == ("keep more than --prune latency=0.5 does", TRAIN, SENSITIVE)
 
 
 def test_an_amount_that_was_named_and_pruned_nothing_is_not_advised_on():

@@ -71,6 +71,12 @@ if TYPE_CHECKING:
 )
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
 @click.option(
+    "--train-time", metavar="TIME", help="Train what pruning left for so long, to answer as the whole network: 2min."
+)
+@click.option(
+    "--train", type=words.DATA, metavar="DATA", help="Images to train on, labelled or not (default: what calibrates)."
+)
+@click.option(
     "--operator-times",
     metavar="PATH",
     type=click.Path(path_type=Path),
@@ -134,6 +140,7 @@ def build(
                 overwrite=wishes["overwrite"],
                 skip_bad=wishes["skip_bad"],
                 trust_labels=wishes["trust_labels"],
+                train=wishes["train"],
                 operator_times=wishes["operator_times"],
                 estimate=wishes["estimate"],
                 origin=wishes["origin"],
@@ -183,7 +190,7 @@ def _tell_dry_run(recipe: "Recipe", device: str, model: str | None, out: Path | 
 def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
     """Return the recipe of the flags: the file's or the device's default, with what was asked for on top."""
     from edgeslim.pipeline.recipes import recipe_for
-    from edgeslim.recipe import with_pruning, with_step_settings
+    from edgeslim.recipe import with_pruning, with_step_settings, with_training
 
     recipe = recipe_for(
         load_profile(device),
@@ -200,6 +207,7 @@ def _recipe(device: str, wishes: dict[str, Any]) -> "Recipe":
     if wishes["no_prune"] and wishes["prune"]:
         raise BadInput("--prune and --no-prune contradict each other")
     recipe = with_pruning(recipe, False if wishes["no_prune"] else wishes["prune"])
+    recipe = with_training(recipe, quantity(wishes["train_time"], "seconds", "--train-time"))
     if wishes["rewrite"]:
         recipe = with_step_settings(recipe, "legalize", rewrite=list(wishes["rewrite"]))
     for wish in ("keep_float", "half_weights", "weights_only", "dynamic"):

@@ -20,6 +20,7 @@ from edgeslim.devices.profile import DeviceProfile
 from edgeslim.errors import BadInput, Refused, near_misses
 from edgeslim.model.context import Context
 from edgeslim.model.equivalence import worst_db
+from edgeslim.model.fitting.reconstruct import reconstruct
 from edgeslim.model.graph import (
     batched,
     copy_of,
@@ -33,7 +34,6 @@ from edgeslim.model.graph import (
     weight_name,
 )
 from edgeslim.model.model import Model
-from edgeslim.model.reconstruct import reconstruct
 from edgeslim.recipe import one_of
 
 MOST_ROUNDS = 8  # a rewrite may call for another: a clip's new layer, an average's stride

@@ -16,8 +16,8 @@ from edgeslim.cache import remember
 from edgeslim.compress.prune.blocks import Block, drop
 from edgeslim.compress.prune.channels import Channels, Removed, cut, surviving_rows
 from edgeslim.compress.prune.curves import Images
+from edgeslim.model.fitting.reconstruct import reconstruct
 from edgeslim.model.graph import copy_of, outputs_of_batches
-from edgeslim.model.reconstruct import reconstruct
 from edgeslim.tasks.task import Drop
 
 

@@ -24,6 +24,8 @@ from edgeslim.compress.prune.importance import (
     obs_order,
 )
 from edgeslim.compress.prune.labels import groups_of
+from edgeslim.model.fitting.least_squares import Moments, from_matrix, matrix, regularized
+from edgeslim.model.fitting.reconstruct import reconstruct
 from edgeslim.model.graph import (
     ATEN,
     as_arrays,
@@ -37,8 +39,6 @@ from edgeslim.model.graph import (
     two_at_least,
     values_before,
 )
-from edgeslim.model.least_squares import Moments, from_matrix, matrix, regularized
-from edgeslim.model.reconstruct import reconstruct
 from edgeslim.progress import Tell
 
 MOST_WIDTHS = 8  # legal widths of one group that are studied

@@ -13,8 +13,8 @@ from torch import Tensor, fx
 from edgeslim.compress.prune.channels import Channels, Group
 from edgeslim.compress.prune.labels import groups_of
 from edgeslim.errors import Refused
+from edgeslim.model.fitting.least_squares import MOST_ROWS, Moments, matrix, moments_at, regularized
 from edgeslim.model.graph import ATEN, LAYERS, arguments, copy_of, forward, layers_of, parameter, weight_name
-from edgeslim.model.least_squares import MOST_ROWS, Moments, matrix, moments_at, regularized
 
 RIDGE = 1e-4
 SHARE_AT_ONCE = 32  # of the channels still there, one in so many goes before the costs are looked at again

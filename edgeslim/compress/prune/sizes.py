@@ -12,8 +12,8 @@ from torch import fx
 from edgeslim.compress.prune.blocks import Block
 from edgeslim.compress.prune.channels import Channels
 from edgeslim.compress.prune.labels import groups_of
+from edgeslim.model.fitting.least_squares import geometry, more_behind
 from edgeslim.model.graph import ATEN, IN_PLACE, arguments, channel_axis, layers_of, shape_of, weight_name
-from edgeslim.model.least_squares import geometry, more_behind
 from edgeslim.model.operator import Operator
 
 Widths = Mapping[str, int]

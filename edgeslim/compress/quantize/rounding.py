@@ -14,11 +14,11 @@ from torch import Tensor, fx, nn
 
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.model.fake_quant import to_grid
+from edgeslim.model.fitting.least_squares import fit, from_matrix, gptq, halves_of, matrix
+from edgeslim.model.fitting.reconstruct import Batches, side_by_side
 from edgeslim.model.fp16_plan import LARGEST
 from edgeslim.model.graph import arguments, batched, channel_axis, copy_of, layers_of, parameter, two_at_least
-from edgeslim.model.least_squares import fit, from_matrix, gptq, halves_of, matrix
 from edgeslim.model.numerics import EdgeNumerics
-from edgeslim.model.reconstruct import Batches, side_by_side
 
 METHODS = ("nearest", "gptq")
 RIDGE_LEAST = 1e-2  # of the mean second moment, in rounding: errors fed back along what the images hardly show grow

@@ -119,6 +119,7 @@ def _network(manifest: Manifest) -> list[str]:
         f"model: {_change(model.original_parameters, model.parameters)} parameters, "
         f"{_change(model.original_macs, model.macs)} MACs for an image",
         *([] if manifest.costs is None else [manifest.costs]),
+        *([] if manifest.training is None else [f"training: {manifest.training}"]),
         *(f"{pair} agree on {share:.2f} % of the images" for pair, share in agreement.items()),
     ]
 

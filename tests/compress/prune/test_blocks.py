@@ -12,8 +12,8 @@ from edgeslim.compress.prune.candidates import Judge, candidate
 from edgeslim.compress.prune.channels import channels_of
 from edgeslim.compress.prune.curves import Curve, Images
 from edgeslim.compress.prune.sizes import sizes_of
+from edgeslim.model.fitting.reconstruct import side_by_side
 from edgeslim.model.graph import ATEN, batched, layers_of, macs_of, parameter, trace
-from edgeslim.model.reconstruct import side_by_side
 from edgeslim.model.sources.torchvision import torchvision_models
 from edgeslim.tasks import classification
 

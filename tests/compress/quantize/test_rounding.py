@@ -22,8 +22,8 @@ from edgeslim.compress.quantize.rounding import (
 from edgeslim.errors import BadInput, BadModel
 from edgeslim.grid import sqnr_db
 from edgeslim.model.fake_quant import simulate
+from edgeslim.model.fitting.least_squares import gptq, moments_of, rows_of
 from edgeslim.model.graph import batched, layers_of, output_nodes, values_of
-from edgeslim.model.least_squares import gptq, moments_of, rows_of
 from edgeslim.model.load import load_model
 from edgeslim.model.numerics import EdgeNumerics
 from tests.support.small_models import Passing, context, headed, model_of, random_images, randomized

@@ -72,7 +72,7 @@ def agreement_pct(outputs, reference):
     return 100.0 * float((_errors(outputs[0], reference[0]) < 1.0).mean())
 
 
-def divergence(outputs, reference):
+def divergence(outputs, reference, temperature=1.0):
     return ((outputs[0] - reference[0]) ** 2).sum()
 
 

@@ -7,8 +7,9 @@ does.
 import torch
 from torch import fx
 
+from edgeslim.compress.legalize.insert import insert_convolution
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.model.graph import ATEN, argument, insert_convolution, shape_of
+from edgeslim.model.graph import ATEN, argument, shape_of
 
 EXACT = True
 

@@ -7,8 +7,9 @@ W[c, that] = 1 and 0 elsewhere, y = W x. It costs C multiplications a value, and
 import torch
 from torch import fx
 
+from edgeslim.compress.legalize.insert import insert_convolution
 from edgeslim.devices.npu_limits import NpuLimits
-from edgeslim.model.graph import ATEN, arguments, insert_convolution, shape_of
+from edgeslim.model.graph import ATEN, arguments, shape_of
 
 EXACT = True
 _VIEWS = (ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints)

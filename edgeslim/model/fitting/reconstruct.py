@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from edgeslim.model.fitting.least_squares import fit, from_matrix, halves_of, matrix
 from edgeslim.model.graph import ATEN, LAYERS, arguments, output_nodes, parameter, weight_name
-from edgeslim.model.least_squares import fit, from_matrix, halves_of, matrix
 
 Batches = list[Tensor]
 # (node of the other network, what enters it there, what enters it in the dense one, what leaves the dense one)

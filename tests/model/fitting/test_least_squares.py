@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeslim.compress.prune.labels import groups_of
+from edgeslim.model.fitting.least_squares import fit, from_matrix, matrix, moments_of, regularized, rows_of
 from edgeslim.model.graph import layers_of, parameter, trace
-from edgeslim.model.least_squares import fit, from_matrix, matrix, moments_of, regularized, rows_of
 from tests.support.small_models import SIDE, headed, random_images
 
 IMAGES = next(random_images(6).tensors())

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from edgeslim.compress.prune.channels import channels_of, cut, surviving_rows
 from edgeslim.compress.prune.workbench import images_of
 from edgeslim.errors import BadModel
+from edgeslim.model.fitting.reconstruct import reconstruct, side_by_side
 from edgeslim.model.graph import batched, layers_of, trace
-from edgeslim.model.reconstruct import reconstruct, side_by_side
 from tests.support.small_models import SIDE, WIDE, flattened, headed, random_images, randomized, residual, shared
 
 IMAGES = images_of(random_images(192)).batches
