@@ -168,12 +168,15 @@ def with_pruning(recipe: Recipe, prune: bool | str | None) -> Recipe:
 
 
 def with_training(recipe: Recipe, seconds: float | None) -> Recipe:
-    """Return the recipe with so many seconds of distillation behind its pruning or rewriting; None: as it is.
+    """Return the recipe with so many seconds of distillation behind its pruning or rewriting; None: as it is · 0: none.
 
-    BadInput for a recipe that does neither: there is nothing to give back.
+    A number of steps that the recipe names gives way to the seconds. BadInput for a recipe that neither prunes nor
+    rewrites: there is nothing to give back.
     """
     if seconds is None:
         return recipe
+    if seconds == 0:
+        return without_step(recipe, "distill")
     names = [call.step for call in recipe.steps]
     behind = max((place + 1 for place, name in enumerate(names) if name in ("prune", "legalize")), default=None)
     if behind is None:
@@ -183,7 +186,9 @@ def with_training(recipe: Recipe, seconds: float | None) -> Recipe:
     if "distill" not in names:
         steps = (*recipe.steps[:behind], StepCall(step="distill"), *recipe.steps[behind:])
         recipe = recipe.model_copy(update={"steps": steps})
-    return with_step_settings(recipe, "distill", seconds=seconds)
+    timed = with_step_settings(recipe, "distill", seconds=seconds)
+    known = next(call for call in timed.steps if call.step == "distill").settings
+    return with_step_settings(timed, "distill", steps=None) if known.get("steps") else timed
 
 
 def with_step_settings(recipe: Recipe, step: str, **settings: Any) -> Recipe:

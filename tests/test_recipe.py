@@ -188,6 +188,14 @@ def test_training_comes_behind_what_takes_accuracy(steps, wanted):
     assert tuple(call.step for call in changed.steps) == wanted
     assert next(call for call in changed.steps if call.step == "distill").settings == {"seconds": 20.0}
     assert with_training(recipe, None) is recipe
+    untrained = tuple(name for name in steps if name != "distill")
+    assert tuple(call.step for call in with_training(changed, 0.0).steps) == untrained
+
+
+def test_a_time_to_train_wins_over_the_steps_of_an_earlier_build():
+    done = StepCall(step="distill", settings={"seconds": 20.0, "steps": 155, "temperature": 3.0})
+    changed = with_training(Recipe(steps=(StepCall(step="prune"), done)), 60.0)
+    assert changed.steps[1].settings == {"seconds": 60.0, "steps": None, "temperature": 3.0}
 
 
 def test_training_where_nothing_is_taken_is_refused():

@@ -25,11 +25,13 @@ from edgeslim.devices.profile import DeviceProfile, load_profile
 from edgeslim.errors import BadInput
 from edgeslim.export.export_all import export_job
 from edgeslim.formats import FORMATS, FormatName
-from edgeslim.measure.operators.times import operator_times_s
+from edgeslim.measure.operators.used import UsedTimes
 from edgeslim.model.context import Context
 from edgeslim.model.graph import batched, layers_of, program_of
 from edgeslim.model.load import load_model
 from edgeslim.model.model import Model
+from edgeslim.model.operator import OperatorLatency
+from edgeslim.pipeline.latency import operator_latency
 from edgeslim.progress import silent
 from edgeslim.tasks.classification import score
 from edgeslim.tasks.images import Data, ImageSet
@@ -53,6 +55,7 @@ class Case:
     data: Data  # as bundled: what calibrates and selects is the pool, what judges stays
     profile: DeviceProfile  # with the one runtime
     out: Path
+    given: UsedTimes | None = None  # what operators take, in place of measuring it
 
     @property
     def runtime(self) -> str:
@@ -81,9 +84,10 @@ class Case:
         sizes = self._sizes(self.model.graph)
         rows = grid(sizes, {name: studied_widths(channels, name, self.multiple) for name in channels.groups})
         wanted = {one for place in rows for row in place for one in row}
-        cache = self.out / "store" / "operator_times"
-        seconds = operator_times_s(self.runtime, "int8", wanted, threads=1, cache=cache)
-        return times_of(sizes, rows, seconds)
+        return times_of(sizes, rows, self._latency().seconds(wanted))
+
+    def _latency(self, precision: str = "int8") -> OperatorLatency:
+        return operator_latency(self.profile, 1, self.out / "store", silent, self.given, precision=precision)
 
     def table_s(self, graph: fx.GraphModule) -> float:
         """Return the seconds of a network of this structure with any widths, by the same table."""
@@ -117,7 +121,8 @@ class Case:
     def context(self, data: Data, seed: int) -> Iterator[Context]:
         """Yield the surroundings of a step, with a work folder that goes away."""
         with tempfile.TemporaryDirectory() as folder:
-            yield Context(self.profile, data, seed, Path(folder), silent, store=self.out / "store")
+            store = self.out / "store"
+            yield Context(self.profile, data, seed, Path(folder), silent, store=store, operator_latency=self._latency)
 
     def top1_pct(self, graph: fx.GraphModule) -> float:
         """Return the accuracy of a float network on the evaluation images, batched in PyTorch."""
@@ -148,7 +153,7 @@ def load_case(name: str, runtime: str, out: Path) -> Case:
     if not runtimes:
         raise BadInput(f"{HOST} has no runtime `{runtime}`: {', '.join(one.name for one in profile.runtimes)}")
     model = load_model(*MODELS[name])
-    data = model.task.read(None, model.facts)
+    data = model.task.read(None, load_model(None).facts)  # the bundled images, whichever classifies them
     return Case(name, model, data, profile.model_copy(update={"runtimes": runtimes}), out)
 
 

@@ -29,21 +29,15 @@ OF_ONE_CALL = ("json", "quiet", "verbose", "dry-run", "help")
 OF_ONE_COMMAND = ("out", "plot")
 # What a recipe says, and options over it.
 OF_A_RECIPE = (
-    *(
-        "formats",
-        "max_drop",
-        "max_latency",
-        "max_size",
-        "prune",
-        "no_prune",
-        "train_time",
-        "keep_float",
-        "half_weights",
-    ),
-    *("weights_only", "dynamic", "rewrite", "cut_probabilities", "strict", "threads", "seed"),
+    *("formats", "max_drop", "max_latency", "max_size", "prune", "no_prune", "train_time", "keep_float"),
+    *("half_weights", "weights_only", "dynamic", "rewrite", "cut_probabilities", "strict", "threads", "seed"),
 )
 # A parameter that the command line names -> those of which the file's defaults count no longer.
-VOIDS = {"recipe_file": OF_A_RECIPE, "prune": ("no_prune",), "no_prune": ("prune",)}
+VOIDS = {
+    "recipe_file": (*OF_A_RECIPE, "train"),
+    "prune": ("no_prune",),
+    "no_prune": ("prune", "train_time", "train"),
+}
 
 
 @dataclass(frozen=True)

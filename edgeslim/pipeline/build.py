@@ -13,7 +13,8 @@ from typing import Any
 
 from edgeslim.artifact.archive import check_destination, pack
 from edgeslim.backends import backend_of
-from edgeslim.compress import distill, fold, resolve_all
+from edgeslim.compress import fold, resolve_all
+from edgeslim.compress.distill import step as distill
 from edgeslim.compress.prune import step as prune
 from edgeslim.devices.profile import DeviceProfile, is_this_machine, load_profile
 from edgeslim.errors import BadInput, ToolFailed, try_diagnostic
@@ -88,7 +89,7 @@ def build(
     whose targets are held against what the model answers but with `trust_labels`; `calibration`, `selection`,
     `evaluation`: what a set is read from in place of a part of `data`; `recipe`: one or a file of one, by default the
     device's, of which `formats`, `max_drop` (points) and `prune` (False: none; "latency=0.5": a share to keep)
-    replace a part; `train_s`: seconds of training behind pruning, on `train` or else on what calibrates;
+    replace a part; `train_s`: seconds of training behind pruning (0: none), on `train` or else on what calibrates;
     `operator_times`: a file of them, or an artifact that carries them, in place of measuring or
     estimating; `estimate`: say what the primary file takes on the device, where that is not demanded anyway; `origin`,
     `licence`: where the network came from, and an SPDX expression, for model card and manifest. Raises

@@ -22,7 +22,7 @@ from edgeslim.artifact.manifest import (
     TensorSpec,
 )
 from edgeslim.backends import backend_named, known_backends
-from edgeslim.compress.distill import gained
+from edgeslim.compress.distill.step import gained
 from edgeslim.deploy.installed import runtime_available, version_of
 from edgeslim.devices.profile import profile_sha256
 from edgeslim.export.evaluation.run import PARITY_IMAGES, Judged, known_failures

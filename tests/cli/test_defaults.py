@@ -236,6 +236,15 @@ def test_pruning_that_is_typed_wins_over_none_in_the_file_and_the_other_way_roun
     assert "step: prune" not in asked("build", "--dry-run", "--no-prune")[1]
 
 
+def test_training_that_the_file_asks_for_is_left_out_by_what_is_typed(project, asked):
+    (project / "edgeslim.toml").write_text('device = "raspberry-pi"\n[build]\ntrain-time = "2min"\n')
+    assert "step: distill" in asked("build", "--dry-run")[1]
+    assert "seconds: 30.0" in asked("build", "--dry-run", "--train-time", "30s")[1]
+    for words in (("--train-time", "0s"), ("--no-prune",)):
+        code, out, _ = asked("build", "--dry-run", *words)
+        assert (code, "step: distill" in out) == (0, False)
+
+
 def test_what_means_nothing_on_a_target_is_refused_where_it_is_typed_alone(project, asked):
     (project / "edgeslim.toml").write_text('[bench]\ntime-limit = "5min"\nram = "64MiB"\n')
     code, _, err = asked("bench", "gone", "--on", "local")

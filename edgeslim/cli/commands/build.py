@@ -71,7 +71,9 @@ if TYPE_CHECKING:
 )
 @click.option("--no-prune", is_flag=True, help="Leave every channel; by default the fastest within --max-drop is kept.")
 @click.option(
-    "--train-time", metavar="TIME", help="Train what pruning left for so long, to answer as the whole network: 2min."
+    "--train-time",
+    metavar="TIME",
+    help="Train what pruning left for so long, to answer as the whole network: 2min (default 0s: not at all).",
 )
 @click.option(
     "--train", type=words.DATA, metavar="DATA", help="Images to train on, labelled or not (default: what calibrates)."
@@ -125,6 +127,7 @@ def build(
         return
     from edgeslim.pipeline.result import Incomplete, Rejected
 
+    untrained = wishes["train_time"] is not None and all(call.step != "distill" for call in recipe.steps)
     with progress_on(quiet=quiet or as_json, of=("build", model, device)) as progress:
         try:
             report = edgeslim.build(
@@ -140,7 +143,7 @@ def build(
                 overwrite=wishes["overwrite"],
                 skip_bad=wishes["skip_bad"],
                 trust_labels=wishes["trust_labels"],
-                train=wishes["train"],
+                train=None if untrained else wishes["train"],
                 operator_times=wishes["operator_times"],
                 estimate=wishes["estimate"],
                 origin=wishes["origin"],

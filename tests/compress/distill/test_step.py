@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from edgeslim.compress import distill, fold
+from edgeslim.compress import fold
+from edgeslim.compress.distill import losses
+from edgeslim.compress.distill import step as distill
 from edgeslim.compress.prune.channels import channels_of, cut
 from edgeslim.compress.quantize import step as quantize
 from edgeslim.errors import BadInput
@@ -19,7 +21,7 @@ from edgeslim.model.graph import ATEN, copy_of, output_nodes
 from edgeslim.model.load import load_data, load_model
 from edgeslim.model.model import Model
 from edgeslim.tasks.images import Data
-from tests.support.small_models import context, model_of, random_images, randomized, residual
+from tests.support.small_models import SIDE, context, model_of, random_images, randomized, residual
 
 CALIBRATION, SELECTION, TRAIN = random_images(96), random_images(256, seed=1), random_images(320, seed=2)
 STEPS = distill.Settings(steps=40, batch=32)
@@ -135,6 +137,52 @@ def test_a_network_that_ends_in_a_softmax_learns_the_logits_in_front_of_it() -> 
 
 
 @pytest.mark.parametrize(
+    "mix",
+    [
+        {"features": 1.0},
+        {"attention": 10.0},
+        {"relations": 5.0},
+        {"answers": 0.0, "labels": 1.0},
+        {"answers": 0.5, "labels": 0.5, "features": 1.0, "attention": 1.0, "relations": 1.0},
+    ],
+    ids="+".join,
+)
+def test_other_losses_give_back_answers_too_and_leave_nothing_in_the_network(
+    mix: dict[str, float], harm: tuple[Model, Context]
+) -> None:
+    model, around = harm
+    assert around.given is not None
+    images = around.data.train
+    assert images is not None
+    with torch.no_grad():
+        answers = torch.cat([around.given.network(one[None]) for batch in images.tensors() for one in batch])
+    labelled = replace(images, targets=answers.argmax(1).numpy())
+    around = replace(around, data=replace(around.data, train=labelled))
+    after = distill.apply(model, replace(STEPS, **mix), around)
+    before, left = points(after.history[-1])
+    assert left < 0.7 * before
+    assert after.network.state_dict().keys() == model.graph.state_dict().keys()
+    assert str(after.graph.graph) == str(model.graph.graph)
+
+
+def test_labels_that_are_not_there_are_refused_with_what_to_name(harm: tuple[Model, Context]) -> None:
+    model, around = harm
+    with pytest.raises(
+        BadInput, match=r"labels weigh, and the images to train on have none\nhelp: name some with --train"
+    ):
+        distill.apply(model, replace(STEPS, labels=1.0), around)
+
+
+def test_activations_that_are_not_there_are_refused_by_the_loss_that_asks() -> None:
+    given = sure(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 4)))
+    data = Data("a test", False, CALIBRATION, SELECTION, SELECTION, TRAIN)
+    around = replace(context(CALIBRATION), data=data, given=given, store=None)
+    other = given.after("other", network=copy_of(given.graph))
+    with pytest.raises(BadInput, match="attention, relations: no activation of the network as it was given is left"):
+        distill.apply(other, replace(STEPS, attention=1.0, relations=1.0), around)
+
+
+@pytest.mark.parametrize(
     ("changes", "why"),
     [
         ("whole", "nothing, since the network is what was given"),
@@ -174,6 +222,8 @@ def test_behind_quantization_it_is_refused(harm: tuple[Model, Context]) -> None:
         ({"learning_rate": float("inf")}, "learning_rate is inf; expected a number above 0"),
         ({"steps": 0}, "steps is 0; expected 1 or more"),
         ({"batch": 1}, "batch is 1; expected 2 or more"),
+        ({"attention": -1.0}, "attention is -1; expected a weight of 0 or more"),
+        ({"answers": 0.0}, "answers, labels, features, attention, relations are all 0; expected one above 0 at least"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_with_the_reason(settings: dict[str, Any], reason: str) -> None:
@@ -226,7 +276,7 @@ def test_a_teacher_whose_answers_are_too_many_to_keep_answers_again(
 ) -> None:
     model, around = harm
     kept = distill.apply(model, STEPS, around)
-    monkeypatch.setattr(distill, "MOST_ANSWERS_BYTES", 0)
+    monkeypatch.setattr(losses, "MOST_ANSWERS_BYTES", 0)
     again = distill.apply(model, STEPS, around)
     ours, theirs = (list(one.network.state_dict().values()) for one in (kept, again))
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(ours, theirs, strict=True))

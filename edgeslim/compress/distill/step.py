@@ -1,23 +1,23 @@
 """Train what pruning left of a network to answer as the whole one does, on images that need no labels.
 
 The loss is the divergence of its answers from those of the network as it was given, both softened by a temperature T
-and weighed by T^2 (Hinton, Vinyals & Dean 2015, Distilling the Knowledge in a Neural Network, section 2). Images are
-those of --train, without them those that calibrate. What it gives back is measured on the selection images, and where
-it gives nothing it is undone.
+and weighed by T^2 (Hinton, Vinyals & Dean 2015, Distilling the Knowledge in a Neural Network, section 2); a recipe may
+mix in others (losses.py). Images are those of --train, without them those that calibrate. What it gives back is
+measured on the selection images, and where it gives nothing it is undone.
 """
 
 import hashlib
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from edgeslim.cache import graph_sha256, remember
+from edgeslim.compress.distill.losses import ANSWERS, INSIDE, Mix
 from edgeslim.compress.prune.candidates import Judge
 from edgeslim.compress.prune.workbench import images_of
 from edgeslim.devices.profile import DeviceProfile
@@ -28,9 +28,7 @@ from edgeslim.model.graph import (
     ATEN,
     batched,
     copy_of,
-    forward,
     output_nodes,
-    shape_of,
     without_probabilities,
 )
 from edgeslim.model.model import Model
@@ -38,7 +36,6 @@ from edgeslim.tasks.images import ImageSet
 
 DISTILLED = "distill: "  # so begins the line of a network's history that tells of it
 NOTHING = f"{DISTILLED}nothing"
-MOST_ANSWERS_BYTES = 512 * 2**20  # of the teacher's answers to all images, to be kept
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,11 @@ class Settings:
     temperature: float = 2.0
     learning_rate: float = 0.02
     batch: int = 128  # images of a step
+    answers: float = 1.0  # the weights of losses: of answers,
+    labels: float = 0.0  # of what the images are labelled as,
+    features: float = 0.0  # of activations, behind a 1x1 convolution that learns with them,
+    attention: float = 0.0  # of the places where they are large,
+    relations: float = 0.0  # and of how the images of a batch lie to each other in the last of them
 
     def __post_init__(self) -> None:
         if faults := list(self._faults()):
@@ -63,6 +65,12 @@ class Settings:
             yield f"distill: steps is {self.steps}; expected 1 or more"
         if self.batch < 2:
             yield f"distill: batch is {self.batch}; expected 2 or more"
+        weights = {name: getattr(self, name) for name in (*ANSWERS, *INSIDE)}
+        for name, weight in weights.items():
+            if not 0 <= weight < float("inf"):
+                yield f"distill: {name} is {weight:g}; expected a weight of 0 or more"
+        if not any(weights.values()):
+            yield f"distill: {', '.join(weights)} are all 0; expected one above 0 at least"
 
 
 def gained(model: Model) -> str | None:
@@ -88,7 +96,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
         return model.after(f"{NOTHING}, since the network is what was given")
     if context.data.synthetic:
         return model.after(f"{NOTHING}, since on synthetic images no network answers as on real ones")
-    if any(node.target is ATEN.sigmoid.default for node in output_nodes(model.graph)):
+    if settings.answers and any(node.target is ATEN.sigmoid.default for node in output_nodes(model.graph)):
         return model.after(f"{NOTHING}, since an output ends in a sigmoid: its classes do not exclude each other")
     student, teacher = batched(model.graph), batched(given.graph)
     judge = Judge(teacher, images_of(context.data.selection), model.task)
@@ -123,7 +131,7 @@ def _trained(
     learning, answering = copy_of(student), copy_of(teacher)
     for one in (learning, answering):
         without_probabilities(one)
-    loss = _Divergence(answering, len(images), task, settings.temperature)
+    loss = _mix(learning, answering, settings, images, task)
     of = [graph_sha256(student), graph_sha256(teacher), _fingerprint(images), asdict(settings), context.seed]
     of.append(torch.get_num_threads())
     context.progress("distilling")
@@ -137,37 +145,27 @@ def _trained(
     def compute() -> dict[str, Any]:
         schedule = Schedule(steps, batch, settings.learning_rate, context.seed)
         found = train(learning, images, loss, schedule, partial(context.progress, "distilling"))
-        return {"state": dict(learning.state_dict()), "told": asdict(found)}
+        state = learning.state_dict()
+        return {"state": {name: state[name] for name in student.state_dict()}, "told": asdict(found)}
 
     kept = remember(context.store, "trained", [*of, steps], compute)
     student.load_state_dict(kept["state"])
     return Trained(**kept["told"])
 
 
-class _Divergence:
-    """How far answers lie from a teacher's, which answers each image once where all of its answers fit."""
-
-    def __init__(self, teacher: fx.GraphModule, images: int, task: ModuleType, temperature: float) -> None:
-        self.teacher, self.task, self.temperature = teacher, task, temperature
-        shapes = [(images, *shape_of(node)[1:]) for node in output_nodes(teacher)]
-        fits = 4 * sum(map(math.prod, shapes)) <= MOST_ANSWERS_BYTES
-        self.answers = [torch.empty(shape) for shape in shapes] if fits else None
-        self.answered = torch.zeros(images, dtype=torch.bool)
-
-    def __call__(self, outputs: tuple[Tensor, ...], inputs: Tensor, places: Tensor) -> Tensor:
-        """Return the mean divergence of an image."""
-        total: Tensor = self.task.divergence(outputs, self._of(inputs, places), self.temperature)
-        return total / len(inputs)
-
-    @torch.no_grad()
-    def _of(self, inputs: Tensor, places: Tensor) -> Sequence[Tensor]:
-        if self.answers is None:
-            return forward(self.teacher, inputs)
-        if not bool(self.answered[places].all()):
-            for kept, found in zip(self.answers, forward(self.teacher, inputs), strict=True):
-                kept[places] = found
-            self.answered[places] = True
-        return [kept[places] for kept in self.answers]
+def _mix(
+    student: fx.GraphModule, teacher: fx.GraphModule, settings: Settings, images: ImageSet, task: ModuleType
+) -> Mix:
+    """Return the loss that the settings say; BadInput where labels or activations are asked for and not there."""
+    weights = {name: getattr(settings, name) for name in (*ANSWERS, *INSIDE)}
+    if settings.labels and images.targets is None:
+        raise BadInput("distill: labels weigh, and the images to train on have none", "name some with --train")
+    targets = None if images.targets is None else torch.from_numpy(images.targets)
+    mix = Mix(student, teacher, task, weights, settings.temperature, len(images), targets)
+    if any(weights[name] for name in INSIDE) and not mix.stages:
+        named = ", ".join(name for name in INSIDE if weights[name])
+        raise BadInput(f"distill: {named}: no activation of the network as it was given is left to compare with")
+    return mix
 
 
 def _fingerprint(images: ImageSet) -> str:
@@ -179,4 +177,6 @@ def _fingerprint(images: ImageSet) -> str:
             digest.update(f"{file.resolve()} {seen.st_size} {seen.st_mtime_ns}".encode())
     else:
         digest.update(images.images.tobytes())
+    if images.targets is not None:
+        digest.update(images.targets.tobytes())
     return digest.hexdigest()
