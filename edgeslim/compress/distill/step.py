@@ -106,7 +106,7 @@ def apply(model: Model, settings: Settings, context: Context) -> Model:
     images = len(context.data.train or context.data.calibration)
     lost = f"{before.points:.2f} to {after.points:.2f} points lost on {len(context.data.selection)} selection images"
     line = (
-        f"{lost} before quantization, {found.first_loss:.3g} to {found.last_loss:.3g} nats of divergence; "
+        f"{lost} before quantization, loss {found.first_loss:.3g} to {found.last_loss:.3g}; "
         f"{found.steps} steps of {min(settings.batch, images)} of {images} images"
     )
     if found.stopped is not None:
@@ -132,13 +132,14 @@ def _trained(
     for one in (learning, answering):
         without_probabilities(one)
     loss = _mix(learning, answering, settings, images, task)
-    of = [graph_sha256(student), graph_sha256(teacher), _fingerprint(images), asdict(settings), context.seed]
+    how = {name: value for name, value in asdict(settings).items() if name not in ("seconds", "steps")}
+    of = [graph_sha256(student), graph_sha256(teacher), _fingerprint(images), how, context.seed]
     of.append(torch.get_num_threads())
     context.progress("distilling")
     steps = settings.steps or remember(
         context.store,
         "training_steps",
-        of,
+        [*of, settings.seconds],
         lambda: steps_within(learning, images, loss, seconds=settings.seconds, batch=batch),
     )
 

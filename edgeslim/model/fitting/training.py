@@ -3,7 +3,8 @@
 Stochastic gradient descent with Nesterov momentum; the rate rises over the first steps and then falls along a cosine;
 weights decay, biases and norms do not; gradients are clipped by their norm. Batch norms learn in training mode, from
 their batches, for with the statistics they came with they kept a pruned network from recovering; in the end their
-statistics are taken anew from images that were trained on. Every image comes once before any comes again.
+statistics are taken anew from images that were trained on. As many whole batches as there are come, in an order of
+their own, before any image comes again.
 """
 
 import math
@@ -127,7 +128,7 @@ def _share(step: int, steps: int) -> float:
 
 
 def _batches(count: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """Yield the places of the images of each step; what is left of a shuffled set at its end waits for the next."""
+    """Yield the places of the images of each step; what a shuffled set leaves behind its whole batches is left out."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
