@@ -89,7 +89,7 @@ def test_every_layer_has_its_loss_its_size_and_its_time_in_every_precision(repor
         assert w8.sqnr_db < fp16.sqnr_db, "11 bits are more than 8"
         assert int8.size_bytes == w8.size_bytes < fp16.size_bytes < fp32.size_bytes
         assert w8.seconds == fp16.seconds == fp32.seconds, "LiteRT makes floats of the weights as it loads a file"
-        assert min(int8.seconds, dynamic.seconds, w8.seconds) > (-1 if int8.layer == "linear" else 0), "too small to tell"
+        assert min(int8.seconds, dynamic.seconds, w8.seconds) > (-1 if int8.layer == "linear" else 0), int8
     assert all(one.lost_points <= one.lost_points_at_most for one in report.layers)
     stem = [one.size_bytes for one in report.layers[:5]]
     assert stem == [32 * 27 + 32 * 4 + 32 * 4] * 3 + [32 * 27 * 2 + 32 * 4, 32 * 27 * 4 + 32 * 4]
